@@ -1,0 +1,1 @@
+"""Hand two: from the stream to the provider."""

@@ -1,0 +1,1 @@
+"""Hand one: from the caller to the stream."""

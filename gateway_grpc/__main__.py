@@ -1,0 +1,9 @@
+"""`python -m gateway_grpc`: the front door."""
+
+import sys
+
+from gateway_grpc.app import run
+from messaging.process import run_process
+
+if __name__ == "__main__":
+    sys.exit(run_process("gateway", run))

@@ -1,0 +1,161 @@
+"""From a checked request to an acknowledged publish: the one step after which a message is never lost."""
+
+import asyncio
+import hashlib
+import os
+import time
+
+from opentelemetry.trace import SpanKind, Tracer
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import gateway_pb2 as api
+
+from gateway_grpc.admission import Admission
+from gateway_grpc.validation import Checked, Rules, check
+from messaging import codec, routing, telemetry
+from messaging.config import Door
+from messaging.errors import BacklogFull, Draining, NoRoute, RequestIdReused, StreamFull
+from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
+from messaging.story import first_state
+from messaging.stream import topology as topo
+from messaging.stream.connection import Connection, Record
+from messaging.stream.fleet import FleetView
+from messaging.stream.publisher import Accepted, Publisher
+
+
+class Acceptance:
+    """Accepts messages for one gateway process."""
+
+    def __init__(
+        self, connection: Connection, view: FleetView, admission: Admission, door: Door, tracer: Tracer
+    ) -> None:
+        self._connection = connection
+        self._publisher = Publisher(connection)
+        self._view = view
+        self._admission = admission
+        self._door = door
+        self._tracer = tracer
+        self._turns = routing.Turns()
+        self._slots = asyncio.Semaphore(door.publish_in_flight)
+        self._rules = Rules(tuple(view.providers), door.default_region, door.strict_numbers)
+        self.draining = False
+
+    async def accept(self, client: str, request: api.SendSmsRequest, traceparent: str) -> api.SendSmsResponse:
+        """Accept one message; raises a GatewayError, and then nothing of it was kept.
+
+        After StreamDown the outcome is unknown: the same request_id finds the message if it was stored.
+        """
+        if self.draining:
+            raise Draining
+        now = time.time()
+        checked = check(request, self._rules, now)
+        address = new_address(client, int(now * 1000), self._key(client, request.request_id))
+        choice = routing.choose(self._view.facts(), request.providers, self._turns)
+        if choice is None:
+            raise NoRoute(tuple(request.providers))
+        try:
+            self._admission.check(choice.provider)
+        except (BacklogFull, StreamFull):
+            if (known := await self._known(address, request)) is not None:
+                return known
+            raise
+        command = _command(checked, address, choice, now)
+        lane = LATER if checked.schedule is not None else checked.lane
+        async with self._slots:
+            with telemetry.span(
+                self._tracer,
+                "publish",
+                telemetry.context_of(traceparent),
+                SpanKind.PRODUCER,
+                attributes={"sms.message_id": command.message_id, "sms.provider": choice.provider, "sms.lane": lane},
+            ) as span:
+                command.traceparent = telemetry.traceparent_of(span)
+                result = await self._publisher.accept(
+                    wire.QueueEntry(command=command),
+                    address,
+                    lane,
+                    ttl_s=None if request.request_id else self._door.unkeyed_ttl_s,
+                    budget_s=self._door.accept_budget_s,
+                )
+        if isinstance(result, Accepted):
+            return _response(command)
+        return await self._replay(result.record, request)
+
+    def estimate(self, request: api.SendSmsRequest) -> tuple[Checked, list[str], str]:
+        """Judge a message as `accept` would: (checked, providers in the order of failover, why); publishes nothing."""
+        checked = check(request, self._rules, time.time(), prefix="message.")
+        facts, turns, order, why = self._view.facts(), self._turns.copy(), list[str](), ""
+        while (choice := routing.choose(facts, request.providers, turns, order)) is not None:
+            why = why or choice.reason
+            order.append(choice.provider)
+        if not order:
+            raise NoRoute(tuple(request.providers))
+        return checked, order, why
+
+    def key(self, client: str, request_id: str) -> str:
+        """Give the idempotency key of a request_id."""
+        return key_of_request(self._door.id_key.reveal().encode(), client, request_id)
+
+    def _key(self, client: str, request_id: str) -> str:
+        return self.key(client, request_id) if request_id else key_from_bytes(os.urandom(KEY_BYTES))
+
+    async def _known(self, address: Address, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
+        if not request.request_id:
+            return None
+        record = await self._connection.last(topo.ACCEPT, topo.accept_key_filter(address.client, address.key))
+        return None if record is None else await self._replay(record, request)
+
+    async def _replay(self, record: Record, request: api.SendSmsRequest) -> api.SendSmsResponse:
+        command = codec.decode(wire.QueueEntry, record.subject, record.data).command
+        if command.fingerprint != fingerprint(request):
+            raise RequestIdReused(command.message_id)
+        response = _response(command)
+        response.replayed = True
+        event = await self._connection.last(topo.EVENT, topo.event_subject(parse_address(record.subject)))
+        if event is not None:
+            response.state = codec.decode(wire.Event, event.subject, event.data).state
+        return response
+
+
+def fingerprint(request: api.SendSmsRequest) -> bytes:
+    """Hash what the caller sent: equal for equal contents, whatever the order of labels."""
+    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
+
+
+def _command(checked: Checked, address: Address, choice: routing.Choice, now: float) -> wire.Command:
+    request, measured = checked.request, checked.measure
+    command = wire.Command(
+        message_id=address.message_id,
+        client=address.client,
+        request_id=request.request_id,
+        recipient=checked.recipient,
+        body=measured.text,
+        sender=request.sender,
+        priority=request.priority,
+        providers=request.providers,
+        provider=choice.provider,
+        route_reason=choice.reason,
+        accept_time=codec.timestamp(now),
+        deadline=codec.timestamp(checked.deadline),
+        encoding=measured.encoding,
+        segments=measured.segments,
+        client_reference=request.client_reference,
+        callback_url=request.callback_url,
+        labels=request.labels,
+        fingerprint=fingerprint(request),
+    )
+    if checked.schedule is not None:
+        command.schedule_time.CopyFrom(codec.timestamp(checked.schedule))
+    return command
+
+
+def _response(command: wire.Command) -> api.SendSmsResponse:
+    return api.SendSmsResponse(
+        message_id=command.message_id,
+        state=first_state(command),
+        provider=command.provider,
+        encoding=command.encoding,
+        segments=command.segments,
+        recipient=command.recipient,
+        accept_time=command.accept_time,
+        deadline=command.deadline,
+    )

@@ -1,0 +1,92 @@
+"""Puts the gateway together, runs it, and takes it apart in reverse."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+
+import structlog
+
+from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.admission import Admission
+from gateway_grpc.lookup import History, Lookup
+from gateway_grpc.server import Server
+from gateway_grpc.service import SmsGateway
+from messaging import telemetry
+from messaging.config import Settings
+from messaging.errors import StoreDown
+from messaging.providers_file import Provider
+from messaging.stream import setup
+from messaging.stream.connection import open_connection
+from messaging.stream.fleet import FleetView
+
+_log = structlog.get_logger(__name__)
+_LINGER_S = 0.3
+
+
+class LateHistory:
+    """The history, opened beside a server that already answers: its library takes a second to load."""
+
+    def __init__(self) -> None:
+        self._history: History | None = None
+
+    def __call__(self) -> History:
+        """Give the history; raises StoreDown while it is not there yet."""
+        if self._history is None:
+            raise StoreDown("starting")
+        return self._history
+
+    async def open(self, url: str, stack: contextlib.AsyncExitStack) -> None:
+        """Load the library in a thread, and open the pool (which connects when it is first used)."""
+        await asyncio.to_thread(_load_store)
+        from messaging.store.messages import Messages
+
+        from messaging.store.engine import open_engine
+
+        engine = open_engine(url)
+        stack.push_async_callback(engine.dispose)
+        self._history = Messages(engine)
+
+
+def _load_store() -> None:
+    import messaging.store.messages  # noqa: F401
+
+
+async def run(settings: Settings, providers: Sequence[Provider]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; raises SetupError, StreamDown when it cannot begin."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    door = settings.door
+    async with contextlib.AsyncExitStack() as stack:
+        tracer = stack.enter_context(telemetry.open_tracer(settings.process, "gateway"))
+        connection = await stack.enter_async_context(
+            open_connection(settings.servers.nats.reveal(), settings.process.pod, timeout_s=door.publish_timeout_s)
+        )
+        await setup.ensure(connection, settings, [provider.name for provider in providers])
+        view = FleetView(connection, providers, settings.fleet.room_s)
+        await view.refresh_breakers()
+        await view.refresh_backlog()
+        admission = Admission(view, door.max_backlog, door.max_backlog_per_provider, door.storage_fill)
+        acceptance = Acceptance(connection, view, admission, door, tracer)
+        history = LateHistory()
+        lookup = Lookup(connection, history, acceptance.key, settings.process.pod)
+        service = SmsGateway(acceptance, lookup, history, tracer, door.batch_read_ahead)
+        server = Server(service, tracer, door.listen)
+        await server.start()
+        _log.info("listening", port=server.port)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(view.run(), name="fleet-view"),
+                group.create_task(server.watch_health(view), name="health"),
+                group.create_task(history.open(settings.servers.database.reveal(), stack), name="history"),
+            ]
+            await stopping.wait()
+            _log.info("draining")
+            tasks[1].cancel()
+            acceptance.draining = True
+            await server.drain(_LINGER_S, settings.process.drain_s)
+            for task in tasks:
+                task.cancel()
+    _log.info("stopped")

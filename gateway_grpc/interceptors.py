@@ -1,0 +1,130 @@
+"""Around every call: a server span in the caller's trace, one log line, and errors as gRPC's rich status.
+
+Servicers raise domain errors; this outermost interceptor maps them. The caller's name is bound here too: until there
+are keys, it is always `default`.
+"""
+
+import contextlib
+import contextvars
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Self
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from gateway_grpc.errors import status_of
+from messaging import telemetry
+from messaging.errors import GatewayError
+
+_log = structlog.get_logger(__name__)
+
+DEFAULT_CLIENT = "default"
+_QUIET = ("/grpc.health.", "/grpc.reflection.")
+
+server_span: contextvars.ContextVar[Span] = contextvars.ContextVar("server_span")
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the server."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Replace the handler by one that is traced, logged, and whose errors are mapped."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_QUIET):
+            return handler
+        codecs = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(method, handler.unary_unary), **codecs)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream), **codecs)
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler.stream_stream), **codecs)
+        return handler
+
+    def _unary(self, method: str, behaviour: Any) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            with _Call(self._tracer, method, context) as one:
+                try:
+                    return await behaviour(request, context)
+                except GatewayError as error:
+                    await one.abort(error)
+
+        return call
+
+    def _stream(self, method: str, behaviour: Any) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            with _Call(self._tracer, method, context) as one:
+                try:
+                    async with contextlib.aclosing(behaviour(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+                except GatewayError as error:
+                    await one.abort(error)
+
+        return call
+
+
+class _Call:
+    """One call under way."""
+
+    def __init__(self, tracer: Tracer, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+        service, _, name = method.lstrip("/").partition("/")
+        self._context = context
+        self._method = name
+        self._began = time.monotonic()
+        self._code = grpc.StatusCode.OK
+        self._reason = ""
+        self._span = tracer.start_span(
+            f"{service}/{name}",
+            telemetry.context_of(metadata),
+            SpanKind.SERVER,
+            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": name},
+        )
+
+    def __enter__(self) -> Self:
+        server_span.set(self._span)
+        return self
+
+    async def abort(self, error: GatewayError) -> None:
+        """End the call with the error's status; what is our own fault goes into the log with its trace."""
+        status = status_of(error)
+        self._code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+        self._reason = error.reason
+        if self._code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}:
+            _log.error("call failed", method=self._method, reason=error.reason, exc_info=error)
+        await self._context.abort_with_status(rpc_status.to_status(status))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is not None and self._code is grpc.StatusCode.OK:
+            # A cancelled call is the caller's doing; anything else that got here is a bug, and grpc says UNKNOWN.
+            cancelled = not issubclass(kind, Exception)
+            self._code = grpc.StatusCode.CANCELLED if cancelled else grpc.StatusCode.UNKNOWN
+            if not cancelled:
+                _log.error("call broke", method=self._method, error=kind.__name__, exc_info=error)
+        self._span.set_attribute("rpc.grpc.status_code", self._code.value[0])
+        if self._code is not grpc.StatusCode.OK:
+            self._span.set_status(Status(StatusCode.ERROR, self._reason or self._code.name))
+        self._span.end()
+        _log.info(
+            "call",
+            method=self._method,
+            code=self._code.name,
+            reason=self._reason or None,
+            seconds=round(time.monotonic() - self._began, 4),
+            trace_id=telemetry.trace_id(self._span),
+        )

@@ -1,0 +1,156 @@
+"""Finding one message of one client: from the stream while it remembers, from the history after that."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import attrs
+import structlog
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging import codec
+from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
+from messaging.lifecycle import may_follow
+from messaging.model import Address, address_of, parse_address, state_name
+from messaging.story import overlay, status_of
+from messaging.stream import topology as topo
+from messaging.stream.connection import Connection
+from messaging.stream.publisher import Publisher
+
+_log = structlog.get_logger(__name__)
+_CANCEL_BUDGET_S = 8.0
+
+
+class History(Protocol):
+    """What the store answers; every read is bound to a client."""
+
+    async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
+        """Find one message by its id."""
+
+    async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
+        """Find the newest message under a request_id."""
+
+    async def list_page(
+        self, client: str, request: api.ListMessagesRequest, after: str | None, limit: int
+    ) -> list[pb.MessageStatus]:
+        """List messages, newest first, those older than `after`."""
+
+
+@attrs.frozen
+class Found:
+    """A message's status, and the stream sequence of its last event (0: none)."""
+
+    status: pb.MessageStatus
+    last_sequence: int
+
+
+class Lookup:
+    """Reads and withdraws messages."""
+
+    def __init__(
+        self, connection: Connection, history: Callable[[], History], key: Callable[[str, str], str], pod: str
+    ) -> None:
+        self._connection = connection
+        self._publisher = Publisher(connection)
+        self._history = history
+        self._key = key
+        self._pod = pod
+
+    async def find(self, client: str, *, message_id: str = "", request_id: str = "") -> Found:
+        """Find by either name; raises NotFound, StreamDown or StoreDown when it cannot be known."""
+        if message_id:
+            return await self._by_id(client, message_id)
+        try:
+            record = await self._connection.last(
+                topo.ACCEPT, topo.accept_key_filter(client, self._key(client, request_id))
+            )
+        except StreamDown as down:
+            return await self._stored_instead(self._history().find_by_request_id(client, request_id), down)
+        if record is not None:
+            return await self._by_id(client, parse_address(record.subject).message_id)
+        status = await self._history().find_by_request_id(client, request_id)
+        if status is None:
+            raise NotFound("request_id")
+        return await self._by_id(client, status.message_id)
+
+    async def _by_id(self, client: str, message_id: str) -> Found:
+        try:
+            address = address_of(client, message_id)
+        except ValueError as exc:
+            raise NotFound("message_id") from exc
+        try:
+            accepted, last = await asyncio.gather(
+                self._connection.last(topo.ACCEPT, topo.accept_filter(address)),
+                self._connection.last(topo.EVENT, topo.event_subject(address)),
+            )
+        except StreamDown as down:
+            return await self._stored_instead(self._history().find(client, message_id), down)
+        event = codec.decode(wire.Event, last.subject, last.data) if last else None
+        sequence = last.sequence if last else 0
+        if accepted is not None:
+            command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+            return Found(status_of(command, event), sequence)
+        try:
+            stored = await self._history().find(client, message_id)
+        except StoreDown:
+            if event is None:
+                raise
+            stored = None
+        if event is not None:
+            return Found(overlay(stored or pb.MessageStatus(), event), sequence)
+        if stored is None:
+            raise NotFound("message_id")
+        return Found(stored, 0)
+
+    async def _stored_instead(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
+        """Answer from the history while the stream is away: it may lag, but it never lies backward."""
+        try:
+            status = await reading
+        except StoreDown:
+            raise down from None
+        if status is None:
+            raise down
+        return Found(status, 0)
+
+    async def cancel(self, client: str, *, message_id: str = "", request_id: str = "") -> pb.MessageStatus:
+        """Withdraw a message; raises NotCancelable once an attempt is under way or it is final."""
+        end = time.monotonic() + _CANCEL_BUDGET_S
+        while True:
+            found = await self.find(client, message_id=message_id, request_id=request_id)
+            status = found.status
+            if status.state == pb.MESSAGE_STATE_CANCELED:
+                return status
+            if not may_follow(status.state, pb.MESSAGE_STATE_CANCELED):
+                raise NotCancelable(status.message_id, state_name(status.state))
+            address = address_of(client, status.message_id)
+            event = self._canceled(client, status)
+            budget = max(0.1, end - time.monotonic())
+            if await self._publisher.append_event(address, event, found.last_sequence, budget_s=budget) is not None:
+                await self._unschedule(address)
+                return overlay(status, event)
+            if time.monotonic() >= end:
+                raise StreamDown("canceling")
+
+    def _canceled(self, client: str, status: pb.MessageStatus) -> wire.Event:
+        return wire.Event(
+            message_id=status.message_id,
+            client=client,
+            state=pb.MESSAGE_STATE_CANCELED,
+            provider=status.provider,
+            time=codec.timestamp(time.time()),
+            reason="CANCELED_BY_CALLER",
+            detail="withdrawn before a provider took it",
+            attempts=status.attempts,
+            attempt_count=len(status.attempts),
+            pod=self._pod,
+        )
+
+    async def _unschedule(self, address: Address) -> None:
+        try:
+            await self._publisher.unschedule(address)
+        except StreamDown:
+            # What fires all the same meets the event and is forgotten.
+            _log.info("schedule left behind", message_id=address.message_id)

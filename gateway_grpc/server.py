@@ -1,0 +1,61 @@
+"""The gRPC server: our service, health and reflection, on one address."""
+
+import asyncio
+import time
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import Tracer
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import gateway_pb2_grpc as rpc
+
+from gateway_grpc.interceptors import CallInterceptor
+from gateway_grpc.service import SmsGateway
+from messaging.stream.fleet import FleetView
+
+SERVICE: str = api.DESCRIPTOR.services_by_name["SmsGatewayService"].full_name
+_HEALTH_EVERY_S = 0.2
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.so_reuseport", 0),
+]
+
+
+class Server:
+    """Listens from `start`; `health` says NOT_SERVING while the stream is away or the process drains."""
+
+    def __init__(self, service: SmsGateway, tracer: Tracer, listen: str) -> None:
+        self._server = grpc.aio.server(interceptors=[CallInterceptor(tracer)], options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        rpc.add_SmsGatewayServiceServicer_to_server(service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.port = self._server.add_insecure_port(listen)
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._server.start()
+
+    async def watch_health(self, view: FleetView) -> None:
+        """Say SERVING while the stream answers, until cancelled."""
+        while True:
+            await self._say(serving=view.fresh())
+            await asyncio.sleep(_HEALTH_EVERY_S)
+
+    async def _say(self, *, serving: bool) -> None:
+        state = health_pb2.HealthCheckResponse
+        status = state.SERVING if serving else state.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+    async def drain(self, linger_s: float, budget_s: float) -> None:
+        """Say NOT_SERVING, linger so that load balancers look away, then finish what is under way."""
+        began = time.monotonic()
+        await self._say(serving=False)
+        await asyncio.sleep(min(linger_s, budget_s / 4))
+        await self._server.stop(max(0.1, budget_s - (time.monotonic() - began)))

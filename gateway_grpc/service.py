@@ -1,0 +1,180 @@
+"""The RPCs: each turns a request into one call of what does the work."""
+
+import asyncio
+import base64
+import binascii
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import structlog
+from opentelemetry.trace import Link, SpanKind, Tracer
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import gateway_pb2_grpc as rpc
+
+from gateway_grpc import validation
+from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.errors import status_of
+from gateway_grpc.interceptors import DEFAULT_CLIENT, server_span
+from gateway_grpc.lookup import History, Lookup
+from messaging import codec, telemetry
+from messaging.errors import Draining, GatewayError, InvalidRequest
+from messaging.model import SETTLED_STATES
+
+_log = structlog.get_logger(__name__)
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+_DEFAULT_PAGE = 50
+_WATCH_EVERY_S = 0.25
+
+
+class SmsGateway(rpc.SmsGatewayServiceServicer):
+    """sms.gateway.v1.SmsGatewayService."""
+
+    def __init__(
+        self, acceptance: Acceptance, lookup: Lookup, history: Callable[[], History], tracer: Tracer, read_ahead: int
+    ) -> None:
+        self._acceptance = acceptance
+        self._lookup = lookup
+        self._history = history
+        self._tracer = tracer
+        self._read_ahead = read_ahead
+
+    async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
+        """Accept one message."""
+        span = server_span.get()
+        response = await self._acceptance.accept(DEFAULT_CLIENT, request, telemetry.traceparent_of(span))
+        span.set_attribute("sms.message_id", response.message_id)
+        _log.info(
+            "accepted",
+            message_id=response.message_id,
+            provider=response.provider,
+            segments=response.segments,
+            replayed=response.replayed,
+            trace_id=telemetry.trace_id(span),
+        )
+        return response
+
+    async def BatchSend(  # noqa: N802
+        self, request_iterator: AsyncIterator[api.BatchSendRequest], context: _Context
+    ) -> AsyncIterator[api.BatchSendResponse]:
+        """Accept chunks: a few at once, answered in order; the next is read when there is room for its answer."""
+        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | BaseException | None]
+        answers = asyncio.Queue(self._read_ahead)
+        chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
+
+        async def read() -> None:
+            end: BaseException | None = None
+            try:
+                async for chunk in request_iterator:
+                    if self._acceptance.draining:
+                        raise Draining
+                    validation.check_chunk(chunk)
+                    task = asyncio.create_task(self._chunk(chunk), name="chunk")
+                    chunks.add(task)
+                    await answers.put(task)
+            except GatewayError as error:
+                end = error
+            await answers.put(end)
+
+        reader = asyncio.create_task(read(), name="batch-reader")
+        try:
+            while isinstance(answer := await answers.get(), asyncio.Task):
+                chunks.discard(answer)
+                yield await answer
+            if answer is not None:
+                raise answer
+            await reader
+        finally:
+            for task in (reader, *chunks):
+                task.cancel()
+
+    async def _chunk(self, chunk: api.BatchSendRequest) -> api.BatchSendResponse:
+        results = await asyncio.gather(*(self._one(message) for message in chunk.messages))
+        return api.BatchSendResponse(sequence=chunk.sequence, results=results)
+
+    async def _one(self, message: api.SendSmsRequest) -> api.BatchSendResult:
+        """Accept one of many, in a trace of its own that is linked to the stream's."""
+        stream_span = server_span.get()
+        links = (Link(stream_span.get_span_context()),)
+        try:
+            with telemetry.span(self._tracer, "accept", telemetry.context_of(""), SpanKind.SERVER, links) as span:
+                traceparent = telemetry.traceparent_of(span)
+                return api.BatchSendResult(accepted=await self._acceptance.accept(DEFAULT_CLIENT, message, traceparent))
+        except GatewayError as error:
+            return api.BatchSendResult(error=status_of(error))
+
+    async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802
+        """Tell a message's story."""
+        found = await self._lookup.find(DEFAULT_CLIENT, **_key(request))
+        return api.GetStatusResponse(status=found.status)
+
+    async def WatchStatus(  # noqa: N802
+        self, request: api.WatchStatusRequest, context: _Context
+    ) -> AsyncIterator[api.WatchStatusResponse]:
+        """Tell a message's story now and after every change, until nothing is left to be done."""
+        validation.check_key("message_id", request.message_id)
+        seen = -1
+        while True:
+            found = await self._lookup.find(DEFAULT_CLIENT, message_id=request.message_id)
+            if found.last_sequence != seen:
+                seen = found.last_sequence
+                yield api.WatchStatusResponse(status=found.status)
+            if found.status.state in SETTLED_STATES:
+                return
+            if self._acceptance.draining:
+                raise Draining
+            await asyncio.sleep(_WATCH_EVERY_S)
+
+    async def ListMessages(self, request: api.ListMessagesRequest, context: _Context) -> api.ListMessagesResponse:  # noqa: N802
+        """List messages from the history, which may lag the stream by a moment."""
+        validation.check_list(request)
+        size = request.page_size or _DEFAULT_PAGE
+        after = _after(request.page_token)
+        found = await self._history().list_page(DEFAULT_CLIENT, request, after, size + 1)
+        page = found[:size]
+        token = base64.urlsafe_b64encode(uuid.UUID(page[-1].message_id).bytes).decode() if len(found) > size else ""
+        return api.ListMessagesResponse(messages=page, next_page_token=token)
+
+    async def CancelMessage(self, request: api.CancelMessageRequest, context: _Context) -> api.CancelMessageResponse:  # noqa: N802
+        """Withdraw a message."""
+        status = await self._lookup.cancel(DEFAULT_CLIENT, **_key(request))
+        _log.info("canceled", message_id=status.message_id, trace_id=telemetry.trace_id(server_span.get()))
+        return api.CancelMessageResponse(status=status)
+
+    async def EstimateSms(self, request: api.EstimateSmsRequest, context: _Context) -> api.EstimateSmsResponse:  # noqa: N802
+        """Tell what SendSms would do."""
+        if not request.HasField("message"):
+            raise InvalidRequest([("message", "is required: the message as it would be sent")])
+        checked, order, why = self._acceptance.estimate(request.message)
+        measured = checked.measure
+        return api.EstimateSmsResponse(
+            recipient=checked.recipient,
+            region=checked.region,
+            encoding=measured.encoding,
+            segments=measured.segments,
+            units=measured.units,
+            units_left=measured.units_left,
+            culprits=[api.Culprit(character=char, position=position) for position, char in measured.culprits],
+            replacements=[api.Replacement(**{"from": old, "to": new}) for old, new in measured.replaced],
+            providers=order,
+            route_reason=why,
+            deadline=codec.timestamp(checked.deadline),
+        )
+
+
+def _key(request: api.GetStatusRequest | api.CancelMessageRequest) -> dict[str, str]:
+    kind = request.WhichOneof("key")
+    value = getattr(request, kind) if kind else ""
+    validation.check_key(kind, value)
+    return {str(kind): value}
+
+
+def _after(token: str) -> str | None:
+    if not token:
+        return None
+    try:
+        return str(uuid.UUID(bytes=base64.urlsafe_b64decode(token.encode())))
+    except (binascii.Error, ValueError) as exc:
+        raise InvalidRequest([("page_token", "is not one that ListMessages answered")]) from exc

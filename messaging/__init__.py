@@ -1,0 +1,1 @@
+"""The heart: what both hands share, and neither process."""

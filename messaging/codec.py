@@ -1,0 +1,43 @@
+"""Bytes of the stream to records and back; W3C trace context to headers. Pure."""
+
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from sms.dispatch.v1 import dispatch_pb2 as wire
+
+from messaging.errors import CorruptRecord
+
+_T = TypeVar("_T", bound=Message)
+
+TRACEPARENT = "traceparent"
+
+
+def decode(kind: type[_T], subject: str, data: bytes) -> _T:
+    """Read a record; raises CorruptRecord when the bytes are not one, or lack the message they speak of."""
+    record = kind()
+    try:
+        record.ParseFromString(data)
+    except DecodeError as exc:
+        raise CorruptRecord(subject, f"not a {kind.__name__}") from exc
+    subject_of = record.command if isinstance(record, wire.QueueEntry | wire.DeadLetter) else record
+    if isinstance(subject_of, wire.Command | wire.Event) and not subject_of.message_id:
+        raise CorruptRecord(subject, f"a {kind.__name__} without message_id")
+    return record
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Make a Timestamp of Unix seconds, to the microsecond."""
+    micros = round(seconds * 1e6)
+    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+
+
+def unix(stamp: Timestamp) -> float:
+    """Give Unix seconds of a Timestamp; 0.0 when it is unset."""
+    return stamp.seconds + stamp.nanos / 1e9
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Take the trace id (32 hexadecimal digits) out of a W3C traceparent; empty when there is none."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) >= 4 else ""

@@ -1,0 +1,313 @@
+"""Settings: a frozen value, read once from the environment, every fault reported together with its key's name.
+
+Each field carries its variable, its meaning and its reader in its metadata; `smsctl check-config`, the README's table
+and the errors are made from there. The providers file has a module of its own (`messaging.providers_file`).
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from messaging.errors import ConfigError
+
+MASK = "****"
+
+
+class Secret:
+    """A value that never prints itself; `reveal()` gives it."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Give the value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK if self._value else "(unset)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def mask_url(url: str) -> str:
+    """Hide the password of a URL."""
+    head, at, tail = url.rpartition("@")
+    if not at:
+        return url
+    scheme, sep, user = head.rpartition("//")
+    return f"{scheme}{sep}{user.partition(':')[0]}:{MASK}@{tail}" if ":" in user else url
+
+
+class Url(Secret):
+    """A URL that prints itself without its password."""
+
+    def __repr__(self) -> str:
+        return mask_url(self.reveal())
+
+
+def _number(low: float, high: float, kind: Callable[[str], float]) -> Callable[[str], Any]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            raise ValueError(f"must lie between {low:g} and {high:g}")
+        return value
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str], Any]:
+    return _number(low, high, float)
+
+
+def _whole(low: int, high: int) -> Callable[[str], Any]:
+    return _number(low, high, int)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    return _one_of("true", "false")(text.lower()) == "true"
+
+
+def _delays(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(",") if part.strip())
+    if any(not 0 < value <= 7 * 86400 for value in values):
+        raise ValueError("must be seconds between 0 and 604800, separated by commas")
+    return values
+
+
+def _region(text: str) -> str:
+    if text and not (len(text) == 2 and text.isalpha()):
+        raise ValueError("must be an ISO 3166-1 alpha-2 code such as GH, or empty")
+    return text.upper()
+
+
+def _token(text: str) -> str:
+    if not text or not all(char.isalnum() or char in "-_" for char in text):
+        raise ValueError("may hold letters, digits, - and _ only")
+    return text
+
+
+def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: str) -> Any:
+    """Declare one setting: its variable, default (as a value), reader of the text, and meaning for people."""
+    return attrs.field(default=default, metadata={"variable": variable, "read": read, "meaning": meaning})
+
+
+@attrs.frozen
+class Servers:
+    """Where the parts outside are."""
+
+    nats: Url = setting("SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), Url, "nats-server, several separated by commas")
+    database: Url = setting(
+        "SMSGW_DATABASE_URL", Url("postgresql://smsgw@127.0.0.1:5432/smsgw"), Url, "PostgreSQL, for history"
+    )
+    providers_file: str = setting("SMSGW_PROVIDERS_FILE", "providers.toml", str, "the providers file (TOML)")
+    replicas: int = setting(
+        "SMSGW_REPLICAS", 1, _whole(1, 5), "copies of every stream: 1 on one machine, 3 in production"
+    )
+    event_days: float = setting("SMSGW_EVENT_DAYS", 7.0, _number(0.01, 365, float), "days that the stream keeps events")
+    dead_letter_days: float = setting(
+        "SMSGW_DEAD_LETTER_DAYS", 30.0, _number(0.01, 3650, float), "days that dead letters are kept"
+    )
+    accept_max_bytes: int = setting(
+        "SMSGW_ACCEPT_MAX_BYTES", -1, _whole(-1, 2**50), "size limit of the stream of accepted messages; -1: none"
+    )
+
+
+@attrs.frozen
+class Door:
+    """The gateway's front door."""
+
+    listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", str, "address of the gRPC server")
+    default_region: str = setting("SMSGW_DEFAULT_REGION", "", _region, "region of national numbers; empty: E.164 only")
+    strict_numbers: bool = setting(
+        "SMSGW_STRICT_NUMBERS", default=False, read=_flag, meaning="refuse numbers that are possible but not assigned"
+    )
+    id_key: Secret = setting(
+        "SMSGW_ID_KEY", Secret("sms-gateway"), Secret, "key of the hash from request_id to message id; never change it"
+    )
+    window_s: float = setting(
+        "SMSGW_IDEMPOTENCY_WINDOW_S", 86400.0, _seconds(60, 604800), "how long a request_id is remembered"
+    )
+    unkeyed_ttl_s: float = setting(
+        "SMSGW_UNKEYED_TTL_S",
+        7200.0,
+        _seconds(60, 604800),
+        "how long the stream keeps an accept record without request_id",
+    )
+    max_backlog: int = setting(
+        "SMSGW_MAX_BACKLOG", 1_000_000, _whole(1, 10**9), "accepted-but-unsent messages of all providers together"
+    )
+    max_backlog_per_provider: int = setting(
+        "SMSGW_MAX_BACKLOG_PER_PROVIDER", 250_000, _whole(1, 10**9), "accepted-but-unsent messages of one provider"
+    )
+    storage_fill: float = setting(
+        "SMSGW_STORAGE_FILL", 0.8, _number(0.05, 1.0, float), "share of the stream's storage at which accepting stops"
+    )
+    publish_in_flight: int = setting(
+        "SMSGW_PUBLISH_IN_FLIGHT", 256, _whole(1, 4096), "unacknowledged publishes of one gateway process"
+    )
+    publish_timeout_s: float = setting(
+        "SMSGW_PUBLISH_TIMEOUT_S", 2.5, _seconds(0.1, 30), "wait for one acknowledgement before asking again"
+    )
+    accept_budget_s: float = setting(
+        "SMSGW_ACCEPT_BUDGET_S", 8.0, _seconds(0.2, 60), "how long accepting one message may take before UNAVAILABLE"
+    )
+    batch_read_ahead: int = setting(
+        "SMSGW_BATCH_READ_AHEAD", 4, _whole(1, 64), "chunks of a BatchSend stream that are worked on at once"
+    )
+
+
+@attrs.frozen
+class Fleet:
+    """The dispatcher fleet: rates, leases, retries, breaker."""
+
+    rate_per_s: int = setting(
+        "SMSGW_FLEET_RATE_PER_S", 200, _whole(1, 100_000), "sends a second of all providers together"
+    )
+    lease_s: float = setting("SMSGW_LEASE_S", 2.5, _seconds(0.5, 60), "how long a share is good without renewal")
+    renew_s: float = setting("SMSGW_RENEW_S", 0.5, _seconds(0.05, 10), "how often a pod renews its lease")
+    window_s: float = setting(
+        "SMSGW_WINDOW_S", 1.002, _seconds(1.0, 1.1), "the second that is enforced, with its allowance for jitter"
+    )
+    ack_wait_s: float = setting(
+        "SMSGW_ACK_WAIT_S", 60.0, _seconds(2, 3600), "silence after which a message is given to another pod"
+    )
+    retry_delays_s: tuple[float, ...] = setting(
+        "SMSGW_RETRY_DELAYS_S",
+        (30.0, 300.0, 1800.0, 7200.0, 21600.0),
+        _delays,
+        "waits before each later round of attempts",
+    )
+    ambiguous_otp: str = setting(
+        "SMSGW_AMBIGUOUS_OTP", "resend", _one_of("resend", "hold"), "what follows an unclear outcome of an OTP"
+    )
+    ambiguous_other: str = setting(
+        "SMSGW_AMBIGUOUS_OTHER", "hold", _one_of("resend", "hold"), "what follows an unclear outcome of other messages"
+    )
+    lookup_after_s: float = setting(
+        "SMSGW_LOOKUP_AFTER_S", 5.0, _seconds(0.1, 3600), "wait before asking a provider about an unclear outcome"
+    )
+    breaker_failures: int = setting(
+        "SMSGW_BREAKER_FAILURES", 5, _whole(1, 1000), "failures in a row that open a breaker"
+    )
+    breaker_calls: int = setting(
+        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "calls in the window before their ratio counts"
+    )
+    breaker_window_s: float = setting(
+        "SMSGW_BREAKER_WINDOW_S", 60.0, _seconds(1, 3600), "window of the failure ratio (over half)"
+    )
+    breaker_cooldown_s: float = setting("SMSGW_BREAKER_COOLDOWN_S", 30.0, _seconds(0.1, 3600), "wait before a probe")
+    room_s: float = setting(
+        "SMSGW_ROOM_S", 30.0, _seconds(1, 86400), "a provider is over-full when its backlog exceeds its rate times this"
+    )
+
+
+@attrs.frozen
+class Process:
+    """What every process has."""
+
+    pod: str = setting(
+        "SMSGW_POD", f"{socket.gethostname().split('.')[0]}-{os.getpid()}", _token, "name of this process"
+    )
+    drain_s: float = setting("SMSGW_DRAIN_S", 10.0, _seconds(0.5, 600), "time to finish after SIGTERM")
+    log_level: str = setting(
+        "SMSGW_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least level logged"
+    )
+    log_format: str = setting("SMSGW_LOG_FORMAT", "json", _one_of("json", "text"), "json for machines, text for people")
+    otlp_endpoint: str = setting(
+        "SMSGW_OTLP_ENDPOINT", "", str, "OTLP/gRPC endpoint for traces; empty: none are exported"
+    )
+    trace_ratio: float = setting("SMSGW_TRACE_RATIO", 1.0, _number(0, 1, float), "share of traces that are recorded")
+    data_folder: str = setting("SMSGW_VAR", "var", str, "where `make up` keeps its data")
+
+
+@attrs.frozen
+class Settings:
+    """All settings of one process."""
+
+    servers: Servers = attrs.Factory(Servers)
+    door: Door = attrs.Factory(Door)
+    fleet: Fleet = attrs.Factory(Fleet)
+    process: Process = attrs.Factory(Process)
+
+
+def groups() -> Iterator[tuple[str, type]]:
+    """Give every group of settings as (name, class)."""
+    for field in attrs.fields(Settings):
+        kind = field.type
+        if kind is not None:
+            yield field.name, kind
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read every SMSGW_ variable; raises ConfigError with all that is wrong, also names that no setting has."""
+    faults: list[tuple[str, str]] = []
+    known: set[str] = set()
+    values: dict[str, Any] = {}
+    for name, kind in groups():
+        given: dict[str, Any] = {}
+        for field in attrs.fields(kind):
+            variable = field.metadata["variable"]
+            known.add(variable)
+            text = environment.get(variable)
+            if text is None or text == "":
+                continue
+            try:
+                given[field.name] = field.metadata["read"](text.strip())
+            except ValueError as exc:
+                faults.append((variable, f"{exc}"))
+        values[name] = kind(**given)
+    faults += [
+        (name, "no setting has this name; `smsctl check-config` lists them all")
+        for name in sorted(environment)
+        if name.startswith("SMSGW_") and name not in known
+    ]
+    settings = Settings(**values)
+    faults += _contradictions(settings)
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def _contradictions(settings: Settings) -> list[tuple[str, str]]:
+    faults = []
+    if settings.fleet.renew_s * 2 > settings.fleet.lease_s:
+        faults.append(("SMSGW_RENEW_S", "must be at most half of SMSGW_LEASE_S, or one lost renewal stops a pod"))
+    if settings.door.publish_timeout_s > settings.door.accept_budget_s:
+        faults.append(("SMSGW_PUBLISH_TIMEOUT_S", "must not exceed SMSGW_ACCEPT_BUDGET_S"))
+    return faults
+
+
+def rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Give every setting as (variable, value in force, meaning), secrets masked."""
+    for name, kind in groups():
+        group = getattr(settings, name)
+        for field in attrs.fields(kind):
+            value = getattr(group, field.name)
+            yield field.metadata["variable"], as_text(value), field.metadata["meaning"]
+
+
+def as_text(value: object) -> str:
+    """Write a value as a variable would hold it; secrets stay masked."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(f"{part:g}" for part in value)
+    if isinstance(value, Secret):
+        return repr(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

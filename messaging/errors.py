@@ -1,0 +1,201 @@
+"""The one tree of errors; each class has a stable `reason`, typed fields, and builds its own sentence.
+
+GatewayError
+├── CallerError                 the caller can mend it
+│   ├── InvalidRequest          fields are wrong (all of them at once)
+│   ├── NotFound                no such message of this client
+│   ├── RequestIdReused         the request_id belongs to another message
+│   ├── NotCancelable           an attempt was started, or the message is final
+│   └── NoRoute                 no provider may take the message
+├── BacklogFull                 a limit on accepted-but-unsent messages is reached
+├── Unavailable                 a part is away; trying again later helps
+│   ├── StreamDown              JetStream does not answer
+│   ├── StreamFull              JetStream has no room
+│   ├── StoreDown               PostgreSQL does not answer
+│   └── Draining                this process is stopping
+├── SetupError                  what an operator must mend before a process can run
+│   ├── ConfigError             settings are wrong (all of them at once)
+│   ├── ServerTooOld            nats-server lacks what the design stands on
+│   └── TopologyConflict        a live stream differs in a way that would lose data
+└── CorruptRecord               bytes on the stream that no version of ours wrote
+
+No sentence ever holds a text, a whole phone number or a key.
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """The root: everything that this project raises on purpose."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+
+class CallerError(GatewayError):
+    """The caller can mend it; repeating the same call does not help."""
+
+    reason = "BAD_REQUEST"
+
+
+class InvalidRequest(CallerError):
+    """One or more fields are wrong; `violations` holds (field path, what is wrong and the cure)."""
+
+    reason = "INVALID_FIELDS"
+
+    def __init__(self, violations: list[tuple[str, str]]) -> None:
+        self.violations = violations
+        super().__init__("; ".join(f"{field}: {text}" for field, text in violations))
+
+
+class NotFound(CallerError):
+    """No message of this client has that id."""
+
+    reason = "MESSAGE_NOT_FOUND"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"no message of yours has this {key}")
+
+
+class RequestIdReused(CallerError):
+    """The request_id was used within the window for a message with other contents."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+        super().__init__(f"request_id belongs to message {message_id}, which has other contents: use a new request_id")
+
+
+class NotCancelable(CallerError):
+    """An attempt was started, or the message has reached a final state."""
+
+    reason = "NOT_CANCELABLE"
+
+    def __init__(self, message_id: str, state: str) -> None:
+        self.message_id = message_id
+        self.state = state
+        super().__init__(f"message {message_id} is {state}: only a message of which no attempt was started can go back")
+
+
+class NoRoute(CallerError):
+    """None of the providers that the caller allows is configured and enabled."""
+
+    reason = "NO_ROUTE"
+
+    def __init__(self, asked: tuple[str, ...]) -> None:
+        self.asked = asked
+        what = f"none of {', '.join(asked)} is" if asked else "no provider is"
+        super().__init__(f"{what} configured and enabled: leave providers empty or name others")
+
+
+class BacklogFull(GatewayError):
+    """Too many messages are accepted and not yet sent."""
+
+    reason = "BACKLOG_FULL"
+
+    def __init__(self, scope: str, limit: int, retry_after_s: float) -> None:
+        self.scope = scope
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{limit} messages of {scope} wait to be sent, which is the limit: try again later")
+
+
+class Unavailable(GatewayError):
+    """A part is away; nothing was half done, and trying again later helps."""
+
+    reason = "UNAVAILABLE"
+    retry_after_s: ClassVar[float] = 1.0
+
+
+class StreamDown(Unavailable):
+    """JetStream does not answer, or answers that it cannot work."""
+
+    reason = "STREAM_DOWN"
+
+    def __init__(self, during: str) -> None:
+        self.during = during
+        super().__init__(f"the message stream is away ({during}): try again with the same request_id")
+
+
+class StreamFull(Unavailable):
+    """JetStream has reached a limit of its storage."""
+
+    reason = "STREAM_FULL"
+    retry_after_s = 10.0
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        super().__init__(f"the message stream {stream} is full: try again later with the same request_id")
+
+
+class StoreDown(Unavailable):
+    """PostgreSQL does not answer."""
+
+    reason = "STORE_DOWN"
+    retry_after_s = 2.0
+
+    def __init__(self, during: str) -> None:
+        self.during = during
+        super().__init__(f"the message history is away ({during}): try again later")
+
+
+class Draining(Unavailable):
+    """This process is stopping and takes nothing new."""
+
+    reason = "DRAINING"
+
+    def __init__(self) -> None:
+        super().__init__("this gateway is stopping: another one takes the call")
+
+
+class SetupError(GatewayError):
+    """What an operator must mend before a process can run."""
+
+    reason = "SETUP"
+
+
+class ConfigError(SetupError):
+    """Settings are wrong; `faults` holds every one as (key, what is wrong)."""
+
+    reason = "CONFIG"
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{key}: {text}" for key, text in faults))
+
+
+class ServerTooOld(SetupError):
+    """The nats-server lacks what the design stands on."""
+
+    reason = "SERVER_TOO_OLD"
+
+    def __init__(self, found: str, needed: str) -> None:
+        self.found = found
+        self.needed = needed
+        super().__init__(
+            f"nats-server offers {found}, and {needed} is needed: an older server ignores schedules and conditions "
+            "in silence, so this one is refused; upgrade it to 2.14 or later"
+        )
+
+
+class TopologyConflict(SetupError):
+    """A live stream or consumer differs in a way that would lose data if it were changed."""
+
+    reason = "TOPOLOGY_CONFLICT"
+
+    def __init__(self, name: str, differences: list[str]) -> None:
+        self.name = name
+        self.differences = differences
+        super().__init__(f"{name} stays as it is, because changing it would lose data: {'; '.join(differences)}")
+
+
+class CorruptRecord(GatewayError):
+    """Bytes on the stream that no version of ours wrote."""
+
+    reason = "CORRUPT_RECORD"
+
+    def __init__(self, subject: str, why: str) -> None:
+        self.subject = subject
+        self.why = why
+        super().__init__(f"a record on {subject} cannot be read: {why}")

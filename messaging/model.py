@@ -1,0 +1,133 @@
+"""The words that both processes share: lanes, addresses and message ids. Pure.
+
+A message's *address* is `<client>.<key>.<time>`; it stands in every subject that speaks of the message, so that every
+read is bound to a client. `time` and `key` are the two halves of the message id, a UUIDv7: 12 hexadecimal digits of
+Unix milliseconds, and 20 digits that begin with the version. The key is derived from client and request_id, or random.
+"""
+
+import enum
+import hashlib
+import re
+import uuid
+
+import attrs
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging.errors import CorruptRecord
+
+_VERSION_7 = 0x7 << 76
+_VARIANT = 0b10 << 62
+_RANDOM_MASK = ((0xFFF) << 64) | ((1 << 62) - 1)
+_KEY = re.compile(r"7[0-9a-f]{3}[89ab][0-9a-f]{15}")
+_TIME = re.compile(r"[0-9a-f]{12}")
+_CLIENT = re.compile(r"[a-z0-9_-]{1,64}")
+KEY_BYTES = 10
+"""How many random bytes make a key; six of their bits give way to UUID version and variant."""
+
+
+class Lane(enum.StrEnum):
+    """A queue of one urgency within a provider."""
+
+    OTP = "otp"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
+LATER = "later"
+"""Stands in the lane's place of an accepted message that waits for its schedule."""
+
+LANE_OF_PRIORITY: dict[int, Lane] = {
+    pb.PRIORITY_UNSPECIFIED: Lane.NORMAL,
+    pb.PRIORITY_OTP: Lane.OTP,
+    pb.PRIORITY_NORMAL: Lane.NORMAL,
+    pb.PRIORITY_BULK: Lane.BULK,
+}
+
+FINAL_STATES = frozenset(
+    {
+        pb.MESSAGE_STATE_DELIVERED,
+        pb.MESSAGE_STATE_UNDELIVERED,
+        pb.MESSAGE_STATE_FAILED,
+        pb.MESSAGE_STATE_EXPIRED,
+        pb.MESSAGE_STATE_CANCELED,
+        pb.MESSAGE_STATE_REJECTED,
+        pb.MESSAGE_STATE_UNKNOWN,
+    }
+)
+
+SETTLED_STATES = FINAL_STATES | {pb.MESSAGE_STATE_SENT}
+"""States in which we have nothing left to do; only a receipt can still move SENT."""
+
+
+@attrs.frozen
+class Address:
+    """Where a message is found: client, key (20 digits) and time (12 digits)."""
+
+    client: str
+    key: str
+    time: str
+
+    @property
+    def message_id(self) -> str:
+        """The id as callers see it."""
+        return str(uuid.UUID(hex=self.time + self.key))
+
+    def __str__(self) -> str:
+        """Give the three tokens as they stand in a subject."""
+        return f"{self.client}.{self.key}.{self.time}"
+
+
+def address_of(client: str, message_id: str) -> Address:
+    """Find a message's address; raises ValueError when `message_id` is not one of ours."""
+    digits = uuid.UUID(message_id).hex
+    if not _KEY.fullmatch(digits[12:]):
+        raise ValueError("not a UUIDv7")
+    return Address(client, digits[12:], digits[:12])
+
+
+def parse_address(subject: str) -> Address:
+    """Read the address from the last three tokens of a subject; raises CorruptRecord."""
+    tokens = subject.split(".")[-3:]
+    if len(tokens) != 3 or not (
+        _CLIENT.fullmatch(tokens[0]) and _KEY.fullmatch(tokens[1]) and _TIME.fullmatch(tokens[2])
+    ):
+        raise CorruptRecord(subject, "its subject holds no address")
+    return Address(*tokens)
+
+
+def new_address(client: str, now_ms: int, key: str) -> Address:
+    """Make the address of a message accepted at `now_ms` (Unix milliseconds)."""
+    return Address(client, key, f"{now_ms:012x}")
+
+
+def key_from_bytes(raw: bytes) -> str:
+    """Shape KEY_BYTES bytes into the second half of a UUIDv7."""
+    bits = int.from_bytes(raw, "big") & _RANDOM_MASK
+    return f"{bits | _VERSION_7 | _VARIANT:020x}"
+
+
+def key_of_request(secret: bytes, client: str, request_id: str) -> str:
+    """Derive the key that every repeat of this request_id meets again (BLAKE2b, keyed)."""
+    digest = hashlib.blake2b(f"{client}\0{request_id}".encode(), key=secret[:64], digest_size=KEY_BYTES).digest()
+    return key_from_bytes(digest)
+
+
+def mask(recipient: str) -> str:
+    """Shorten a number to what a log may hold: its country part and last two digits."""
+    return f"{recipient[:4]}…{recipient[-2:]}" if len(recipient) > 8 else "…"
+
+
+def state_name(state: int) -> str:
+    """Name a state as people read it: ACCEPTED, SENT and so on."""
+    return pb.MessageState.Name(pb.MessageState.ValueType(state)).removeprefix("MESSAGE_STATE_")
+
+
+def outcome_name(outcome: int) -> str:
+    """Name an attempt's outcome as people read it: accepted, throttled, …; `started` while it has none."""
+    name = pb.AttemptOutcome.Name(pb.AttemptOutcome.ValueType(outcome)).removeprefix("ATTEMPT_OUTCOME_").lower()
+    return "started" if name == "unspecified" else name
+
+
+def priority_name(priority: int) -> str:
+    """Name a priority as people read it: OTP, NORMAL, BULK."""
+    return pb.Priority.Name(pb.Priority.ValueType(priority)).removeprefix("PRIORITY_").replace("UNSPECIFIED", "NORMAL")

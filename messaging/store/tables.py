@@ -1,0 +1,131 @@
+"""The three tables of the history: what a message is, its attempts, and every event that ever moved it.
+
+Why they are partitioned by ranges of message_id. The history holds 10^8 messages and more, and it forgets by age:
+dropping a week's partition takes milliseconds, deleting its rows would take hours and leave holes. A partition key must
+be part of every primary key, and every read is by message_id, or by an index on (client, …, message_id). A message_id
+is a UUIDv7, whose first 48 bits are the milliseconds of its acceptance: a week is a range of ids, so the one column
+serves as primary key, order of time and partition key, and the events and attempts of a message lie in the same week as
+the message. A query for a span of time becomes a range of ids, which lets PostgreSQL skip the other weeks.
+
+The DEFAULT partition is the net below: rows of a week that has no partition yet. `history.ensure_partitions` keeps it
+empty, because a default partition that holds a week's rows would stop that week's partition from being made.
+
+All columns that come from the accept record may be null: an event may be projected before its accept record.
+"""
+
+from sqlalchemy import (
+    TIMESTAMP,
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+_TIME = TIMESTAMP(timezone=True)
+_BY_MESSAGE = {"postgresql_partition_by": "RANGE (message_id)"}
+
+metadata = MetaData()
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("client", Text, nullable=False),
+    # From the accept record; never changed after it was written.
+    Column("request_id", Text, comment="null when the caller gave none"),
+    Column("client_reference", Text, comment="null when the caller gave none"),
+    Column("recipient", Text),
+    Column("sender", Text),
+    Column("body", Text),
+    Column("priority", SmallInteger),
+    Column("encoding", SmallInteger),
+    Column("segments", Integer),
+    Column("providers", ARRAY(Text), comment="what the caller restricted the choice to"),
+    Column("first_provider", Text, comment="the first choice of the gateway"),
+    Column("route_reason", Text),
+    Column("accept_time", _TIME),
+    Column("schedule_time", _TIME),
+    Column("deadline", _TIME),
+    Column("labels", JSONB),
+    Column("callback_url", Text),
+    Column("fingerprint", LargeBinary),
+    Column("traceparent", Text),
+    Column("trace_id", Text, comment="the middle part of traceparent"),
+    Column("accept_sequence", BigInteger, comment="null until the accept record is projected"),
+    # From the newest event, or from the accept record while there is none.
+    Column("state", SmallInteger, nullable=False),
+    Column("version", BigInteger, nullable=False, comment="stream sequence of the newest event; 0: only accepted"),
+    Column("update_time", _TIME),
+    Column("provider", Text, comment="who has the message, or is to get it next"),
+    Column("next_attempt_time", _TIME),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("provider_message_id", Text),
+    Column("attempt_count", Integer, nullable=False),
+    # `request_id = …` implies the condition, so these two stay small and are still used.
+    Index(
+        "messages_by_request_id",
+        "client",
+        "request_id",
+        "message_id",
+        postgresql_where=text("request_id IS NOT NULL"),
+    ),
+    Index(
+        "messages_by_reference",
+        "client",
+        "client_reference",
+        "message_id",
+        postgresql_where=text("client_reference IS NOT NULL"),
+    ),
+    Index("messages_by_client", "client", "message_id"),
+    Index("messages_by_recipient", "client", "recipient", "message_id"),
+    Index("messages_by_state", "client", "state", "message_id"),
+    Index("messages_by_provider", "client", "provider", "message_id"),
+    **_BY_MESSAGE,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False, comment="stream sequence of the event that last told of it"),
+    Column("provider", Text, nullable=False),
+    Column("start_time", _TIME),
+    Column("end_time", _TIME),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("provider_message_id", Text),
+    Column("code", Text),
+    Column("detail", Text),
+    **_BY_MESSAGE,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("message_id", Uuid, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False, comment="in the stream SMS_EVENT"),
+    Column("client", Text, nullable=False),
+    Column("time", _TIME),
+    Column("state", SmallInteger, nullable=False),
+    Column("provider", Text),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("round", Integer, nullable=False),
+    Column("attempt_number", Integer, nullable=False, comment="how many attempts had been made"),
+    Column("next", SmallInteger, nullable=False, comment="dispatch.v1.NextStep"),
+    Column("due_time", _TIME),
+    Column("pod", Text),
+    comment="Append-only: a trigger refuses to change or delete a row.",
+    **_BY_MESSAGE,
+)
+
+PARTITIONED = (messages, attempts, events)

@@ -1,0 +1,1 @@
+"""JetStream: the only room that imports nats."""

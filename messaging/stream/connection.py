@@ -1,0 +1,218 @@
+"""One connection to JetStream: publishing with conditions, reads from the leader, and the server's API.
+
+Every foreign exception ends here: what is raised is StreamDown (nothing is known of the outcome: ask again with the
+same contents), StreamFull, or an Answer of the server that the caller expected.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import attrs
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from messaging.errors import StreamDown, StreamFull
+
+_log = structlog.get_logger(__name__)
+
+_WRONG_SEQUENCE, _IN_FLIGHT, _NO_MESSAGE = 10071, 10164, 10037
+NOT_FOUND_CODES = frozenset({10014, 10059})
+_FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
+_FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
+
+
+@attrs.frozen
+class Stored:
+    """The stream has it, at this sequence."""
+
+    sequence: int
+
+
+@attrs.frozen
+class Refused:
+    """The condition did not hold: `sequence` is the last one that stands there (0 when the server does not say)."""
+
+    sequence: int
+
+
+@attrs.frozen
+class Busy:
+    """Another publish under the same condition is in flight: look again in some milliseconds."""
+
+
+@attrs.frozen
+class Record:
+    """One stored message. `time` is Unix seconds of its storing."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str]
+
+
+class ApiError(Exception):
+    """The server's API refused a request; only set-up meets it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        super().__init__(f"{text} ({code})")
+
+
+@attrs.define
+class Connection:
+    """A connection that comes back by itself; `timeout_s` bounds every single request."""
+
+    client: Client
+    timeout_s: float
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached now."""
+        return self.client.is_connected
+
+    async def publish(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
+    ) -> Stored | Refused | Busy:
+        """Publish once and wait for the stream's word; raises StreamDown when the outcome is unknown, StreamFull."""
+        answer = await self._ask(subject, data, dict(headers) if headers else None, timeout_s)
+        error = answer.get("error")
+        if error is None:
+            return Stored(int(answer["seq"]))
+        code = error.get("err_code", 0)
+        if code == _WRONG_SEQUENCE:
+            digits = str(error.get("description", "")).rpartition(":")[2].strip()
+            return Refused(int(digits) if digits.isdigit() else 0)
+        if code == _IN_FLIGHT:
+            return Busy()
+        if code in _FULL:
+            raise StreamFull(subject.split(".")[1])
+        raise StreamDown(f"publish refused with {code}")
+
+    async def last(self, stream: str, subject: str) -> Record | None:
+        """Read the newest message whose subject matches, from the leader."""
+        return await self._read(stream, {"last_by_subj": subject})
+
+    async def at(self, stream: str, sequence: int) -> Record | None:
+        """Read one message by its sequence, from the leader."""
+        return await self._read(stream, {"seq": sequence})
+
+    async def next_after(self, stream: str, sequence: int, subject: str) -> Record | None:
+        """Read the first message at or after `sequence` whose subject matches, from the leader."""
+        return await self._read(stream, {"seq": sequence, "next_by_subj": subject})
+
+    async def delete(self, stream: str, sequence: int) -> bool:
+        """Delete one message; False when it was gone already."""
+        try:
+            answer = await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+        except ApiError:
+            return False
+        return bool(answer.get("success"))
+
+    async def api(
+        self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Call `$JS.API.<verb>`; raises ApiError with the server's refusal, StreamDown when it does not answer."""
+        payload = json.dumps(body).encode() if body is not None else b""
+        answer = await self._ask(f"$JS.API.{verb}", payload, None, timeout_s)
+        if error := answer.get("error"):
+            raise ApiError(int(error.get("err_code", error.get("code", 0))), str(error.get("description", "")))
+        return answer
+
+    async def last_of_each(self, stream: str, subject: str) -> list[Record]:
+        """Read the newest message of every subject that matches; may lag the leader by a moment."""
+        inbox = self.client.new_inbox()
+        found: list[Record] = []
+        try:
+            sub = await self.client.subscribe(inbox)
+            try:
+                body = json.dumps({"multi_last": [subject]}).encode()
+                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", body, inbox)
+                while (msg := await sub.next_msg(self.timeout_s)).headers and not msg.headers.get("Status"):
+                    found.append(_record_of(msg))
+            finally:
+                await sub.unsubscribe()
+        except _FOREIGN as exc:
+            raise StreamDown("reading a bucket") from exc
+        return found
+
+    async def _read(self, stream: str, request: Mapping[str, Any]) -> Record | None:
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
+        except ApiError as exc:
+            if exc.code == _NO_MESSAGE:
+                return None
+            raise StreamDown(f"reading {stream} was refused with {exc.code}") from exc
+        return _record_from_api(answer["message"])
+
+    async def _ask(
+        self, subject: str, data: bytes, headers: dict[str, str] | None, timeout_s: float | None
+    ) -> dict[str, Any]:
+        try:
+            msg = await self.client.request(subject, data, timeout=timeout_s or self.timeout_s, headers=headers)
+            answer: dict[str, Any] = json.loads(msg.data)
+        except (*_FOREIGN, ValueError) as exc:
+            raise StreamDown(f"{type(exc).__name__} on {'.'.join(subject.split('.')[:4])}") from exc
+        return answer
+
+
+def _record_of(msg: Msg) -> Record:
+    headers = dict(msg.headers or {})
+    return Record(headers.get("Nats-Subject", msg.subject), int(headers.get("Nats-Sequence", "0")), msg.data, headers)
+
+
+def _record_from_api(message: Mapping[str, Any]) -> Record:
+    import base64
+
+    headers: dict[str, str] = {}
+    if raw := message.get("hdrs"):
+        for line in base64.b64decode(raw).decode(errors="replace").split("\r\n")[1:]:
+            name, colon, value = line.partition(":")
+            if colon:
+                headers[name] = value.strip()
+    return Record(message["subject"], int(message["seq"]), base64.b64decode(message.get("data", "")), headers)
+
+
+@contextlib.asynccontextmanager
+async def open_connection(
+    url: str, name: str, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
+) -> AsyncIterator[Connection]:
+    """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
+
+    async def report(exc: Exception) -> None:
+        _log.warning("stream connection", error=type(exc).__name__)
+
+    async def lost() -> None:
+        _log.warning("stream connection lost")
+
+    async def back() -> None:
+        _log.info("stream connection is back")
+
+    try:
+        async with asyncio.timeout(connect_timeout_s):
+            client = await nats.connect(
+                [part.strip() for part in url.split(",")],
+                name=name,
+                error_cb=report,
+                disconnected_cb=lost,
+                reconnected_cb=back,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,
+                connect_timeout=2,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=-1,  # else a publish that timed out while disconnected is stored later
+            )
+    except _FOREIGN as exc:
+        raise StreamDown("connecting") from exc
+    try:
+        yield Connection(client, timeout_s)
+    finally:
+        with contextlib.suppress(*_FOREIGN):
+            async with asyncio.timeout(2):
+                await client.close()

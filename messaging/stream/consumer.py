@@ -1,0 +1,108 @@
+"""Drawing messages from a durable pull consumer, and giving each back in one of three ways."""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+
+import attrs
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import MsgAlreadyAckdError
+from nats.js.client import JetStreamContext
+
+from messaging.stream.connection import Connection
+
+_FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
+_REMEMBERED = 4096
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """One message as drawn: it is ours until it is acknowledged, given back, or silent for `ack_wait`."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+    sequence: int
+    delivered: int
+    waiting: int
+    _msg: Msg
+    _timeout_s: float
+
+    async def ack(self) -> None:
+        """Acknowledge and wait for the server's word, again and again: a plain one may be lost in a crash."""
+        pause = 0.05
+        while True:
+            try:
+                await self._msg.ack_sync(timeout=self._timeout_s)
+            except MsgAlreadyAckdError:
+                return
+            except _FOREIGN:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
+                continue
+            return
+
+    async def give_back(self) -> None:
+        """Let another pod have it at once."""
+        with contextlib.suppress(*_FOREIGN):
+            await self._msg.nak()
+
+    async def keep(self) -> None:
+        """Tell the server that work goes on."""
+        with contextlib.suppress(*_FOREIGN):
+            await self._msg.in_progress()
+
+
+class Consumer:
+    """A durable pull consumer that exists already; forgets repeats of one and the same delivery."""
+
+    def __init__(self, subscription: JetStreamContext.PullSubscription, timeout_s: float) -> None:
+        self._subscription = subscription
+        self._timeout_s = timeout_s
+        self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
+        """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
+        try:
+            messages = await self._subscription.fetch(batch, wait_s)
+        except TimeoutError:
+            return []
+        except _FOREIGN:
+            await asyncio.sleep(0.1)
+            return []
+        return [delivery for delivery in map(self._delivery, messages) if self._is_new(delivery)]
+
+    def _delivery(self, msg: Msg) -> Delivery:
+        meta = msg.metadata
+        return Delivery(
+            msg.subject,
+            msg.data,
+            dict(msg.headers or {}),
+            meta.sequence.stream,
+            meta.num_delivered,
+            meta.num_pending,
+            msg,
+            self._timeout_s,
+        )
+
+    def _is_new(self, delivery: Delivery) -> bool:
+        key = (delivery.sequence, delivery.delivered)
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return True
+
+    async def close(self) -> None:
+        """Stop drawing."""
+        with contextlib.suppress(*_FOREIGN):
+            await self._subscription.unsubscribe()
+
+
+async def open_consumer(connection: Connection, stream: str, durable: str) -> Consumer:
+    """Bind to a durable consumer that the set-up has made."""
+    context = connection.client.jetstream(timeout=connection.timeout_s)
+    subscription = await context.pull_subscribe_bind(durable, stream)
+    return Consumer(subscription, connection.timeout_s)

@@ -1,0 +1,128 @@
+"""What everyone may know of the fleet: backlogs, breakers, room on disk. Polled; never waits for anything else."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from messaging.errors import StreamDown
+from messaging.providers_file import Provider
+from messaging.routing import ProviderFacts
+from messaging.stream import topology as topo
+from messaging.stream.buckets import Bucket
+from messaging.stream.connection import ApiError, Connection
+
+_log = structlog.get_logger(__name__)
+
+_PAGE = 256
+OPEN, HALF_OPEN = "open", "half-open"
+
+
+def breaker_key(provider: str) -> str:
+    """Where a provider's breaker stands in its bucket."""
+    return f"breaker.{provider}"
+
+
+class FleetView:
+    """The latest known facts; `run` keeps them fresh, `fresh` tells whether it lately succeeded."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        providers: Sequence[Provider],
+        room_s: float,
+        *,
+        breakers_every_s: float = 0.3,
+        backlog_every_s: float = 0.5,
+    ) -> None:
+        self._connection = connection
+        self._bucket = Bucket(connection, topo.BREAKERS_BUCKET)
+        self._providers = {provider.name: provider for provider in providers}
+        self._room = {provider.name: max(1, int(provider.rate_per_s * room_s)) for provider in providers}
+        self._breakers_every_s = breakers_every_s
+        self._backlog_every_s = backlog_every_s
+        self._fresh_at = float("-inf")
+        self.breakers: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
+        self.later = 0
+        self.storage_fill = 0.0
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The configured providers by name, in the file's order."""
+        return self._providers
+
+    def fresh(self, within_s: float = 2.5) -> bool:
+        """Whether the stream has answered lately."""
+        return time.monotonic() < self._fresh_at + within_s
+
+    def facts(self) -> dict[str, ProviderFacts]:
+        """Give what routing needs to know."""
+        return {name: self._facts_of(provider) for name, provider in self._providers.items()}
+
+    def _facts_of(self, provider: Provider) -> ProviderFacts:
+        backlog = self.backlog.get(provider.name, 0)
+        state = self.breakers.get(provider.name, (0, {}))[1].get("state")
+        # A half-open breaker is closed to all but one waiting message: the probe.
+        is_open = state == OPEN or (state == HALF_OPEN and backlog > 0)
+        return ProviderFacts(
+            provider.name,
+            provider.weight,
+            provider.priority,
+            provider.enabled,
+            provider.draining,
+            is_open,
+            backlog,
+            self._room[provider.name],
+        )
+
+    async def refresh_breakers(self) -> None:
+        """Read every breaker; raises StreamDown."""
+        found = await self._bucket.all("breaker.*")
+        self.breakers = {key.removeprefix("breaker."): value for key, value in found.items()}
+
+    async def refresh_backlog(self) -> None:
+        """Count what waits for each provider and for its time, and how full the storage is; raises StreamDown."""
+        backlog = dict.fromkeys(self._providers, 0)
+        for info in await self._consumers():
+            provider = info["name"].removeprefix("dispatch-").rpartition("-")[0]
+            waiting = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
+            backlog[provider] = backlog.get(provider, 0) + waiting
+        self.backlog = backlog
+        state = (await self._connection.api(f"STREAM.INFO.{topo.LATER_STREAM}"))["state"]
+        self.later = int(state.get("messages", 0))
+        self.storage_fill = _fill(await self._connection.api("INFO"))
+
+    async def _consumers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self._connection.api(f"CONSUMER.LIST.{topo.SEND}", {"offset": len(found)})
+            consumers = page.get("consumers") or []
+            found += consumers
+            if len(consumers) < _PAGE and len(found) >= page.get("total", 0):
+                return found
+
+    async def run(self) -> None:
+        """Keep the facts fresh until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._breakers_every_s, self.refresh_breakers), name="breaker-view")
+            group.create_task(self._every(self._backlog_every_s, self.refresh_backlog), name="backlog-view")
+
+    async def _every(self, pause_s: float, refresh: Any) -> None:
+        while True:
+            try:
+                await refresh()
+                self._fresh_at = time.monotonic()
+            except (StreamDown, ApiError) as exc:
+                _log.warning("fleet view is stale", error=str(exc))
+            await asyncio.sleep(pause_s)
+
+
+def _fill(info: Mapping[str, Any]) -> float:
+    limit = info.get("limits", {}).get("max_storage", -1)
+    tiers = info.get("tiers") or {}
+    fills: Iterable[float] = (_fill(tier) for tier in tiers.values())
+    own = info.get("storage", 0) / limit if limit and limit > 0 else 0.0
+    return float(max([own, *fills]))

@@ -1,0 +1,117 @@
+"""Making the streams what the topology says, and refusing what would lose data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from messaging.config import Settings
+from messaging.errors import ServerTooOld, TopologyConflict
+from messaging.stream import topology as topo
+from messaging.stream.connection import NOT_FOUND_CODES, ApiError, Connection
+
+_ECHOED = ("allow_msg_schedules", "allow_msg_ttl")
+_PATIENCE_S = 10.0
+
+
+@attrs.frozen
+class Finding:
+    """How one stream or consumer stands: `state` is missing, created, as wanted, changed, differs or conflict."""
+
+    name: str
+    state: str
+    details: tuple[str, ...] = ()
+    messages: int | None = None
+    size_bytes: int | None = None
+
+
+async def check_server(connection: Connection) -> int:
+    """Give the server's JetStream API level; raises ServerTooOld below 2.14's."""
+    info = await connection.api("INFO")
+    level = int(info.get("api", {}).get("level", 0))
+    if level < topo.MIN_API_LEVEL:
+        raise ServerTooOld(f"API level {level}", f"level {topo.MIN_API_LEVEL}")
+    return level
+
+
+async def ensure(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:
+    """Create what is missing and change what may change; raises ServerTooOld, TopologyConflict.
+
+    Nothing is changed when anything conflicts.
+    """
+    await check_server(connection)
+    wanted = topo.streams(settings, providers)
+    lives = {stream.name: await _info(connection, f"STREAM.INFO.{stream.name}") for stream in wanted}
+    for stream in wanted:
+        live = lives[stream.name]
+        losing = [str(one) for one in topo.differences(live["config"], stream.config) if one.losing] if live else []
+        if losing:
+            raise TopologyConflict(stream.name, losing)
+    findings = []
+    for stream in wanted:
+        findings.append(await _ensure_stream(connection, stream, lives[stream.name]))
+        for durable, config in stream.consumers.items():
+            findings.append(await _ensure_consumer(connection, stream.name, durable, config))
+    return findings
+
+
+async def inspect(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:
+    """Tell how everything stands, and change nothing; also consumers that no provider of the file has any more."""
+    findings = []
+    for stream in topo.streams(settings, providers):
+        live = await _info(connection, f"STREAM.INFO.{stream.name}")
+        findings.append(_judge(stream.name, live, stream.config, live and live["state"]))
+        if live is None:
+            continue
+        for durable, config in stream.consumers.items():
+            info = await _info(connection, f"CONSUMER.INFO.{stream.name}.{durable}")
+            findings.append(_judge(f"{stream.name}/{durable}", info, config, None))
+        listed = await connection.api(f"CONSUMER.NAMES.{stream.name}", {"offset": 0})
+        extra = sorted(set(listed.get("consumers") or ()) - set(stream.consumers))
+        findings += [
+            Finding(f"{stream.name}/{name}", "not wanted", ("no provider of the file has it",)) for name in extra
+        ]
+    return findings
+
+
+async def _ensure_stream(connection: Connection, stream: topo.Stream, live: Mapping[str, Any] | None) -> Finding:
+    body = {"name": stream.name, **stream.config}
+    if live is None:
+        made = await connection.api(f"STREAM.CREATE.{stream.name}", body, timeout_s=_PATIENCE_S)
+        for flag in _ECHOED:
+            if stream.config.get(flag) and not made["config"].get(flag):
+                raise ServerTooOld(f"a stream without {flag}", f"level {topo.MIN_API_LEVEL}")
+        return Finding(stream.name, "created")
+    found = topo.differences(live["config"], stream.config)
+    if found:
+        await connection.api(f"STREAM.UPDATE.{stream.name}", {**live["config"], **body}, timeout_s=_PATIENCE_S)
+        return Finding(stream.name, "changed", tuple(map(str, found)))
+    return Finding(stream.name, "as wanted")
+
+
+async def _ensure_consumer(connection: Connection, stream: str, durable: str, config: Mapping[str, Any]) -> Finding:
+    name = f"{stream}/{durable}"
+    live = await _info(connection, f"CONSUMER.INFO.{stream}.{durable}")
+    if live is not None and not topo.differences(live["config"], config):
+        return Finding(name, "as wanted")
+    body = {"stream_name": stream, "config": {"durable_name": durable, **(live or {}).get("config", {}), **config}}
+    await connection.api(f"CONSUMER.DURABLE.CREATE.{stream}.{durable}", body, timeout_s=_PATIENCE_S)
+    return Finding(name, "changed" if live else "created")
+
+
+def _judge(name: str, live: Mapping[str, Any] | None, config: Mapping[str, Any], state: Any) -> Finding:
+    if live is None:
+        return Finding(name, "missing")
+    found = topo.differences(live["config"], config)
+    verdict = "as wanted" if not found else "conflict" if any(one.losing for one in found) else "differs"
+    messages, size = (state["messages"], state["bytes"]) if state else (live.get("num_pending"), None)
+    return Finding(name, verdict, tuple(map(str, found)), messages, size)
+
+
+async def _info(connection: Connection, verb: str) -> dict[str, Any] | None:
+    try:
+        return await connection.api(verb)
+    except ApiError as exc:
+        if exc.code in NOT_FOUND_CODES:
+            return None
+        raise

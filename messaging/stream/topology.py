@@ -1,0 +1,238 @@
+"""The streams, consumers and buckets as they must be, and every subject and header by name. Pure.
+
+A message's address (`<client>.<key>.<time>`) ends every subject that speaks of it:
+
+    sms.accept.<provider>.<lane>.<address>   accepted; lane `later` waits for its schedule
+    sms.send.<provider>.<lane>.<address>     queued for a provider
+    sms.event.<address>                      what happened; the last one is the truth
+    sms.later.<address>                      a schedule, whose target is sms.due.<provider>.<lane>.<address>
+    sms.dlq.<provider>.<reason>.<address>    given up, for an operator
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from messaging.config import Settings
+from messaging.model import LATER, Address, Lane
+
+ACCEPT, SEND, EVENT, LATER_STREAM, DLQ = "SMS_ACCEPT", "SMS_SEND", "SMS_EVENT", "SMS_LATER", "SMS_DLQ"
+LIMITS_BUCKET, BREAKERS_BUCKET = "SMS_LIMITS", "SMS_BREAKERS"
+SCHEDULE_CONSUMER, PROJECT_ACCEPT, PROJECT_EVENT = "schedule", "project-accept", "project-event"
+
+H_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+H_EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+H_TTL = "Nats-TTL"
+H_SCHEDULE, H_SCHEDULE_TARGET, H_SCHEDULE_TTL = "Nats-Schedule", "Nats-Schedule-Target", "Nats-Schedule-TTL"
+H_SCHEDULER, H_SCHEDULE_NEXT = "Nats-Scheduler", "Nats-Schedule-Next"
+
+NANOS = 1_000_000_000
+DUE_TTL = "72h"
+MIN_API_LEVEL = 4
+
+
+def accept_subject(provider: str, lane: str, address: Address) -> str:
+    """Where a message is accepted."""
+    return f"sms.accept.{provider}.{lane}.{address}"
+
+
+def accept_key_filter(client: str, key: str) -> str:
+    """Match every acceptance under one idempotency key; every writer must use this very form."""
+    return f"sms.accept.*.*.{client}.{key}.*"
+
+
+def accept_filter(address: Address) -> str:
+    """Match the acceptance of one message."""
+    return f"sms.accept.*.*.{address}"
+
+
+def send_subject(provider: str, lane: str, address: Address) -> str:
+    """Where a message waits for a provider."""
+    return f"sms.send.{provider}.{lane}.{address}"
+
+
+def event_subject(address: Address) -> str:
+    """Where a message's events stand."""
+    return f"sms.event.{address}"
+
+
+def later_subject(address: Address) -> str:
+    """Where a message's schedule stands."""
+    return f"sms.later.{address}"
+
+
+def due_subject(provider: str, lane: str, address: Address) -> str:
+    """Where a schedule fires to."""
+    return f"sms.due.{provider}.{lane}.{address}"
+
+
+def dlq_subject(provider: str, reason: str, address: Address) -> str:
+    """Where a message is buried."""
+    return f"sms.dlq.{provider}.{reason}.{address}"
+
+
+def dispatch_consumer(provider: str, lane: str) -> str:
+    """Name the durable consumer of one lane."""
+    return f"dispatch-{provider}-{lane}"
+
+
+@attrs.frozen
+class Stream:
+    """One stream: `config` as the server's API takes it; `consumers` by name."""
+
+    name: str
+    config: Mapping[str, Any]
+    consumers: Mapping[str, Mapping[str, Any]] = attrs.Factory(dict)
+
+
+def _lane_transform(lane: str) -> dict[str, str]:
+    tail = ".".join(f"{{{{wildcard({n})}}}}" for n in (2, 3, 4))
+    return {"src": f"sms.accept.*.{lane}.*.*.*", "dest": f"sms.send.{{{{wildcard(1)}}}}.{lane}.{tail}"}
+
+
+_DUE_TRANSFORM = {
+    "src": "sms.due.*.*.*.*.*",
+    "dest": "sms.send." + ".".join(f"{{{{wildcard({n})}}}}" for n in (1, 2, 3, 4, 5)),
+}
+
+
+def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
+    """Give everything that must exist, in an order in which it can be created."""
+    servers, door = settings.servers, settings.door
+    common = {"storage": "file", "num_replicas": servers.replicas}
+    limits = {**common, "retention": "limits", "max_msgs_per_subject": -1, "discard": "old"}
+    ack_wait = settings.fleet.ack_wait_s
+    return [
+        Stream(
+            ACCEPT,
+            {
+                **limits,
+                "subjects": ["sms.accept.>"],
+                "max_msgs_per_subject": 1,
+                "max_age": int(door.window_s * NANOS),
+                "max_bytes": servers.accept_max_bytes,
+                "discard": "new",
+                "allow_msg_ttl": True,
+            },
+            {
+                SCHEDULE_CONSUMER: _pull(f"sms.accept.*.{LATER}.>", ack_wait),
+                PROJECT_ACCEPT: _pull("sms.accept.>", ack_wait, pending=20_000),
+            },
+        ),
+        Stream(
+            LATER_STREAM,
+            {
+                **limits,
+                "subjects": ["sms.later.>", "sms.due.>"],
+                "allow_msg_schedules": True,
+                "allow_msg_ttl": True,
+                "allow_rollup_hdrs": True,
+            },
+        ),
+        Stream(
+            SEND,
+            {
+                **common,
+                "retention": "workqueue",
+                "discard": "old",
+                "subjects": ["sms.send.>"],
+                "max_msgs_per_subject": 1,
+                "sources": [
+                    {"name": ACCEPT, "subject_transforms": [_lane_transform(lane) for lane in Lane]},
+                    {"name": LATER_STREAM, "subject_transforms": [_DUE_TRANSFORM]},
+                ],
+            },
+            {
+                dispatch_consumer(provider, lane): _pull(f"sms.send.{provider}.{lane}.>", ack_wait)
+                for provider in providers
+                for lane in Lane
+            },
+        ),
+        Stream(
+            EVENT,
+            {**limits, "subjects": ["sms.event.>"], "max_age": int(servers.event_days * 86400 * NANOS)},
+            {PROJECT_EVENT: _pull("sms.event.>", ack_wait, pending=20_000)},
+        ),
+        Stream(DLQ, {**limits, "subjects": ["sms.dlq.>"], "max_age": int(servers.dead_letter_days * 86400 * NANOS)}),
+        *(_bucket(name, common) for name in (LIMITS_BUCKET, BREAKERS_BUCKET)),
+    ]
+
+
+def _bucket(name: str, common: Mapping[str, Any]) -> Stream:
+    return Stream(
+        f"KV_{name}",
+        {
+            **common,
+            "retention": "limits",
+            "discard": "new",
+            "subjects": [f"$KV.{name}.>"],
+            "max_msgs_per_subject": 1,
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+        },
+    )
+
+
+def _pull(subject: str, ack_wait_s: float, *, pending: int = 1024) -> dict[str, Any]:
+    # max_deliver stays unlimited: past it a work queue would keep a message stuck in silence.
+    return {
+        "filter_subject": subject,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait_s * NANOS),
+        "max_deliver": -1,
+        "max_ack_pending": pending,
+        "max_waiting": 512,
+    }
+
+
+# Fields that may change on a live stream without losing a message.
+_HARMLESS = frozenset({"num_replicas", "allow_direct", "allow_msg_ttl", "allow_rollup_hdrs", "discard"})
+# Fields where more is harmless and less would delete.
+_LIMITS = frozenset({"max_age", "max_bytes"})
+_UNLIMITED = {"max_age": 0, "max_bytes": -1}
+
+
+@attrs.frozen
+class Difference:
+    """One field of a live stream that is not as wanted; `losing` when changing it could lose data."""
+
+    field: str
+    live: Any
+    wanted: Any
+    losing: bool
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        return f"{self.field} is {self.live!r}, wanted {self.wanted!r}"
+
+
+def differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Difference]:
+    """Compare a stream's or consumer's live configuration with the wanted one, field by field that is wanted."""
+    found = []
+    for field, value in wanted.items():
+        current = live.get(field, _absent(value))
+        if field == "sources":
+            current = [{k: source.get(k) for k in ("name", "subject_transforms")} for source in current]
+        if current != value:
+            found.append(Difference(field, current, value, _losing(field, current, value)))
+    return found
+
+
+def _absent(wanted: Any) -> Any:
+    if isinstance(wanted, bool):
+        return False
+    if isinstance(wanted, int):
+        return 0 if wanted >= 0 else -1
+    return [] if isinstance(wanted, list) else ""
+
+
+def _losing(field: str, live: Any, wanted: Any) -> bool:
+    if field in _HARMLESS:
+        return False
+    if field in _LIMITS:
+        unlimited = _UNLIMITED[field]
+        return bool(wanted != unlimited and (live == unlimited or wanted < live))
+    return True

@@ -1,0 +1,106 @@
+"""Logs as JSON lines and one trace for each message, over OTLP where an endpoint is set.
+
+Neither ever holds a text, a whole phone number or a key: callers pass identifiers, providers, reasons and durations.
+"""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from messaging.codec import TRACEPARENT
+from messaging.config import Process
+
+_W3C = TraceContextTextMapPropagator()
+_EXPORT_EVERY_MS = 1000
+
+
+def configure_logging(process: Process, service: str) -> None:
+    """Send every log line to standard error, as JSON or as text."""
+    level = logging.getLevelNamesMapping()[process.log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    last = structlog.processors.JSONRenderer() if process.log_format == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[*shared, last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service, pod=process.pod)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # nats-py logs whole tracebacks of each lost connection; the connection's own callbacks say it in one line.
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def open_tracer(process: Process, service: str) -> Iterator[trace.Tracer]:
+    """Give the process's tracer; what it has recorded is exported before the context ends."""
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.instance.id": process.pod}),
+        sampler=ParentBased(TraceIdRatioBased(process.trace_ratio)),
+        shutdown_on_exit=False,
+    )
+    if process.otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        exporter = OTLPSpanExporter(
+            endpoint=process.otlp_endpoint, insecure=not process.otlp_endpoint.startswith("https")
+        )
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_EVERY_MS))
+    try:
+        yield provider.get_tracer("sms-gateway")
+    finally:
+        provider.shutdown()
+
+
+def context_of(carrier: Mapping[str, str] | str) -> Context:
+    """Read the W3C context of headers, or of a traceparent."""
+    headers = {TRACEPARENT: carrier} if isinstance(carrier, str) else carrier
+    return _W3C.extract(headers, context=Context())
+
+
+def traceparent_of(span: Span) -> str:
+    """Write the span as a W3C traceparent."""
+    headers: dict[str, str] = {}
+    _W3C.inject(headers, trace.set_span_in_context(span, Context()))
+    return headers.get(TRACEPARENT, "")
+
+
+def trace_id(span: Span) -> str:
+    """Give the trace id as 32 hexadecimal digits."""
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+@contextlib.contextmanager
+def span(
+    tracer: trace.Tracer,
+    name: str,
+    parent: Context | None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    links: tuple[Link, ...] = (),
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> Iterator[Span]:
+    """Record one step; an exception marks it by its class only, never by its words."""
+    one = tracer.start_span(name, parent, kind, attributes=attributes, links=links)
+    try:
+        yield one
+    except BaseException as exc:
+        one.set_status(Status(StatusCode.ERROR, type(exc).__name__))
+        raise
+    finally:
+        one.end()

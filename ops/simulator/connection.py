@@ -1,0 +1,177 @@
+"""One connection to a simulated provider: reads with the kernel's arrival times, answers in order."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ops.simulator.behaviour import Manner
+from ops.simulator.http import BadRequest, Reply, RequestReader
+from ops.simulator.service import Answer, Service
+
+SO_TIMESTAMPNS = 35  # Linux; the socket module has no name for it
+READ_BYTES = 64 * 1024
+LINGER_S = 1.0  # how long the peer may take to hang up after our last byte
+
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+_RESET_ON_CLOSE = struct.pack("@ii", 1, 0)
+
+
+def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Tell when a chunk reached the kernel, in Unix nanoseconds; the clock of now when the kernel did not say.
+
+    Segments that lie unread are merged by the kernel, which then tells the time of the last one.
+    """
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return time.time_ns()
+
+
+@dataclass(slots=True)
+class Step:
+    """One answer that waits for its turn; `due` is in the loop's time, `last` ends the connection."""
+
+    answer: Answer
+    data: bytes
+    due: float
+    last: bool
+
+
+class Connection:
+    """Owns an accepted socket until it calls `closed`, once.
+
+    A request is judged when it has been read, so that it is recorded even while an earlier one waits; nothing is read
+    behind a request that ends the connection.
+    """
+
+    def __init__(self, sock: socket.socket, service: Service, closed: Callable[["Connection"], None]) -> None:
+        self.pump: asyncio.Task[None] | None = None
+        self._sock = sock
+        self._service = service
+        self._closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._reader = RequestReader()
+        self._steps: deque[Step] = deque()
+        self._deaf = False  # what still arrives is thrown away
+        self._peer_done = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
+        self._loop.add_reader(sock, self._readable)
+
+    def close(self) -> None:
+        """End the connection at once; what was not answered is finished as unanswered."""
+        if self._sock.fileno() < 0:
+            return
+        self._deaf = True
+        self._loop.remove_reader(self._sock)
+        # A cancelled sock_sendall removes its writer later, when the number may be another connection's.
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        if self._linger is not None:
+            self._linger.cancel()
+        if self.pump is not None and self.pump is not asyncio.current_task():
+            self.pump.cancel()
+        while self._steps:
+            self._service.finish(self._steps.popleft().answer, answered=False)
+        self._closed(self)
+
+    def _readable(self) -> None:
+        try:
+            data, ancillary, _flags, _address = self._sock.recvmsg(READ_BYTES, _ANCILLARY_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self._peer_ended()
+        elif not self._deaf:
+            self._reader.feed(data, arrival_ns(ancillary))
+            self._take_requests()
+
+    def _peer_ended(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self._peer_done.set()
+        if not self._steps:
+            self.close()
+
+    def _take_requests(self) -> None:
+        try:
+            while not self._deaf and (request := self._reader.next_request()) is not None:
+                self._plan(self._service.answer(request), keep_alive=request.keep_alive)
+        except BadRequest as error:
+            body = json.dumps({"error": {"code": "malformed_request", "problem": error.problem}}).encode()
+            self._plan(Answer(Reply(error.status, body)), keep_alive=False)
+
+    def _plan(self, answer: Answer, *, keep_alive: bool) -> None:
+        last = not keep_alive or answer.manner in {Manner.HANG, Manner.RESET}
+        self._deaf = self._deaf or last
+        data = b"" if answer.reply is None else answer.reply.encode(keep_alive=not last)
+        step = Step(answer, data, self._loop.time() + answer.delay_s, last)
+        self._steps.append(step)
+        if answer.delay_s == 0 and answer.manner in {Manner.ANSWER, Manner.GARBLE} and self._sent_whole(step):
+            self._settle(answered=True)  # the common case costs no task
+        elif self._steps:
+            self.pump = self._loop.create_task(self._answer_all(), name=f"simulator {self._service.name} answers")
+
+    def _sent_whole(self, step: Step) -> bool:
+        try:
+            step.data = step.data[self._sock.send(step.data) :]
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            self.close()
+            return False
+        return not step.data
+
+    async def _answer_all(self) -> None:
+        try:
+            while self._steps:
+                await asyncio.sleep(self._steps[0].due - self._loop.time())
+                self._settle(answered=await self._act(self._steps[0]))
+        except OSError:  # the peer went away
+            self.close()
+        self.pump = None
+
+    def _settle(self, *, answered: bool) -> None:
+        step = self._steps.popleft()
+        self._service.finish(step.answer, answered=answered)
+        if step.answer.manner is Manner.RESET:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.close()
+        elif self._peer_done.is_set() and not self._steps:
+            self.close()
+        elif step.last:
+            # To close with bytes unread would reset the connection and take the answer with it.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+            self._linger = self._loop.call_later(LINGER_S, self.close)
+
+    async def _act(self, step: Step) -> bool:
+        match step.answer.manner:
+            case Manner.ANSWER | Manner.GARBLE:
+                await self._loop.sock_sendall(self._sock, step.data)
+                return True
+            case Manner.TRICKLE:
+                await self._trickle(step)
+                return True
+            case Manner.HANG:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._peer_done.wait(), step.answer.lasts_s)
+                return False
+            case Manner.RESET:
+                return False
+
+    async def _trickle(self, step: Step) -> None:
+        gap_s = step.answer.lasts_s / len(step.data)
+        for index in range(len(step.data)):
+            due = step.due + gap_s * (index + 1)
+            await asyncio.sleep(due - self._loop.time())
+            await self._loop.sock_sendall(self._sock, step.data[index : index + 1])
