@@ -39,9 +39,8 @@ class LateHistory:
     async def open(self, url: str, stack: contextlib.AsyncExitStack) -> None:
         """Load the library in a thread, and open the pool (which connects when it is first used)."""
         await asyncio.to_thread(_load_store)
-        from messaging.store.messages import Messages
-
         from messaging.store.engine import open_engine
+        from messaging.store.messages import Messages
 
         engine = open_engine(url)
         stack.push_async_callback(engine.dispose)

@@ -4,6 +4,8 @@ Servicers raise domain errors; this outermost interceptor maps them. The caller'
 are keys, it is always `default`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
 import time

@@ -1,11 +1,13 @@
 """The RPCs: each turns a request into one call of what does the work."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
 import binascii
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -23,7 +25,7 @@ from messaging.errors import Draining, GatewayError, InvalidRequest
 from messaging.model import SETTLED_STATES
 
 _log = structlog.get_logger(__name__)
-_Context = grpc.aio.ServicerContext[Any, Any]
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _DEFAULT_PAGE = 50
 _WATCH_EVERY_S = 0.25

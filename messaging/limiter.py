@@ -32,13 +32,17 @@ class Timing:
 
 @attrs.frozen
 class Lease:
-    """What a pod says of itself: its wish (`demand`), its dearest waiting message (`floor`), what it has applied."""
+    """What a pod says of itself: its wish (`demand`), its dearest waiting message (`floor`), what it has applied.
+
+    `sent` counts its sends since it started; `gone` is its last word: it sends no more and gives its share back.
+    """
 
     provider: str
     demand: int
     floor: int = 1
     version: int = 0
     sent: int = 0
+    gone: bool = False
 
 
 @attrs.frozen
@@ -107,7 +111,11 @@ class Allocator:
     def observe(self, leases: Mapping[str, tuple[int, Lease]], now: float) -> None:
         """Take in the leases as (stream sequence, lease) of each pod; only a new sequence counts as a sign of life."""
         for pod, (sequence, lease) in leases.items():
-            seen = self._seen.setdefault(pod, _Seen(0, now))
+            seen = self._seen.get(pod)
+            if seen is None:
+                if lease.gone:
+                    continue
+                seen = self._seen[pod] = _Seen(0, now)
             if sequence > seen.sequence:
                 seen.sequence, seen.at, seen.lease = sequence, now, lease
 
@@ -130,8 +138,11 @@ class Allocator:
     def _alive(self, now: float) -> dict[str, Grant]:
         timing = self.timing
         silence = timing.lease_s + timing.window_s + timing.guard_s
-        for pod in [pod for pod, seen in self._seen.items() if now > seen.at + silence]:
-            del self._seen[pod]
+        farewell = timing.window_s + timing.guard_s
+        for pod, seen in list(self._seen.items()):
+            gone = seen.lease is not None and seen.lease.gone
+            if now > seen.at + (farewell if gone else silence):
+                del self._seen[pod]
         return {pod: grant for pod, grant in self.table.grants.items() if pod in self._seen}
 
     def _released(self, pod: str, grant: Grant, now: float) -> Grant:
@@ -149,7 +160,12 @@ class Allocator:
         floors: dict[str, int] = {}
         for pod, seen in self._seen.items():
             lease = seen.lease
-            if lease is None or now >= seen.at + self.timing.lease_s or self.rates.get(lease.provider, 0) <= 0:
+            if (
+                lease is None
+                or lease.gone
+                or now >= seen.at + self.timing.lease_s
+                or self.rates.get(lease.provider, 0) <= 0
+            ):
                 continue
             rate = self.rates[lease.provider]
             floors[pod] = min(max(lease.floor, 1), rate)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 _TIME = TIMESTAMP(timezone=True)
-_BY_MESSAGE = {"postgresql_partition_by": "RANGE (message_id)"}
+_BY_MESSAGE = "RANGE (message_id)"
 
 metadata = MetaData()
 
@@ -54,7 +54,7 @@ messages = Table(
     Column("accept_time", _TIME),
     Column("schedule_time", _TIME),
     Column("deadline", _TIME),
-    Column("labels", JSONB),
+    Column("labels", JSONB(none_as_null=True)),
     Column("callback_url", Text),
     Column("fingerprint", LargeBinary),
     Column("traceparent", Text),
@@ -89,7 +89,7 @@ messages = Table(
     Index("messages_by_recipient", "client", "recipient", "message_id"),
     Index("messages_by_state", "client", "state", "message_id"),
     Index("messages_by_provider", "client", "provider", "message_id"),
-    **_BY_MESSAGE,
+    postgresql_partition_by=_BY_MESSAGE,
 )
 
 attempts = Table(
@@ -105,7 +105,7 @@ attempts = Table(
     Column("provider_message_id", Text),
     Column("code", Text),
     Column("detail", Text),
-    **_BY_MESSAGE,
+    postgresql_partition_by=_BY_MESSAGE,
 )
 
 events = Table(
@@ -125,7 +125,7 @@ events = Table(
     Column("due_time", _TIME),
     Column("pod", Text),
     comment="Append-only: a trigger refuses to change or delete a row.",
-    **_BY_MESSAGE,
+    postgresql_partition_by=_BY_MESSAGE,
 )
 
 PARTITIONED = (messages, attempts, events)

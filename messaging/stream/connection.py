@@ -183,12 +183,14 @@ async def open_connection(
     url: str, name: str, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
 ) -> AsyncIterator[Connection]:
     """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
+    closing: list[bool] = []
 
     async def report(exc: Exception) -> None:
         _log.warning("stream connection", error=type(exc).__name__)
 
     async def lost() -> None:
-        _log.warning("stream connection lost")
+        if not closing:
+            _log.warning("stream connection lost")
 
     async def back() -> None:
         _log.info("stream connection is back")
@@ -213,6 +215,7 @@ async def open_connection(
     try:
         yield Connection(client, timeout_s)
     finally:
+        closing.append(True)
         with contextlib.suppress(*_FOREIGN):
             async with asyncio.timeout(2):
                 await client.close()

@@ -109,9 +109,7 @@ class Postgres:
         self._child = self._run(programs / "postgres", *options, *_SETTINGS, *speed)
         self._wait_until_ready(self._child, started)
 
-    def _run(
-        self, program: pathlib.Path, *options: str | pathlib.Path, script: pathlib.Path | None = None
-    ) -> Child:
+    def _run(self, program: pathlib.Path, *options: str | pathlib.Path, script: pathlib.Path | None = None) -> Child:
         return Child(
             [program, *options],
             script=script,

@@ -71,7 +71,7 @@ class Connection:
             return
         self._deaf = True
         self._loop.remove_reader(self._sock)
-        # A cancelled sock_sendall removes its writer later, when the number may be another connection's.
+        # A cancelled sock_sendall takes its writer away a turn later, when another connection may have the number.
         self._loop.remove_writer(self._sock)
         self._sock.close()
         if self._linger is not None:
@@ -116,6 +116,8 @@ class Connection:
         data = b"" if answer.reply is None else answer.reply.encode(keep_alive=not last)
         step = Step(answer, data, self._loop.time() + answer.delay_s, last)
         self._steps.append(step)
+        if self.pump is not None:
+            return
         if answer.delay_s == 0 and answer.manner in {Manner.ANSWER, Manner.GARBLE} and self._sent_whole(step):
             self._settle(answered=True)  # the common case costs no task
         elif self._steps:

@@ -278,6 +278,22 @@ async def test_a_large_body_arrives_whole_and_a_larger_one_is_refused(sim: Simul
         assert (await caller.ask(b"POST /v1/messages HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n"))[0] == 413
 
 
+async def test_a_caller_in_the_midst_of_a_body_that_is_too_large_still_hears_why(sim: Simulator) -> None:
+    async with calling(sim["p1"]) as caller:
+        await caller.send(b"POST /v1/messages HTTP/1.1\r\nContent-Length: 33554432\r\n\r\n" + bytes(33_554_432))
+        assert (await caller.answer())[0] == 413
+        assert await caller.reader.read() == b""
+
+
+async def test_a_caller_that_resets_before_its_pipeline_is_read_leaves_nothing_behind(sim: Simulator) -> None:
+    with socket.create_connection(("127.0.0.1", sim["p1"].port)) as hasty:
+        hasty.sendall(post("a") + post("b") + post("c"))
+        hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    await sim["p1"].wait_for(lambda record: record.entries != [] and all(entry.finished for entry in record.entries))
+    assert sim["p1"].stats()["by_status"] == {"0": 1}
+    assert (sim["p1"].stats()["in_flight"], sim["p1"].stats()["connections"]) == (0, 0)
+
+
 async def test_a_large_answer_leaves_whole_though_the_caller_reads_late(sim: Simulator) -> None:
     for number in range(30_000):
         sim["p1"].record.append(number, "m" * 100, TO, 1, taken=False, traceparent="")
@@ -406,7 +422,9 @@ async def test_many_connections_are_held_at_once(sim: Simulator) -> None:
         assert sim["p1"].stats()["connections"] == 300
 
 
-async def test_a_process_out_of_files_accepts_again_when_it_can(sim: Simulator) -> None:
+async def test_a_process_out_of_files_accepts_again_when_it_can(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
     loop = asyncio.get_running_loop()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as late:
@@ -425,6 +443,28 @@ async def test_a_process_out_of_files_accepts_again_when_it_can(sim: Simulator) 
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             await sim["p1"].wait_for(lambda record: len(record.entries) == 3)
     assert [entry.reference for entry in sim["p1"].record.entries] == ["before", "meanwhile", "late"]
+    assert caplog.records == []  # no callback of the loop has raised
+
+
+async def test_a_file_number_is_free_for_the_next_connection_when_a_blocked_answer_breaks_off(
+    sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(30_000):
+        sim["p1"].record.append(number, "m" * 100, TO, 1, taken=False, traceparent="")
+    blocked = socket.create_connection(("127.0.0.1", sim["p1"].port))
+    blocked.sendall(b"GET /_requests HTTP/1.1\r\n\r\n" + post())
+    await sim["p1"].wait_for(lambda record: len(record.entries) > 30_000)
+    (connection,) = sim["p1"]._connections
+    async with calling(sim["p2"]) as witness:
+        await witness.ask(post())  # by now the rest of the answer waits for room
+    blocked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    blocked.close()
+    # The loop sees both ends in one turn, so that the new connection gets the number of the broken one.
+    with socket.create_connection(("127.0.0.1", sim["p1"].port)) as following:
+        following.sendall(post("following"))
+        await sim["p1"].wait_for(lambda record: record.entries[-1].reference == "following")
+    assert connection not in sim["p1"]._connections
+    assert caplog.records == []
 
 
 async def test_wait_for_gives_up_and_says_what_it_saw(sim: Simulator) -> None:

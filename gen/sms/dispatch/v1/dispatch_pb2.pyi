@@ -284,9 +284,12 @@ class DeadLetter(message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     TIME_FIELD_NUMBER: builtins.int
+    UNREADABLE_FIELD_NUMBER: builtins.int
     last_sequence: builtins.int
     """Stream sequence of `last`."""
     reason: builtins.str
+    unreadable: builtins.bytes
+    """The record as it was found, when it could not be read."""
     @builtins.property
     def command(self) -> Command: ...
     @builtins.property
@@ -301,9 +304,10 @@ class DeadLetter(message.Message):
         last_sequence: builtins.int = ...,
         reason: builtins.str = ...,
         time: timestamp_pb2.Timestamp | None = ...,
+        unreadable: builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["command", b"command", "last", b"last", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["command", b"command", "last", b"last", "last_sequence", b"last_sequence", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["command", b"command", "last", b"last", "last_sequence", b"last_sequence", "reason", b"reason", "time", b"time", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -96,8 +96,10 @@ _COMMENTS = {
 
 _INDEXES = (
     "create index messages_by_request_id on messages (client, request_id, message_id) where request_id is not null",
-    "create index messages_by_reference on messages (client, client_reference, message_id)"
-    " where client_reference is not null",
+    """
+    create index messages_by_reference on messages (client, client_reference, message_id)
+    where client_reference is not null
+    """,
     "create index messages_by_client on messages (client, message_id)",
     "create index messages_by_recipient on messages (client, recipient, message_id)",
     "create index messages_by_state on messages (client, state, message_id)",

@@ -1,0 +1,37 @@
+"""`python -m dispatcher work --provider p1`, `coordinate` or `project`."""
+
+import functools
+import sys
+
+import click
+
+from dispatcher import app
+from messaging.process import run_process
+
+
+@click.group()
+def main() -> None:
+    """From the stream to the provider."""
+
+
+@main.command()
+@click.option("--provider", required=True, help="Name in the providers file.")
+def work(provider: str) -> None:
+    """Send one provider's messages."""
+    sys.exit(run_process("dispatcher", functools.partial(app.work, name=provider)))
+
+
+@main.command()
+def coordinate() -> None:
+    """Divide the fleet's rate over its pods, and keep the schedule."""
+    sys.exit(run_process("coordinator", app.coordinate))
+
+
+@main.command()
+def project() -> None:
+    """Write the history into PostgreSQL."""
+    sys.exit(run_process("projector", app.project))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m dispatcher")

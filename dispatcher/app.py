@@ -1,0 +1,173 @@
+"""Puts the dispatcher's three processes together: work, coordinate, project."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+import structlog
+from sms.gateway.v1 import message_pb2 as pb
+
+from dispatcher.attempt import Attempt, Circumstances
+from dispatcher.breaker import Breaker, Limits
+from dispatcher.coordinator import Coordinator
+from dispatcher.guard import Guard
+from dispatcher.intake import Intake
+from dispatcher.lease import LeaseHolder
+from dispatcher.pacer import Pacer
+from dispatcher.providers.catalogue import open_adapter
+from dispatcher.recovery import Recovery
+from dispatcher.scheduler import Scheduler
+from dispatcher.scribe import Scribe
+from dispatcher.verdict import Policy
+from dispatcher.worker import Worker
+from messaging import telemetry
+from messaging.config import Fleet, Settings
+from messaging.errors import ConfigError
+from messaging.limiter import Timing
+from messaging.model import Lane
+from messaging.providers_file import Provider
+from messaging.stream import setup
+from messaging.stream import topology as topo
+from messaging.stream.buckets import Bucket
+from messaging.stream.connection import Connection, open_connection
+from messaging.stream.consumer import open_consumer
+from messaging.stream.fleet import FleetView
+
+_log = structlog.get_logger(__name__)
+
+_BACKLOG_EVERY_S = 1.0
+
+
+def timing_of(fleet: Fleet) -> Timing:
+    """Take the limiter's timing from the settings."""
+    return Timing(fleet.lease_s, fleet.renew_s, fleet.window_s, leader_ttl_s=max(3.0, fleet.lease_s))
+
+
+def policy_of(fleet: Fleet) -> Policy:
+    """Take the verdicts' policy from the settings."""
+    chosen = {
+        pb.PRIORITY_OTP: fleet.ambiguous_otp,
+        pb.PRIORITY_NORMAL: fleet.ambiguous_other,
+        pb.PRIORITY_BULK: fleet.ambiguous_other,
+        pb.PRIORITY_UNSPECIFIED: fleet.ambiguous_other,
+    }
+    resend = frozenset(priority for priority, word in chosen.items() if word == "resend")
+    return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s)
+
+
+def stop_event() -> asyncio.Event:
+    """Give the event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+@contextlib.asynccontextmanager
+async def _joined(settings: Settings, providers: Sequence[Provider]) -> AsyncIterator[Connection]:
+    """Connect to the stream and see that it is as it must be."""
+    url = settings.servers.nats.reveal()
+    async with open_connection(url, settings.process.pod, timeout_s=settings.door.publish_timeout_s) as connection:
+        await setup.ensure(connection, settings, [provider.name for provider in providers])
+        yield connection
+
+
+async def _until(stopping: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
+    """Run works until told to stop; one that breaks ends all."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in works]
+        await stopping.wait()
+        for task in tasks:
+            task.cancel()
+
+
+async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
+    """Send the messages of one provider until SIGTERM, then drain."""
+    stopping = stop_event()
+    provider = next((one for one in providers if one.name == name), None)
+    if provider is None:
+        known = ", ".join(one.name for one in providers)
+        raise ConfigError([("--provider", f"{name} is not in the providers file; there are {known}")])
+    adapter = open_adapter(provider)
+    fleet, pod = settings.fleet, settings.process.pod
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(adapter.aclose)
+        tracer = stack.enter_context(telemetry.open_tracer(settings.process, "dispatcher"))
+        connection = await stack.enter_async_context(_joined(settings, providers))
+        view = FleetView(connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
+        await view.refresh_breakers()
+        await view.refresh_backlog()
+        pacer = Pacer(fleet.window_s)
+        limits = Limits(
+            fleet.breaker_failures,
+            fleet.breaker_calls,
+            fleet.breaker_window_s,
+            fleet.breaker_cooldown_s,
+            fleet.breaker_cooldown_s + provider.timeout_s,
+        )
+        guard = Guard(Bucket(connection, topo.BREAKERS_BUCKET), name, Breaker(pod, limits), pacer)
+        await guard.refresh()
+        scribe = Scribe(connection)
+        around = Circumstances(provider, pod, policy_of(fleet), view.facts, adapter.can_look_up)
+        consumers = {
+            lane: await open_consumer(connection, topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane
+        }
+        worker = Worker(
+            around,
+            Intake(consumers),
+            pacer,
+            guard,
+            scribe,
+            Attempt(around, adapter, scribe, pacer, guard, tracer),
+            Recovery(around, adapter, scribe, tracer),
+            tracer,
+            fleet.ack_wait_s,
+        )
+        lease = LeaseHolder(Bucket(connection, topo.LIMITS_BUCKET), pod, name, pacer, timing_of(fleet), worker.demand)
+        _log.info("working", provider=name)
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(task, name=label)
+                for label, task in (("fleet-view", view.run()), ("guard", guard.run()), ("lease", lease.run()))
+            ]
+            await worker.run(stopping, settings.process.drain_s)
+            for task in beside:
+                task.cancel()
+        await lease.give_back()
+    _log.info("stopped", provider=name)
+
+
+async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
+    """Divide the fleet's rate and keep the schedule until SIGTERM."""
+    stopping = stop_event()
+    async with _joined(settings, providers) as connection:
+        rates = {provider.name: provider.rate_per_s for provider in providers}
+        bucket = Bucket(connection, topo.LIMITS_BUCKET)
+        coordinator = Coordinator(
+            bucket, settings.process.pod, settings.fleet.rate_per_s, rates, timing_of(settings.fleet)
+        )
+        _log.info("coordinating")
+        await _until(stopping, coordinator.run(), Scheduler(connection).run())
+        await coordinator.resign()
+    _log.info("stopped")
+
+
+async def project(settings: Settings, providers: Sequence[Provider]) -> None:
+    """Write the history into PostgreSQL until SIGTERM."""
+    from dispatcher.projector import Projector
+    from messaging.store.engine import open_engine
+    from messaging.store.history import History
+    from messaging.store.messages import Messages
+
+    stopping = stop_event()
+    async with contextlib.AsyncExitStack() as stack:
+        tracer = stack.enter_context(telemetry.open_tracer(settings.process, "projector"))
+        connection = await stack.enter_async_context(_joined(settings, providers))
+        engine = open_engine(settings.servers.database.reveal())
+        stack.push_async_callback(engine.dispose)
+        _log.info("projecting")
+        await _until(stopping, Projector(connection, History(engine), Messages(engine).ping, tracer).run())
+    _log.info("stopped")

@@ -1,0 +1,102 @@
+"""The allocator's hands: lead, read the leases, write the table. Any number may run; one leads."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import structlog
+
+from dispatcher.lease import ALLOC, LEADER, from_document
+from messaging.errors import Unavailable
+from messaging.limiter import Allocator, Grant, Table, Timing
+from messaging.stream.buckets import Bucket
+
+_log = structlog.get_logger(__name__)
+
+_STEP_S = 0.25
+_FOLLOW_S = 0.5
+
+
+class Coordinator:
+    """Divides the fleet's rate over the pods while it leads."""
+
+    def __init__(self, bucket: Bucket, name: str, limit: int, rates: Mapping[str, int], timing: Timing) -> None:
+        self._bucket = bucket
+        self._name = name
+        self._limit = limit
+        self._rates = rates
+        self._timing = timing
+
+    async def run(self) -> None:
+        """Lead or wait to lead, until cancelled."""
+        while True:
+            try:
+                if (revision := await self._win()) is not None:
+                    _log.info("leading the allocation")
+                    await self._lead(revision)
+                    _log.info("no longer leading")
+            except Unavailable as exc:
+                _log.warning("allocation interrupted", error=str(exc))
+            await asyncio.sleep(_FOLLOW_S * random.uniform(1.0, 1.6))  # noqa: S311
+
+    async def _win(self) -> int | None:
+        revision, leader = await self._bucket.get(LEADER)
+        if leader is not None:
+            return None
+        return await self._set_leader(revision)
+
+    async def _set_leader(self, revision: int) -> int | None:
+        ttl = max(1, round(self._timing.leader_ttl_s))
+        return await self._bucket.compare_and_set(LEADER, {"name": self._name}, revision, ttl_s=ttl)
+
+    async def _lead(self, leadership: int) -> None:
+        """Allocate until the leadership or the table turns out to be another's."""
+        table_revision, document = await self._bucket.get(ALLOC)
+        table = from_table(document) if document is not None else None
+        allocator = Allocator(self._limit, self._rates, table, time.monotonic(), self._timing)
+        renewed = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now - renewed > self._timing.leader_ttl_s / 3:
+                won = await self._set_leader(leadership)
+                if won is None:
+                    return
+                leadership, renewed = won, now
+            leases = await self._bucket.all("lease.*")
+            allocator.observe(
+                {
+                    key.removeprefix("lease."): (revision, from_document(document))
+                    for key, (revision, document) in leases.items()
+                },
+                time.monotonic(),
+            )
+            before = allocator.table
+            after = allocator.step(time.monotonic())
+            if after is not before:
+                stored = await self._bucket.compare_and_set(ALLOC, to_table(after), table_revision)
+                if stored is None:
+                    return
+                table_revision = stored
+            await asyncio.sleep(_STEP_S)
+
+    async def resign(self) -> None:
+        """Let another lead at once."""
+        try:
+            revision, leader = await self._bucket.get(LEADER)
+            if leader is not None and leader.get("name") == self._name:
+                await self._bucket.compare_and_set(LEADER, None, revision, ttl_s=1)
+        except Unavailable:
+            return
+
+
+def to_table(table: Table) -> dict[str, Any]:
+    """Write a table for the bucket."""
+    return {"version": table.version, "grants": {pod: attrs.asdict(grant) for pod, grant in table.grants.items()}}
+
+
+def from_table(document: Mapping[str, Any]) -> Table:
+    """Read a table from the bucket."""
+    return Table(int(document["version"]), {pod: Grant(**grant) for pod, grant in document["grants"].items()})

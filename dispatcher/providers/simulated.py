@@ -1,0 +1,44 @@
+"""The adapter of the simulated provider (`ops/simulator`): the generic one, with its settings filled in."""
+
+import attrs
+
+from dispatcher.providers.http_json import HttpJson, LookUp, Shape
+from messaging.errors import ConfigError
+from messaging.providers_file import Provider
+
+_SHAPE = Shape(
+    headers={},
+    fields={
+        "reference": "{message_id}",
+        "to": "{recipient}",
+        "from": "{sender}",
+        "text": "{body}",
+        "segments": "{segments}",
+    },
+    id_path="id",
+    success_path="status",
+    success_values=("accepted",),
+    code_path="error.code",
+    codes={"permanent": ("invalid_recipient",), "provider_fault": ("no_balance", "unauthorized")},
+)
+_OWN = frozenset({"look_up", "server_errors"})
+
+
+class Simulated(HttpJson):
+    """Settings of its own: look_up (true: ask about unclear outcomes), server_errors (what a 500 means)."""
+
+    def __init__(self, provider: Provider) -> None:
+        where = f"provider[{provider.name}].settings"
+        faults = [(f"{where}.{key}", "is not known; there are look_up, server_errors") for key in provider.settings]
+        faults = [fault for fault in faults if fault[0].rpartition(".")[2] not in _OWN]
+        server_errors = provider.settings.get("server_errors", "ambiguous")
+        if server_errors not in {"ambiguous", "transient"}:
+            faults.append((f"{where}.server_errors", "must be ambiguous or transient"))
+        if faults:
+            raise ConfigError(faults)
+        shape = attrs.evolve(_SHAPE, statuses={server_errors: (500,)})
+        if provider.settings.get("look_up"):
+            shape = attrs.evolve(shape, look_up=LookUp("/v1/messages/{message_id}", id_path="id"))
+        if "api_key" in provider.secrets:
+            shape = attrs.evolve(shape, headers={"authorization": "Bearer {secret.api_key}"})
+        super().__init__(attrs.evolve(provider, url=provider.url.rstrip("/") + "/v1/messages"), shape)

@@ -1,0 +1,74 @@
+"""Moves accepted messages that wait for their time into the schedule, and sees that schedules fire."""
+
+import asyncio
+import time
+
+import structlog
+from sms.dispatch.v1 import dispatch_pb2 as wire
+
+from messaging import codec
+from messaging.errors import CorruptRecord, StreamDown
+from messaging.model import LANE_OF_PRIORITY, parse_address
+from messaging.stream import topology as topo
+from messaging.stream.connection import ApiError, Connection
+from messaging.stream.consumer import Delivery, open_consumer
+from messaging.stream.publisher import Publisher
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 64
+_WATCH_EVERY_S = 15.0
+_OVERDUE_S = 30.0
+
+
+class Scheduler:
+    """Runs beside the coordinator; several may run, a repeat replaces."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._publisher = Publisher(connection)
+
+    async def run(self) -> None:
+        """Move and watch until cancelled."""
+        consumer = await open_consumer(self._connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(), name="schedule-watch")
+            while True:
+                deliveries = await consumer.fetch(_BATCH)
+                await asyncio.gather(*(self._move(delivery) for delivery in deliveries))
+
+    async def _move(self, delivery: Delivery) -> None:
+        """Schedule one message, then acknowledge; a crash between repeats the first, which replaces itself."""
+        try:
+            address = parse_address(delivery.subject)
+            entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
+        except CorruptRecord as exc:
+            _log.error("unreadable acceptance", error=str(exc))
+            await delivery.ack()
+            return
+        command = entry.command
+        event = await self._connection.last(topo.EVENT, topo.event_subject(address))
+        if event is None:
+            lane = LANE_OF_PRIORITY[command.priority]
+            due = codec.unix(command.schedule_time)
+            await self._publisher.schedule(entry, address, command.provider, lane, due)
+        await delivery.ack()
+
+    async def _watch(self) -> None:
+        """Look for a schedule that is overdue: a stream whose account was full needs its leader to step down."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            try:
+                await self._look()
+            except (StreamDown, ApiError) as exc:
+                _log.warning("schedules not watched", error=str(exc))
+
+    async def _look(self) -> None:
+        first = await self._connection.next_after(topo.LATER_STREAM, 1, "sms.later.>")
+        if first is None:
+            return
+        entry = codec.decode(wire.QueueEntry, first.subject, first.data)
+        due = codec.unix(entry.last.due_time) or codec.unix(entry.command.schedule_time)
+        if due and time.time() > due + _OVERDUE_S:
+            _log.error("schedules are overdue", message_id=entry.command.message_id, seconds=round(time.time() - due))
+            await self._connection.api(f"STREAM.LEADER.STEPDOWN.{topo.LATER_STREAM}", {})
