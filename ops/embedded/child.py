@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -67,7 +67,7 @@ class Child:
     """A running server; the constructor returns as soon as the process exists.
 
     `log` receives all that it prints, `script` is what it reads; `lock` is the file that keeps a second server out of
-    the same folder. Raises OSError when the interpreter cannot be started.
+    the same folder; `environment` is all that it sees. Raises OSError when the interpreter cannot be started.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class Child:
         death_signal: signal.Signals,
         account: Account | None = None,
         script: pathlib.Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log
+        self._environment = dict(environment) if environment is not None else {"PATH": os.defpath, "LC_ALL": "C"}
         self._script = script or pathlib.Path(os.devnull)
         self._log_start = log.stat().st_size if log.exists() else 0
         self._ended = threading.Event()
@@ -105,7 +107,7 @@ class Child:
                     stdout=log,
                     stderr=log,
                     cwd="/",
-                    env={"PATH": os.defpath, "LC_ALL": "C"},
+                    env=self._environment,
                     start_new_session=True,
                 )
         except OSError as exc:

@@ -172,8 +172,8 @@ class Connection:
                 return False
 
     async def _trickle(self, step: Step) -> None:
-        gap_s = step.answer.lasts_s / len(step.data)
+        start, gap_s = self._loop.time(), step.answer.lasts_s / len(step.data)
         for index in range(len(step.data)):
-            due = step.due + gap_s * (index + 1)
+            due = start + gap_s * (index + 1)
             await asyncio.sleep(due - self._loop.time())
             await self._loop.sock_sendall(self._sock, step.data[index : index + 1])

@@ -16,7 +16,7 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 
-from ops.embedded import NatsServer, Postgres, ServerFailed
+from ops.embedded import NatsServer, Postgres, ServerFailed, tether
 from ops.embedded import postgres as launcher
 
 PARENT = """
@@ -112,17 +112,29 @@ def test_fault_in_the_configuration_is_told_with_the_log(tmp_path: pathlib.Path)
     assert server.pid is None
 
 
-def test_second_server_in_a_folder_waits_and_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_second_server_in_a_folder_waits_for_the_end_of_the_first(tmp_path: pathlib.Path):
     first, second = NatsServer(tmp_path), NatsServer(tmp_path)
     first.start()
     second_start = threading.Thread(target=second.start)
     second_start.start()
-    wait_until(lambda: second.pid is not None)
-    assert first.pid
+    second_start.join(0.5)
+    assert second_start.is_alive()
     first.kill()
     second_start.join()
     assert second.pid
     second.stop()
+
+
+def test_second_server_is_refused_when_the_first_stays(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    impatient = tmp_path / "tether.py"
+    code = pathlib.Path(tether.__file__).read_text()
+    impatient.write_text(code.replace("LOCK_WAIT_S = 10.0", "LOCK_WAIT_S = 0.1"))
+    first, second = NatsServer(tmp_path), NatsServer(tmp_path)
+    first.start()
+    monkeypatch.setattr(tether, "__file__", str(impatient))
+    with pytest.raises(ServerFailed, match="another server still runs in this folder"):
+        second.start()
+    first.stop()
 
 
 @pytest.mark.parametrize("name", ["nats", "postgres"])

@@ -7,6 +7,7 @@ import signal
 import traceback
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
@@ -60,6 +61,13 @@ async def test_stopped_server_is_store_down_and_work_goes_on_after_its_return(se
     found = await reader.find("default", message_id)
     assert found is not None
     assert found.final
+
+
+async def test_restart_between_two_calls_is_not_noticed(server: Postgres, victim: AsyncEngine):
+    await Messages(victim).ping()
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    await Messages(victim).ping()
 
 
 async def test_killed_server_keeps_whole_batches_only(server: Postgres, victim: AsyncEngine):
@@ -119,6 +127,27 @@ async def test_frozen_server_is_store_down_in_time(server: Postgres, victim: Asy
     finally:
         os.kill(server.pid, signal.SIGCONT)
         await impatient.dispose()
+
+
+async def test_time_counts_for_the_whole_call(engine: AsyncEngine):
+    async def many_short_steps() -> None:
+        impatient = engine.execution_options(messaging_timeout_s=0.3)
+        async with connected(impatient, "count") as connection:
+            for _ in range(100):
+                await connection.execute(text("select pg_sleep(0.1)"))
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreDown, match="count"):
+            await many_short_steps()
+
+
+async def test_error_that_sqlalchemy_lets_through_is_store_down_too(engine: AsyncEngine):
+    async def fail() -> None:
+        async with connected(engine, "prepare"):
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    with pytest.raises(StoreDown, match="prepare"):
+        await fail()
 
 
 async def test_waiting_for_a_free_connection_ends_too(server: Postgres, victim: AsyncEngine):

@@ -1,0 +1,52 @@
+# Two commands from nothing: `make up` and `make test`. Needs python3 (3.11 or newer, with venv) and make.
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+PATHS := messaging gateway_grpc dispatcher ops tools tests
+
+.PHONY: up demo test unit check lint types proto proto-check lock k8s-check clean
+
+up: .venv/.ok
+	@$(BIN)/smsctl up
+
+demo: .venv/.ok
+	@$(BIN)/smsctl demo
+
+.venv/.ok: requirements.lock pyproject.toml
+	python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+test: .venv/.ok
+	$(BIN)/python -m pytest
+
+unit: .venv/.ok
+	$(BIN)/python -m pytest tests/unit
+
+lint: .venv/.ok
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/ruff format --check $(PATHS)
+
+types: .venv/.ok
+	$(BIN)/mypy
+
+# buf finds its plugins on the PATH.
+proto: .venv/.ok
+	PATH="$(CURDIR)/$(BIN):$$PATH" buf format -w
+	PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+
+proto-check: .venv/.ok
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/check_proto.sh
+
+check: lint types proto-check k8s-check
+
+k8s-check: .venv/.ok
+	sh tools/check_manifests.sh
+
+lock:
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+		--python-version 3.11 pyproject.toml --extra embedded --group dev -o requirements.lock
+
+clean:
+	rm -rf .venv var

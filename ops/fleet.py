@@ -1,0 +1,120 @@
+"""What an operator watches: rates, shares, backlogs and breakers of every provider, as one picture."""
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+
+from messaging.config import Settings
+from messaging.providers_file import Provider
+from messaging.stream import topology as topo
+from messaging.stream.buckets import Bucket
+from messaging.stream.connection import Connection, open_connection
+from messaging.stream.fleet import FleetView
+
+
+@attrs.frozen
+class LanePicture:
+    """One provider at a moment. `rate` is sends a second since the picture before, None on the first."""
+
+    provider: str
+    pods: int
+    share: int
+    limit: int
+    rate: float | None
+    backlog: int
+    breaker: str
+    breaker_reason: str
+    forced: bool
+    paused: bool
+
+
+@attrs.frozen
+class FleetPicture:
+    """The fleet at a moment."""
+
+    lanes: tuple[LanePicture, ...]
+    limit: int
+    scheduled: int
+
+    @property
+    def rate(self) -> float:
+        """Sends a second of all providers together."""
+        return sum(lane.rate or 0.0 for lane in self.lanes)
+
+    @property
+    def backlog(self) -> int:
+        """Messages that wait for all providers together."""
+        return sum(lane.backlog for lane in self.lanes)
+
+
+class FleetWatch:
+    """Takes pictures; rates come from the counts of sends in the pods' leases."""
+
+    def __init__(self, connection: Connection, providers: Sequence[Provider], limit: int) -> None:
+        self._view = FleetView(connection, providers, room_s=30)
+        self._limits = Bucket(connection, topo.LIMITS_BUCKET)
+        self._breakers = Bucket(connection, topo.BREAKERS_BUCKET)
+        self._providers = providers
+        self._limit = limit
+        self._before: dict[str, tuple[float, int]] = {}
+
+    async def picture(self) -> FleetPicture:
+        """Look once; raises StreamDown."""
+        await self._view.refresh_breakers()
+        await self._view.refresh_backlog()
+        leases = await self._limits.all("lease.*")
+        now = time.monotonic()
+        _, table = await self._limits.get("alloc")
+        grants = (table or {}).get("grants", {})
+        pauses = await self._breakers.all("pause.*")
+        alive = {key.removeprefix("lease."): lease for key, (_, lease) in leases.items() if not lease.get("gone")}
+        rates = self._rates(alive, now)
+        lanes = tuple(self._lane(one, alive, grants, rates, pauses) for one in self._providers)
+        return FleetPicture(lanes, self._limit, self._view.later)
+
+    def _lane(
+        self,
+        provider: Provider,
+        alive: Mapping[str, Mapping[str, object]],
+        grants: Mapping[str, Mapping[str, int]],
+        rates: Mapping[str, float],
+        pauses: Mapping[str, object],
+    ) -> LanePicture:
+        name = provider.name
+        pods = [pod for pod, lease in alive.items() if lease["provider"] == name and pod in grants]
+        breaker = self._view.breakers.get(name, (0, {}))[1]
+        known = [rates[pod] for pod in pods if pod in rates]
+        return LanePicture(
+            name,
+            len(pods),
+            sum(int(grants.get(pod, {}).get("share", 0)) for pod in pods),
+            provider.rate_per_s,
+            sum(known) if known else None,
+            self._view.backlog.get(name, 0),
+            str(breaker.get("state", "closed")),
+            str(breaker.get("reason", "")),
+            bool(breaker.get("forced", False)),
+            f"pause.{name}" in pauses,
+        )
+
+    def _rates(self, leases: Mapping[str, Mapping[str, object]], now: float) -> dict[str, float]:
+        rates = {}
+        for pod, lease in leases.items():
+            sent = int(str(lease["sent"]))
+            if pod in self._before:
+                at, before = self._before[pod]
+                rates[pod] = max(0.0, sent - before) / max(now - at, 0.001)
+            self._before[pod] = (now, sent)
+        return rates
+
+
+@asynccontextmanager
+async def watching(
+    settings: Settings, providers: Sequence[Provider], *, connect_timeout_s: float = 5.0
+) -> AsyncIterator[FleetWatch]:
+    """Open a watch; raises StreamDown."""
+    url = settings.servers.nats.reveal()
+    async with open_connection(url, "smsctl", connect_timeout_s=connect_timeout_s) as connection:
+        yield FleetWatch(connection, providers, settings.fleet.rate_per_s)
