@@ -25,6 +25,7 @@ DRAIN_S = 10.0
 """What each process gets to drain (SMSGW_DRAIN_S); with one second for the servers it stays below STOP_S."""
 
 STOP_S = 13.0
+RATE_PER_S = 50
 _SIMULATED_LATENCY_S = "0.05"
 
 
@@ -43,13 +44,14 @@ class ProcessFailed(SetupError):
 class Plan:
     """What to start. `environment` adds settings; existing servers are used when it names them.
 
-    `providers` are simulated ones unless the environment names a providers file; `settings` goes into their tables.
+    `providers` are simulated ones unless the environment names a providers file; `tables` adds lines to the tables of
+    some of them.
     """
 
     folder: pathlib.Path
     environment: Mapping[str, str] = attrs.Factory(dict)
     providers: Sequence[str] = ("p1", "p2", "p3", "p4", "p5")
-    provider_lines: Sequence[str] = ("rate_per_s = 50",)
+    tables: Mapping[str, Sequence[str]] = attrs.Factory(dict)
     dispatchers_each: int = 1
     gateways: int = 1
     listen: str = ""
@@ -130,8 +132,9 @@ class System:
         self.spawn("simulator", "ops.simulator", *pairs, "--latency", self.plan.simulator_latency_s)
 
     def _provider_table(self, name: str, url: str) -> str:
-        lines = "\n".join(self.plan.provider_lines)
-        return f'\n[[provider]]\nname = "{name}"\nadapter = "simulated"\nurl = "{url}"\n{lines}\n'
+        lines = "\n".join(self.plan.tables.get(name, ()))
+        head = f'\n[[provider]]\nname = "{name}"\nadapter = "simulated"\nurl = "{url}"\nrate_per_s = {RATE_PER_S}\n'
+        return f"{head}{lines}\n"
 
     def _provider_names(self) -> list[str]:
         if self.simulators:

@@ -1,0 +1,26 @@
+"""One system for the scenarios that leave it as they found it."""
+
+import pathlib
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from rig import Rig, running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
+    tables = {
+        "p1": ["timeout_s = 1.5"],
+        "p2": ["timeout_s = 1.5"],
+        "p3": ["timeout_s = 1.5"],
+        "p4": ["timeout_s = 1.5", "[provider.settings]", "look_up = true"],
+        "p5": ["timeout_s = 4", 'charge = "segment"'],
+    }
+    async with running(open_folder / "shared", gateways=2, tables=tables) as rig:
+        yield rig
+
+
+@pytest_asyncio.fixture
+async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
+    yield shared_rig
+    await shared_rig.behave()
