@@ -158,6 +158,7 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
 async def project(settings: Settings, providers: Sequence[Provider]) -> None:
     """Write the history into PostgreSQL until SIGTERM."""
     from dispatcher.projector import Projector
+    from dispatcher.sweeper import Sweeper
     from messaging.store.engine import open_engine
     from messaging.store.history import History
     from messaging.store.messages import Messages
@@ -169,5 +170,7 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
         engine = open_engine(settings.servers.database.reveal())
         stack.push_async_callback(engine.dispose)
         _log.info("projecting")
-        await _until(stopping, Projector(connection, History(engine), Messages(engine).ping, tracer).run())
+        messages = Messages(engine)
+        projector = Projector(connection, History(engine), messages.ping, tracer)
+        await _until(stopping, projector.run(), Sweeper(connection, messages, settings.process.pod).run())
     _log.info("stopped")

@@ -16,7 +16,9 @@ GatewayError
 ├── SetupError                  what an operator must mend before a process can run
 │   ├── ConfigError             settings are wrong (all of them at once)
 │   ├── ServerTooOld            nats-server lacks what the design stands on
-│   └── TopologyConflict        a live stream differs in a way that would lose data
+│   ├── TopologyConflict        a live stream differs in a way that would lose data
+│   ├── ServerFailed            an embedded server did not start (ops.embedded)
+│   └── ProcessFailed           a process of ours ended by itself (ops.system)
 └── CorruptRecord               bytes on the stream that no version of ours wrote
 
 No sentence ever holds a text, a whole phone number or a key.

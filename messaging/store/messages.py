@@ -10,7 +10,7 @@ import attrs
 from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import gateway_pb2
 from sms.gateway.v1 import message_pb2 as pb
-from sqlalchemy import ColumnElement, Row, Select, literal, select
+from sqlalchemy import ColumnElement, Row, Select, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from messaging.store import stories
@@ -38,6 +38,18 @@ class StoredEvent:
     next: int
     due_time: datetime | None
     pod: str | None
+
+
+@attrs.frozen
+class Overdue:
+    """A message that should have been final by now, as far as the history knows."""
+
+    client: str
+    message_id: str
+    state: int
+
+
+_UNFINISHED = text("state IN (1, 2, 3, 4)")
 
 
 class Messages:
@@ -87,6 +99,18 @@ class Messages:
         async with reading(self._engine, "read events") as connection:
             rows = await connection.execute(query.order_by(events.c.sequence))
             return [StoredEvent(**row) for row in rows.mappings()]
+
+    async def overdue(self, before: datetime, limit: int) -> list[Overdue]:
+        """Give messages of every client whose deadline lies before a time and that are not final, oldest first."""
+        query = (
+            select(messages.c.client, messages.c.message_id, messages.c.state)
+            .where(_UNFINISHED, messages.c.deadline < before)
+            .order_by(messages.c.deadline)
+            .limit(limit)
+        )
+        async with reading(self._engine, "find the overdue") as connection:
+            rows = await connection.execute(query)
+            return [Overdue(row.client, str(row.message_id), row.state) for row in rows]
 
     async def command(self, client: str, message_id: str | uuid.UUID) -> dispatch_pb2.Command | None:
         """Rebuild what was accepted, text included; None while the accept record is not projected."""

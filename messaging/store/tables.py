@@ -89,6 +89,8 @@ messages = Table(
     Index("messages_by_recipient", "client", "recipient", "message_id"),
     Index("messages_by_state", "client", "state", "message_id"),
     Index("messages_by_provider", "client", "provider", "message_id"),
+    # ACCEPTED, SCHEDULED, QUEUED, SENDING: few of many, and what the sweeper looks for.
+    Index("messages_by_deadline", "deadline", postgresql_where=text("state IN (1, 2, 3, 4)")),
     postgresql_partition_by=_BY_MESSAGE,
 )
 

@@ -104,6 +104,7 @@ _INDEXES = (
     "create index messages_by_recipient on messages (client, recipient, message_id)",
     "create index messages_by_state on messages (client, state, message_id)",
     "create index messages_by_provider on messages (client, provider, message_id)",
+    "create index messages_by_deadline on messages (deadline) where state in (1, 2, 3, 4)",
 )
 
 _APPEND_ONLY = (

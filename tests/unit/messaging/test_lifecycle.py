@@ -1,0 +1,82 @@
+import itertools
+
+import pytest
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging.lifecycle import REPLAYABLE, TRANSITIONS, may_follow
+from messaging.model import FINAL_STATES, SETTLED_STATES
+
+STATES = frozenset(pb.MessageState.values()) - {pb.MESSAGE_STATE_UNSPECIFIED}
+RECEIPTS = frozenset({pb.MESSAGE_STATE_SENT, pb.MESSAGE_STATE_DELIVERED, pb.MESSAGE_STATE_UNDELIVERED})
+
+
+def test_table_has_a_row_for_every_state_and_names_no_other() -> None:
+    assert set(TRANSITIONS) == STATES
+    assert set().union(*TRANSITIONS.values()) <= STATES
+
+
+def test_final_state_never_leaves_unless_the_truth_about_an_unclear_attempt_comes_late() -> None:
+    for state in FINAL_STATES - {pb.MESSAGE_STATE_UNKNOWN}:
+        assert TRANSITIONS[state] == frozenset(), pb.MessageState.Name(state)
+    assert TRANSITIONS[pb.MESSAGE_STATE_UNKNOWN] <= RECEIPTS
+
+
+def test_after_a_provider_took_it_only_its_delivery_is_reported() -> None:
+    assert TRANSITIONS[pb.MESSAGE_STATE_SENT] == RECEIPTS - {pb.MESSAGE_STATE_SENT}
+    assert SETTLED_STATES - FINAL_STATES == {pb.MESSAGE_STATE_SENT}
+
+
+def _reachable(start: int) -> set[int]:
+    found: set[int] = set()
+    edge = {start}
+    while edge:
+        edge = set().union(*(TRANSITIONS[state] for state in edge)) - found
+        found |= edge
+    return found
+
+
+def test_no_way_leads_back_to_the_beginning() -> None:
+    assert all(pb.MESSAGE_STATE_ACCEPTED not in after for after in TRANSITIONS.values())
+    for state in STATES - {pb.MESSAGE_STATE_ACCEPTED}:
+        assert pb.MESSAGE_STATE_SCHEDULED not in _reachable(state), pb.MessageState.Name(state)
+
+
+def test_only_waiting_and_sending_may_come_again() -> None:
+    comes_again = {state for state in STATES if state in _reachable(state)}
+    assert comes_again == {pb.MESSAGE_STATE_QUEUED, pb.MESSAGE_STATE_SENDING}
+
+
+def test_every_state_is_reached_and_every_message_can_end() -> None:
+    assert _reachable(pb.MESSAGE_STATE_ACCEPTED) == STATES - {pb.MESSAGE_STATE_ACCEPTED}
+    for state in STATES - FINAL_STATES:
+        assert _reachable(state) & FINAL_STATES, pb.MessageState.Name(state)
+
+
+def test_unknown_presupposes_an_attempt() -> None:
+    before = {state for state in STATES if may_follow(state, pb.MESSAGE_STATE_UNKNOWN)}
+    assert before == {pb.MESSAGE_STATE_SENDING}
+
+
+def test_cancelling_presupposes_that_no_attempt_is_under_way() -> None:
+    before = {state for state in STATES if may_follow(state, pb.MESSAGE_STATE_CANCELED)}
+    assert before == {pb.MESSAGE_STATE_ACCEPTED, pb.MESSAGE_STATE_SCHEDULED, pb.MESSAGE_STATE_QUEUED}
+
+
+def test_may_follow_is_the_table() -> None:
+    for before, after in itertools.product(pb.MessageState.values(), repeat=2):
+        assert may_follow(before, after) == (after in TRANSITIONS.get(before, ()))
+
+
+@pytest.mark.parametrize("number", [0, 13, 99, -1])
+def test_unknown_number_follows_nothing_and_nothing_follows_it(number: int) -> None:
+    assert not any(may_follow(number, state) or may_follow(state, number) for state in STATES)
+
+
+def test_dead_letter_of_a_message_that_was_sent_or_withdrawn_is_not_replayed() -> None:
+    assert REPLAYABLE <= FINAL_STATES
+    assert not REPLAYABLE & {
+        pb.MESSAGE_STATE_SENT,
+        pb.MESSAGE_STATE_DELIVERED,
+        pb.MESSAGE_STATE_UNDELIVERED,
+        pb.MESSAGE_STATE_CANCELED,
+    }

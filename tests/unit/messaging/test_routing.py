@@ -1,0 +1,144 @@
+from collections import Counter
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging.routing import ProviderFacts, Turns, choose, failover_target, room_elsewhere
+
+A, B, C = (ProviderFacts(name) for name in "abc")
+THREE = {one.name: one for one in (A, B, C)}
+
+
+def facts(**changes: dict[str, object]) -> dict[str, ProviderFacts]:
+    """Three equal providers, some of them changed."""
+    return {name: attrs.evolve(one, **changes.get(name, {})) for name, one in THREE.items()}
+
+
+def names(given_facts: dict[str, ProviderFacts], asked: tuple[str, ...] = (), count: int = 60) -> Counter[str]:
+    turns = Turns()
+    choices = [choose(given_facts, asked, turns) for _ in range(count)]
+    return Counter(choice.provider for choice in choices if choice is not None)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=5))
+def test_weights_are_met_exactly_over_one_round(weights: list[int]) -> None:
+    candidates = [ProviderFacts(str(index), weight) for index, weight in enumerate(weights)]
+    turns = Turns()
+    picked = Counter(turns.pick(candidates).name for _ in range(sum(weights)))
+    assert [picked[one.name] for one in candidates] == weights
+
+
+def test_heavy_provider_does_not_get_its_turns_in_a_run() -> None:
+    turns = Turns()
+    candidates = [ProviderFacts("a", 5), ProviderFacts("b", 1), ProviderFacts("c", 1)]
+    order = "".join(turns.pick(candidates).name for _ in range(14))
+    assert order == "aabacaa" * 2  # the known sequence of smooth weighted choice for 5, 1, 1
+
+
+def test_copy_goes_on_from_the_same_place_and_moves_only_itself() -> None:
+    turns = Turns()
+    turns.pick([A, B, C])
+    twin = turns.copy()
+    ahead = [twin.pick([A, B, C]).name for _ in range(7)]
+    assert [turns.pick([A, B, C]).name for _ in range(7)] == ahead
+
+
+# What keeps a provider from being chosen
+
+
+@pytest.mark.parametrize(
+    "sick", [{"breaker_open": True}, {"backlog": 10, "room": 10}, {"enabled": False}, {"draining": True}]
+)
+def test_sick_provider_is_passed_over_while_another_is_healthy(sick: dict[str, object]) -> None:
+    assert names(facts(a=sick)) == {"b": 30, "c": 30}
+    assert names(facts(a=sick), asked=("a", "b")) == {"b": 60}
+
+
+@pytest.mark.parametrize("gone", [{"enabled": False}, {"draining": True}])
+def test_provider_that_may_get_nothing_is_never_chosen(gone: dict[str, object]) -> None:
+    none_left = facts(a=gone, b=gone, c=gone)
+    assert choose(none_left, (), Turns()) is None
+    assert choose(none_left, ("a",), Turns()) is None
+
+
+def test_when_all_breakers_are_open_the_message_waits_somewhere() -> None:
+    all_open = facts(a={"breaker_open": True}, b={"breaker_open": True}, c={"breaker_open": True})
+    assert names(all_open) == {"a": 20, "b": 20, "c": 20}
+
+
+def test_overfull_is_better_than_an_open_breaker() -> None:
+    full, broken = {"backlog": 9, "room": 9}, {"breaker_open": True}
+    assert names(facts(a=full, b=broken, c=broken)) == {"a": 60}
+
+
+def test_lower_priority_number_goes_first_and_the_next_takes_over() -> None:
+    ranked = facts(b={"priority": 1}, c={"priority": 1})
+    assert names(ranked) == {"a": 60}
+    ranked["a"] = attrs.evolve(A, breaker_open=True)
+    assert names(ranked) == {"b": 30, "c": 30}
+
+
+# The caller's list
+
+
+def test_callers_list_is_honoured_exclusively_and_in_order() -> None:
+    assert names(THREE, asked=("c", "a")) == {"c": 60}
+    assert names(facts(c={"breaker_open": True}), asked=("c",)) == {"c": 60}, "b and a were not asked for"
+    assert choose(THREE, ("unknown",), Turns()) is None
+
+
+def test_callers_list_beats_weight_and_priority() -> None:
+    heavy = facts(a={"weight": 1000}, b={"priority": 9})
+    assert names(heavy, asked=("b", "a")) == {"b": 60}
+
+
+_FACTS = st.builds(
+    lambda flags: {
+        name: ProviderFacts(name, weight, priority, enabled, draining, is_open, backlog, 5)
+        for name, (weight, priority, enabled, draining, is_open, backlog) in zip("abcd", flags, strict=True)
+    },
+    st.lists(
+        st.tuples(
+            st.integers(1, 9), st.integers(0, 2), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 9)
+        ),
+        min_size=4,
+        max_size=4,
+    ),
+)
+_NAMES = st.lists(st.sampled_from("abcdx"), unique=True, max_size=4).map(tuple)
+
+
+@given(_FACTS, _NAMES, _NAMES)
+def test_choice_is_always_allowed(
+    some: dict[str, ProviderFacts], asked: tuple[str, ...], tried: tuple[str, ...]
+) -> None:
+    allowed = {name for name, one in some.items() if one.available and name not in tried and (not asked or name in asked)}
+    choice = choose(some, asked, Turns(), tried)
+    assert (choice is None) == (not allowed)
+    if choice is not None:
+        assert choice.provider in allowed
+        assert some[choice.provider].healthy or not any(some[name].healthy for name in allowed)
+
+
+@given(_FACTS, _NAMES)
+def test_failing_over_visits_each_provider_once_and_none_behind_an_open_breaker(
+    some: dict[str, ProviderFacts], asked: tuple[str, ...]
+) -> None:
+    turns, tried = Turns(), list[str]()
+    while (choice := failover_target(some, asked, turns, tried)) is not None:
+        tried.append(choice.provider)
+    usable = {name for name, one in some.items() if one.available and not one.breaker_open}
+    assert len(tried) == len(set(tried))
+    assert set(tried) == {name for name in usable if not asked or name in asked}
+
+
+@given(_FACTS, _NAMES, _NAMES)
+def test_room_elsewhere_is_healthy_untried_and_elsewhere(
+    some: dict[str, ProviderFacts], asked: tuple[str, ...], tried: tuple[str, ...]
+) -> None:
+    good = {name for name, one in some.items() if one.healthy and name != "a" and name not in tried}
+    choice = room_elsewhere(some, asked, Turns(), "a", tried)
+    assert (choice is None) == (not {name for name in good if not asked or name in asked})
+    assert choice is None or choice.provider in good
