@@ -1,6 +1,7 @@
 """The allocator's hands: lead, read the leases, write the table. Any number may run; one leads."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from messaging.stream.buckets import Bucket
 _log = structlog.get_logger(__name__)
 
 _STEP_S = 0.25
+_SOONEST_S = 0.03
 _FOLLOW_S = 0.5
 
 
@@ -29,9 +31,23 @@ class Coordinator:
         self._limit = limit
         self._rates = rates
         self._timing = timing
+        self._wishes: dict[str, tuple[Any, ...]] = {}
+        self._hint = asyncio.Event()
 
     async def run(self) -> None:
         """Lead or wait to lead, until cancelled."""
+        async with self._bucket.listening("lease.*", self._heard):
+            await self._take_turns()
+
+    def _heard(self, key: str, document: Any) -> None:
+        """Look at once when a pod wishes for something else or confirms a table."""
+        if isinstance(document, dict):
+            wish = tuple(document.get(name) for name in ("demand", "floor", "version", "gone"))
+            if self._wishes.get(key) != wish:
+                self._wishes[key] = wish
+                self._hint.set()
+
+    async def _take_turns(self) -> None:
         while True:
             try:
                 if (revision := await self._win()) is not None:
@@ -80,7 +96,11 @@ class Coordinator:
                 if stored is None:
                     return
                 table_revision = stored
-            await asyncio.sleep(_STEP_S)
+            await asyncio.sleep(_SOONEST_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STEP_S - _SOONEST_S):
+                    await self._hint.wait()
+            self._hint.clear()
 
     async def resign(self) -> None:
         """Let another lead at once."""

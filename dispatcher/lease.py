@@ -16,6 +16,10 @@ from messaging.stream.buckets import Bucket
 _log = structlog.get_logger(__name__)
 
 _LEASE_TTL_S = 30
+_SOONEST_S = 0.05
+_STORED_S = 0.01
+"""A hint is heard when the table is on its way to the bucket; this much later it stands there."""
+
 ALLOC, LEADER = "alloc", "leader"
 
 
@@ -44,18 +48,41 @@ class LeaseHolder:
         self._demand = demand
         self._revision = 0
         self._version = 0
+        self._told = 0
+        self._told_floor = 1
+        self._hint = asyncio.Event()
 
     async def run(self) -> None:
         """Renew until cancelled; while the bucket is away the lease runs out by itself."""
+        async with self._bucket.listening(ALLOC, lambda _key, _document: self._hint.set()):
+            while True:
+                began = time.monotonic()
+                try:
+                    await self.sync()
+                except Unavailable as exc:
+                    _log.debug("lease not renewed", error=str(exc))
+                await self._rest(began)
+
+    async def _rest(self, began: float) -> None:
+        """Wait until the next renewal: sooner when the table has changed or our wish has."""
+        jitter = random.uniform(0.92, 1.0)  # noqa: S311
+        end = began + self._timing.renew_s * jitter
         while True:
-            began = time.monotonic()
+            left = end - time.monotonic()
             try:
-                await self.sync()
-            except Unavailable as exc:
-                _log.debug("lease not renewed", error=str(exc))
-            spent = time.monotonic() - began
-            jitter = random.uniform(-0.04, 0.04) * self._timing.renew_s  # noqa: S311
-            await asyncio.sleep(max(0.02, self._timing.renew_s - spent + jitter))
+                async with asyncio.timeout(max(_SOONEST_S, min(left, 2 * _SOONEST_S))):
+                    await self._hint.wait()
+            except TimeoutError:
+                if left <= 2 * _SOONEST_S or self._wish_has_changed():
+                    return
+                continue
+            self._hint.clear()
+            await asyncio.sleep(_STORED_S)
+            return
+
+    def _wish_has_changed(self) -> bool:
+        demand, floor = self._demand()
+        return abs(demand - self._told) > max(2, self._told // 4) or floor > self._told_floor
 
     async def sync(self) -> None:
         """Renew, read the table, apply it; a change is confirmed by a second renewal."""
@@ -71,7 +98,7 @@ class LeaseHolder:
 
     async def _renew(self) -> None:
         began = time.monotonic()
-        demand, floor = self._demand()
+        demand, floor = self._told, self._told_floor = self._demand()
         lease = Lease(self._provider, demand, floor, self._version, self._pacer.sent_units)
         await self._bucket.put(lease_key(self._pod), to_document(lease), ttl_s=_LEASE_TTL_S)
         # Counted from before the renewal was sent: the allocator counts from when it sees it, which is later.

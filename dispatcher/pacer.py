@@ -8,6 +8,9 @@ from dispatcher.providers.base import GateClosed
 from messaging.limiter import Permit, Window
 
 _LOOK_AGAIN_S = 0.2
+_RATE_SPAN_S = 0.4
+_LEAD_S = 0.03
+"""A permit is handed out so much early: the attempt's marker is written meanwhile, and the gate waits for the rest."""
 
 
 class Pacer:
@@ -17,7 +20,7 @@ class Pacer:
     """
 
     def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._window = Window(window_s)
+        self._window = Window(window_s, lead_s=_LEAD_S)
         self._clock = clock
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -36,9 +39,9 @@ class Pacer:
         """How long the provider's pause still lasts."""
         return max(0.0, self._paused_until - self._clock())
 
-    def used(self) -> int:
-        """Units sent or under way in the last window."""
-        return self._window.used(self._clock())
+    def rate(self) -> float:
+        """Units a second that were lately sent; looks back so little that an idle pod is soon known as idle."""
+        return self._window.used(self._clock(), _RATE_SPAN_S) / _RATE_SPAN_S
 
     def set_share(self, share: int) -> None:
         """Apply a table: lowering holds from this moment."""
@@ -94,12 +97,12 @@ class Pacer:
     def is_good(self, permit: Permit) -> bool:
         """Whether a permit may still be used now: the lease holds, the share was not lowered, no pause began."""
         now = self._clock()
-        return now < self._valid_until and self._window.share >= permit.share and now >= self._paused_until
+        return now < self._valid_until and not permit.retired and now >= self._paused_until
 
     def wrote(self, permit: Permit) -> None:
         """Note the time after a permit's bytes were written."""
         if permit.sent_at is None:
-            permit.sent_at = self._clock()
+            self._window.sent(permit, self._clock())
             self.sent_units += permit.cost
             self._wake()
 
@@ -138,19 +141,25 @@ class SendGate:
 
     async def enter(self) -> None:
         """Pass, or raise GateClosed; nothing stands between the last look and the write."""
-        while not self._pacer.is_good(self._permit):
-            self._pacer.give_back(self._permit)
-            left = self._give_up_at - self._clock()
-            if left <= 0:
-                raise GateClosed
-            try:
-                async with asyncio.timeout(left):
-                    self._permit = await self._pacer.acquire(self._permit.cost)
-            except TimeoutError:
-                raise GateClosed from None
+        while True:
+            if not self._pacer.is_good(self._permit):
+                await self._take_another()
+            elif (early := self._permit.ready_at - self._clock()) > 0:
+                await asyncio.sleep(early)
+            else:
+                break
         if self._clock() >= self._give_up_at or self._wall() >= self._deadline:
             raise GateClosed
         self.passed = True
+
+    async def _take_another(self) -> None:
+        cost = self._permit.cost
+        self._pacer.give_back(self._permit)
+        try:
+            async with asyncio.timeout(max(0.0, self._give_up_at - self._clock())):
+                self._permit = await self._pacer.acquire(cost)
+        except TimeoutError:
+            raise GateClosed from None
 
     def wrote(self) -> None:
         """Note that the bytes have left."""

@@ -7,6 +7,7 @@ Every comma may be a crash: a redelivery finds the last event and goes on from t
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -66,8 +67,7 @@ class Worker:
         provider = self.circumstances.provider
         if self.pacer.paused_s > 1.0 or self.guard.breaker.shared.state is Mode.OPEN:
             return 0, 1
-        used = self.pacer.used()
-        wish = self.intake.waiting + (1 if self.pacer.waiting_cost else 0) + used + used // 5
+        wish = self.intake.waiting + (1 if self.pacer.waiting_cost else 0) + math.ceil(1.2 * self.pacer.rate())
         return min(provider.rate_per_s, wish), max(1, self.pacer.waiting_cost)
 
     async def run(self, stopping: asyncio.Event, drain_s: float) -> None:

@@ -20,6 +20,8 @@ def decode(kind: type[_T], subject: str, data: bytes) -> _T:
         record.ParseFromString(data)
     except DecodeError as exc:
         raise CorruptRecord(subject, f"not a {kind.__name__}") from exc
+    if isinstance(record, wire.DeadLetter) and record.unreadable:
+        return record  # it speaks of bytes in which no message was found
     subject_of = record.command if isinstance(record, wire.QueueEntry | wire.DeadLetter) else record
     if isinstance(subject_of, wire.Command | wire.Event) and not subject_of.message_id:
         raise CorruptRecord(subject, f"a {kind.__name__} without message_id")

@@ -5,6 +5,7 @@ and the errors are made from there. The providers file has a module of its own (
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -37,12 +38,19 @@ class Secret:
 
 
 def mask_url(url: str) -> str:
-    """Hide the password of a URL."""
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
-    scheme, sep, user = head.rpartition("//")
-    return f"{scheme}{sep}{user.partition(':')[0]}:{MASK}@{tail}" if ":" in user else url
+    """Hide every password and token of a URL, or of several NATS URLs separated by commas."""
+    is_database = url.startswith("postgres")
+    return ",".join(_mask_one(part, name_is_open=is_database) for part in ([url] if is_database else url.split(",")))
+
+
+def _mask_one(url: str, *, name_is_open: bool) -> str:
+    """Hide the password; a name without one is a token, unless it is open."""
+    url = re.sub(r"(?i)(password=)[^&]*", rf"\g<1>{MASK}", url)
+    scheme, sep, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at, place = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = f"{name}:{MASK}" if colon else name if name_is_open else MASK
+    return f"{scheme}{sep}{shown}@{place}" if at else url
 
 
 class Url(Secret):

@@ -10,6 +10,7 @@ one window has passed. A silent pod keeps its reservation until its own view of 
 sends, or segments where a provider charges those.
 """
 
+from bisect import insort
 from collections import deque
 from collections.abc import Mapping
 
@@ -213,58 +214,140 @@ def _with_floors(total: int, wishes: Mapping[str, int], floors: Mapping[str, int
 
 
 @attrs.define(eq=False)
-class Permit:
-    """The right to start one send of `cost` units; `sent_at` is the time after its write, None until then."""
+class _Slot:
+    """One unit of the share: usable again a window after its last write. `retired`: the share was lowered by it."""
 
-    cost: int
-    share: int
+    ready_at: float = 0.0
+    retired: bool = False
+
+
+@attrs.define(eq=False)
+class Permit:
+    """The right to start one send: its slots are taken. Not to be used before `ready_at` (monotonic seconds)."""
+
+    slots: tuple[_Slot, ...]
     sent_at: float | None = None
+    closed: bool = False
+
+    @property
+    def cost(self) -> int:
+        """Units that the send takes."""
+        return len(self.slots)
+
+    @property
+    def ready_at(self) -> float:
+        """The earliest moment of the write."""
+        return max(slot.ready_at for slot in self.slots)
+
+    @property
+    def retired(self) -> bool:
+        """Whether the share was lowered by what this permit holds: it must not be used any more."""
+        return any(slot.retired for slot in self.slots)
 
 
 class Window:
-    """The exact log of one pod: of any `share` + 1 units, the last starts at least one window after the first.
+    """One pod's share as slots. Each slot's writes lie a window apart, so no window holds more writes than slots.
 
-    `smoothing` spreads the starts: 1.0 keeps them exactly 1/share apart, smaller lets a late one catch up.
+    Between two uses of a slot lies the window, counted from the time *after* the earlier write to the time *before* the
+    later one. `smoothing` spreads the starts: 1.0 keeps them exactly 1/share apart, smaller lets a late one catch up.
+    A permit may be taken `lead_s` before it is ready, so that what has to be done between taking and writing costs
+    none of the rate.
     """
 
-    def __init__(self, window_s: float, smoothing: float = 0.98, burst_s: float = 0.02) -> None:
-        self.share = 0
+    def __init__(self, window_s: float, *, lead_s: float = 0.0, smoothing: float = 0.98, burst_s: float = 0.02) -> None:
         self._window_s = window_s
+        self._lead_s = lead_s
         self._smoothing = smoothing
         self._burst_s = burst_s
-        self._log: deque[Permit] = deque()
+        self._free: list[_Slot] = []
+        self._busy: set[_Slot] = set()
+        self._retired: list[_Slot] = []
+        self._sent: deque[tuple[float, int]] = deque()
         self._next = 0.0
 
+    @property
+    def share(self) -> int:
+        """How many slots there are."""
+        return len(self._free) + sum(1 for slot in self._busy if not slot.retired)
+
+    @share.setter
+    def share(self, share: int) -> None:
+        """Add or retire slots. A slot keeps its past when it comes back, so that lowering and raising gains nothing."""
+        change = share - self.share
+        for _ in range(change):
+            self._add()
+        for _ in range(-change):
+            self._retire()
+        self._free.sort(key=_ready)
+
+    def _add(self) -> None:
+        busy = next((slot for slot in self._busy if slot.retired), None)
+        if busy is not None:
+            busy.retired = False
+            return
+        if self._retired:
+            oldest = min(self._retired, key=_ready)
+            self._retired.remove(oldest)
+            oldest.retired = False
+            self._free.append(oldest)
+        else:
+            self._free.append(_Slot())
+
+    def _retire(self) -> None:
+        if self._free:
+            slot = max(self._free, key=_ready)
+            self._free.remove(slot)
+            self._retired.append(slot)
+        else:
+            slot = next(slot for slot in self._busy if not slot.retired)
+        slot.retired = True
+
     def wait_s(self, now: float, cost: int) -> float | None:
-        """Say how long until a send of `cost` may start: 0.0 means now, None means that only a change can tell."""
-        share = self.share
-        if share <= 0 or cost > share:
+        """Say how long until a permit may be taken: 0.0 means now, None means that only a change can tell."""
+        if cost > len(self._free):
             return None
-        wait = self._next - now
-        index = len(self._log) - (share - cost + 1)
-        if index >= 0:
-            oldest = self._log[index]
-            if oldest.sent_at is None:
-                return None
-            wait = max(wait, oldest.sent_at + self._window_s - now)
-        return max(0.0, wait)
+        ready = max(self._next, self._free[cost - 1].ready_at)
+        return max(0.0, ready - self._lead_s - now)
 
     def take(self, now: float, cost: int) -> Permit:
         """Take a permit; only right after `wait_s` answered 0.0."""
-        permit = Permit(cost, self.share)
-        self._log.extend([permit] * cost)
-        self._next = max(self._next, now - self._burst_s) + self._smoothing * cost * self._window_s / self.share
-        while len(self._log) > 2 * self.share + cost and self._log[0].sent_at is not None:
-            if self._log[0].sent_at > now - self._window_s:
-                break
-            self._log.popleft()
-        return permit
+        share = self.share
+        taken, self._free = self._free[:cost], self._free[cost:]
+        self._busy.update(taken)
+        start = max(self._next, now - self._burst_s)
+        self._next = start + self._smoothing * cost * self._window_s / share
+        return Permit(tuple(taken))
+
+    def sent(self, permit: Permit, now: float) -> None:
+        """Note the time after a permit's bytes were written: its slots rest for a window."""
+        permit.sent_at = now
+        for slot in permit.slots:
+            slot.ready_at = now + self._window_s
+        self._release(permit)
+        self._sent.append((now, permit.cost))
+        while self._sent[0][0] <= now - self._window_s:
+            self._sent.popleft()
 
     def give_back(self, permit: Permit) -> None:
-        """Forget a permit that was not used."""
-        if permit.sent_at is None:
-            self._log = deque(one for one in self._log if one is not permit)
+        """Return a permit that was not used."""
+        self._release(permit)
 
-    def used(self, now: float) -> int:
-        """Count the units sent or under way in the last window."""
-        return sum(1 for one in self._log if one.sent_at is None or one.sent_at > now - self._window_s)
+    def _release(self, permit: Permit) -> None:
+        if permit.closed:
+            return
+        permit.closed = True
+        for slot in permit.slots:
+            self._busy.remove(slot)
+            if slot.retired:
+                self._retired.append(slot)
+            else:
+                insort(self._free, slot, key=_ready)
+
+    def used(self, now: float, span_s: float) -> int:
+        """Count the units sent in the last `span_s` (at most the window), and those under way."""
+        lately = sum(cost for at, cost in self._sent if at > now - span_s)
+        return lately + len(self._busy)
+
+
+def _ready(slot: _Slot) -> float:
+    return slot.ready_at

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import cattrs
@@ -71,11 +71,14 @@ def parse_providers(document: Mapping[str, Any], environment: Mapping[str, str])
         raise ConfigError([*faults, ("provider", "is missing: at least one [[provider]] table is needed")])
     found = []
     for index, table in enumerate(tables):
-        where = f"provider[{table.get('name', index) if isinstance(table, dict) else index}]"
+        if not isinstance(table, dict):
+            faults.append((f"provider[{index}]", "must be a table"))
+            continue
+        where = f"provider[{table.get('name', index)}]"
         try:
             provider = _converter(environment).structure(table, Provider)
         except cattrs.BaseValidationError as exc:
-            faults += [_fault(where, text) for text in cattrs.transform_error(exc, path=where)]
+            faults += [_fault(where, text) for text in cattrs.transform_error(exc, where, _sentence)]
         else:
             faults += [(f"{where}.{key}", text) for key, text in _wrong(provider)]
             found.append(provider)
@@ -96,6 +99,15 @@ def _wrong(provider: Provider) -> list[tuple[str, str]]:
         if not low <= getattr(provider, key) <= high:
             faults.append((key, f"must lie between {low:g} and {high:g}"))
     return faults
+
+
+def _sentence(exc: BaseException, kind: type | None) -> str:
+    """Say what is wrong in the words of our own readers, where one of them refused."""
+    if isinstance(exc, ValueError):
+        return str(exc)
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(get_args(kind))}"
+    return cattrs.v.format_exception(exc, kind)
 
 
 def _fault(where: str, text: str) -> tuple[str, str]:

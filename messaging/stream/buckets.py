@@ -1,6 +1,8 @@
 """A JetStream key-value bucket: small documents, written by compare-and-set, read from the leader."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from messaging.stream import topology as topo
@@ -39,6 +41,14 @@ class Bucket:
         records = await self._connection.last_of_each(self._stream, self._prefix + pattern)
         found = ((record.subject.removeprefix(self._prefix), record.sequence, _document(record)) for record in records)
         return {key: (revision, document) for key, revision, document in found if document is not None}
+
+    def listening(self, pattern: str, heard: Callable[[str, Any], None]) -> AbstractAsyncContextManager[None]:
+        """Call `heard(key, document)` when somebody writes: a hint to look, which may be lost or come too early."""
+
+        def told(subject: str, data: bytes) -> None:
+            heard(subject.removeprefix(self._prefix), json.loads(data) if data else None)
+
+        return self._connection.listening(self._prefix + pattern, told)
 
     async def delete(self, key: str) -> None:
         """Forget a key."""

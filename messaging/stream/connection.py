@@ -7,7 +7,7 @@ same contents), StreamFull, or an Answer of the server that the caller expected.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -140,6 +140,23 @@ class Connection:
         except _FOREIGN as exc:
             raise StreamDown("reading a bucket") from exc
         return found
+
+    @contextlib.asynccontextmanager
+    async def listening(self, subject: str, heard: Callable[[str, bytes], None]) -> AsyncIterator[None]:
+        """Call `heard(subject, data)` for what is published meanwhile: a hint, which may be lost or come too early."""
+
+        async def pass_on(msg: Msg) -> None:
+            heard(msg.subject, msg.data)
+
+        try:
+            subscription = await self.client.subscribe(subject, cb=pass_on)
+        except _FOREIGN as exc:
+            raise StreamDown("subscribing") from exc
+        try:
+            yield
+        finally:
+            with contextlib.suppress(*_FOREIGN):
+                await subscription.unsubscribe()
 
     async def _read(self, stream: str, request: Mapping[str, Any]) -> Record | None:
         try:

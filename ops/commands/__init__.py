@@ -1,0 +1,1 @@
+"""The commands of smsctl, each imported when it is used."""

@@ -1,0 +1,51 @@
+"""How a command ends when it cannot do its work: one sentence that names the cure, and an exit code. Imports little."""
+
+from typing import IO, Any
+
+import click
+
+from messaging import errors
+
+FAILED, UNAVAILABLE, WRONG_SETTINGS = 1, 69, 78
+
+_EXIT_CODES: dict[type[Exception], int] = {
+    errors.GatewayError: FAILED,
+    errors.Unavailable: UNAVAILABLE,
+    errors.ConfigError: WRONG_SETTINGS,
+    errors.ServerTooOld: WRONG_SETTINGS,
+}
+
+
+class Failure(click.ClickException):
+    """A command failed; `lines` follow the sentence, each on its own."""
+
+    def __init__(self, sentence: str, code: int = FAILED, lines: tuple[str, ...] = ()) -> None:
+        super().__init__("\n  ".join((sentence, *lines)))
+        self.exit_code = code
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's interface
+        """Print it to standard error."""
+        click.echo(f"smsctl: {self.message}", err=True)
+
+
+def as_failure(exc: BaseException) -> Failure | None:
+    """Turn an expected exception into a Failure; None for what is a bug."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    if isinstance(exc, Failure):
+        return exc
+    if not isinstance(exc, errors.GatewayError):
+        return None
+    code = next(_EXIT_CODES[kind] for kind in type(exc).__mro__ if kind in _EXIT_CODES)
+    match exc:
+        case errors.ConfigError():
+            return Failure("these settings are wrong:", code, tuple(f"{key}: {text}" for key, text in exc.faults))
+        case errors.TopologyConflict():
+            sentence = f"{exc.name} stays as it is, because changing it would lose data:"
+            return Failure(sentence, code, tuple(exc.differences))
+        case errors.StreamDown():
+            return Failure(f"the message stream is away ({exc.during}): is nats-server running?", code)
+        case errors.StoreDown():
+            return Failure(f"PostgreSQL is away ({exc.during}): is it running?", code)
+        case _:
+            return Failure(str(exc), code)

@@ -1,0 +1,192 @@
+"""`smsctl status`, `cancel` and `list`: what the gateway knows of messages."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging import codec
+from messaging.model import mask, outcome_name, priority_name, state_name
+from ops.commands.door import CALL_S, calling, gateway_option
+from ops.commands.output import (
+    as_document,
+    console,
+    json_option,
+    moment,
+    print_json,
+    print_line,
+    reveal_option,
+    span,
+    table,
+)
+from ops.commands.request import BadField, read_time
+
+_STATES = tuple(name.removeprefix("MESSAGE_STATE_") for name in pb.MessageState.keys() if not name.endswith("FIED"))  # noqa: SIM118 - not a mapping
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PAGE = 200
+
+
+def _key(message_id: str | None, request_id: str | None) -> dict[str, str]:
+    if message_id and not request_id:
+        return {"message_id": message_id}
+    if request_id and not message_id:
+        return {"request_id": request_id}
+    raise click.UsageError("name the message by MESSAGE_ID or by --request-id, by one of them")
+
+
+@click.command()
+@click.argument("message_id", required=False)
+@click.option("--request-id", help="Name the message by the id that its sender gave.")
+@reveal_option
+@gateway_option
+@json_option
+def status(message_id: str | None, request_id: str | None, *, reveal: bool, gateway: str | None, as_json: bool) -> None:
+    """Tell what became of a message."""
+    request = api.GetStatusRequest(**_key(message_id, request_id))
+
+    async def ask() -> pb.MessageStatus:
+        async with calling(gateway) as stub:
+            return (await stub.GetStatus(request, timeout=CALL_S)).status
+
+    _print(asyncio.run(ask()), reveal=reveal, as_json=as_json)
+
+
+@click.command()
+@click.argument("message_id", required=False)
+@click.option("--request-id", help="Name the message by the id that its sender gave.")
+@gateway_option
+@json_option
+def cancel(message_id: str | None, request_id: str | None, *, gateway: str | None, as_json: bool) -> None:
+    """Withdraw a message that no provider has taken and of which no attempt is under way."""
+    request = api.CancelMessageRequest(**_key(message_id, request_id))
+
+    async def ask() -> pb.MessageStatus:
+        async with calling(gateway) as stub:
+            return (await stub.CancelMessage(request, timeout=CALL_S)).status
+
+    found = asyncio.run(ask())
+    if as_json:
+        print_json(as_document(found))
+    else:
+        click.echo(f"{found.message_id} is {state_name(found.state)}")
+
+
+def _print(found: pb.MessageStatus, *, reveal: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(as_document(found, reveal=reveal))
+        return
+    error = f"{found.error.reason}: {found.error.detail}" if found.error.reason else ""
+    pairs = (
+        ("message", found.message_id),
+        ("state", state_name(found.state) + (" (final)" if found.final else "")),
+        ("why", error),
+        ("provider", found.provider),
+        ("provider's id", found.provider_message_id),
+        ("recipient", found.recipient if reveal else mask(found.recipient)),
+        ("sender", found.sender),
+        ("priority", priority_name(found.priority)),
+        ("segments", str(found.segments) if found.segments else ""),
+        ("request id", found.request_id),
+        ("reference", found.client_reference),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
+        ("accepted", moment(codec.unix(found.accept_time))),
+        ("scheduled", moment(codec.unix(found.schedule_time))),
+        ("changed", moment(codec.unix(found.update_time))),
+        ("next attempt", moment(codec.unix(found.next_attempt_time))),
+        ("deadline", moment(codec.unix(found.deadline))),
+        ("route", found.route_reason),
+        ("trace", found.trace_id),
+    )
+    for name, value in pairs:
+        if value:
+            click.echo(f"{name:<14} {value}")
+    if found.attempts:
+        columns = ("attempt", "provider", "outcome", "code", "began", "took", "detail")
+        console().print(table(columns, map(_attempt, found.attempts), numbers=("attempt",)))
+
+
+def _attempt(one: pb.Attempt) -> tuple[str, ...]:
+    began, ended = codec.unix(one.start_time), codec.unix(one.end_time)
+    took = span(ended - began) if ended else ""
+    return str(one.number), one.provider, outcome_name(one.outcome), one.code, moment(began), took, one.detail
+
+
+def _since(_: click.Context, __: click.Parameter, value: str | None) -> Timestamp | None:
+    if value is None:
+        return None
+    if ago := _AGO.fullmatch(value):
+        return codec.timestamp(time.time() - int(ago[1]) * _UNITS_S[ago[2]])
+    try:
+        return read_time("since", value, None)
+    except BadField as exc:
+        raise click.BadParameter(f"{exc.reason}, or how long ago, such as 15m, 2h or 1d") from exc
+
+
+@click.command("list")
+@click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Repeatable.")
+@click.option("--provider", default="", help="Only those of this provider.")
+@click.option("--since", callback=_since, metavar="TIME", help="RFC 3339, or how long ago: 15m, 2h, 1d.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
+@gateway_option
+@json_option
+def list_messages(
+    states: tuple[str, ...], provider: str, since: Timestamp | None, limit: int, gateway: str | None, *, as_json: bool
+) -> None:
+    """List messages, newest first. The history may lag by a moment."""
+    request = api.ListMessagesRequest(
+        states=[pb.MessageState.Value(f"MESSAGE_STATE_{name}") for name in states], provider=provider
+    )
+    if since is not None:
+        request.start_time.CopyFrom(since)
+    asyncio.run(_list(request, limit, gateway, as_json=as_json))
+
+
+async def _list(request: api.ListMessagesRequest, limit: int, gateway: str | None, *, as_json: bool) -> None:
+    rows = []
+    async for one in _pages(request, limit, gateway):
+        if as_json:
+            print_line(as_document(one))
+        else:
+            rows.append(_row(one))
+    if as_json:
+        return
+    columns = ("message", "accepted", "state", "provider", "priority", "attempts", "recipient", "why")
+    console().print(table(columns, rows, numbers=("attempts",)))
+    if len(rows) == limit:
+        click.echo(f"The newest {limit}; --limit gives more.", err=True)
+
+
+def _row(one: pb.MessageStatus) -> tuple[str, ...]:
+    return (
+        one.message_id,
+        moment(codec.unix(one.accept_time)),
+        state_name(one.state),
+        one.provider,
+        priority_name(one.priority),
+        str(len(one.attempts)),
+        mask(one.recipient),
+        one.error.reason,
+    )
+
+
+async def _pages(
+    request: api.ListMessagesRequest, limit: int, gateway: str | None
+) -> AsyncIterator[pb.MessageStatus]:
+    """Give up to `limit` messages, page by page."""
+    left = limit
+    async with calling(gateway) as stub:
+        while True:
+            request.page_size = min(left, _PAGE)
+            page = await stub.ListMessages(request, timeout=CALL_S)
+            for one in page.messages:
+                yield one
+            left -= len(page.messages)
+            request.page_token = page.next_page_token
+            if not page.next_page_token or left <= 0:
+                return

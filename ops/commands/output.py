@@ -1,0 +1,99 @@
+"""What commands print: tables for people, JSON for programs, and no text or whole number of a message in either."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import IO, Any, TypeVar
+
+import click
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+
+from messaging.model import mask
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_WIDTH_OF_FILES = 200
+_NEVER = frozenset({"body", "unreadable", "fingerprint", "callback_url"})
+
+
+def json_option(function: _F) -> _F:
+    """Add --json to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+def reveal_option(function: _F) -> _F:
+    """Add --reveal to a command that speaks of one message."""
+    return click.option("--reveal", is_flag=True, help="Print the whole phone number.")(function)
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """Make a console that uses colours on terminals only and does not fold lines elsewhere."""
+    stream = file or sys.stdout
+    is_terminal = stream.isatty()
+    return Console(
+        file=stream, highlight=False, markup=False, emoji=False, force_terminal=is_terminal,
+        width=None if is_terminal else _WIDTH_OF_FILES,
+    )  # fmt: skip
+
+
+def print_json(document: Any) -> None:
+    """Print one document."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def print_line(row: Any) -> None:
+    """Print one row of many: NDJSON."""
+    click.echo(json.dumps(row, ensure_ascii=False, default=str, separators=(",", ":")))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> Table:
+    """Make a table; `numbers` names the columns that stand on the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def as_document(record: Message, *, reveal: bool = False) -> dict[str, Any]:
+    """Give a record as JSON's values: without the text, the recipient masked unless revealed."""
+    document: dict[str, Any] = MessageToDict(record, preserving_proto_field_name=True)
+    return _masked(document, reveal=reveal)
+
+
+def _masked(document: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
+    found = {}
+    for key, value in document.items():
+        if key in _NEVER:
+            continue
+        if key == "recipient" and not reveal:
+            found[key] = mask(value)
+        elif isinstance(value, dict) and key != "labels":
+            found[key] = _masked(value, reveal=reveal)
+        else:
+            found[key] = value
+    return found
+
+
+def moment(seconds: float) -> str:
+    """Write Unix seconds in UTC, to the millisecond; nothing for 0."""
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(seconds: float) -> str:
+    """Write a duration as people say it: 0.123 s, 45.0 s, 3 min 20 s, 2 h 5 min, 4 d 1 h."""
+    if abs(seconds) < 60:
+        return f"{seconds:.3f} s" if abs(seconds) < 10 else f"{seconds:.1f} s"
+    whole = round(abs(seconds))
+    sign = "-" if seconds < 0 else ""
+    for size, name, smaller, small_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{sign}{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
+    return f"{sign}{whole} s"

@@ -1,0 +1,51 @@
+"""The servers that commands talk to directly: the stream, and PostgreSQL."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from messaging.config import Settings, mask_url
+from messaging.errors import StoreDown, StreamDown
+from messaging.stream.connection import ApiError, Connection, open_connection
+from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure
+from ops.commands.quiet import quieten
+
+_CONNECT_S = 3.0
+_TIMEOUT_S = 5.0
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Connection]:
+    """Open the stream; what goes wrong on it ends the command with a sentence that names the server."""
+    quieten()
+    url = settings.servers.nats.reveal()
+    try:
+        async with open_connection(url, "smsctl", timeout_s=_TIMEOUT_S, connect_timeout_s=_CONNECT_S) as connection:
+            yield connection
+    except StreamDown as exc:
+        raise stream_away(settings, exc) from exc
+    except ApiError as exc:
+        cure = "`smsctl topology` shows how the streams stand, and --create makes what is missing"
+        raise Failure(f"the message stream refused: {exc}; {cure}", FAILED) from exc
+
+
+def stream_away(settings: Settings, exc: StreamDown) -> Failure:
+    """Say that the stream is away, where, and what to do."""
+    where = mask_url(settings.servers.nats.reveal())
+    if "was refused with" in exc.during:
+        cure = "`smsctl topology` shows how the streams stand, and --create makes what is missing"
+        return Failure(f"the message stream at {where} is not set up ({exc.during}); {cure}", FAILED)
+    return Failure(f"no message stream at {where} ({exc.during}): start it, or set SMSGW_NATS_URL", UNAVAILABLE)
+
+
+def store_away(settings: Settings, exc: StoreDown) -> Failure:
+    """Say that PostgreSQL is away, where, why, and what to do."""
+    from messaging.store.engine import DriverFault
+
+    where = mask_url(settings.servers.database.reveal())
+    why = f"{exc.during}: {exc.__cause__}" if isinstance(exc.__cause__, DriverFault) else exc.during
+    return Failure(f"no history at {where} ({why}): start PostgreSQL, or set SMSGW_DATABASE_URL", UNAVAILABLE)
+
+
+def wrong_database(exc: ValueError) -> Failure:
+    """Say that the database's address is none."""
+    return Failure(f"these settings are wrong:\n  SMSGW_DATABASE_URL: {exc}", WRONG_SETTINGS)

@@ -1,0 +1,88 @@
+"""`smsctl topology` and `smsctl migrate`: whether the servers are as this version needs them, and making them so."""
+
+import asyncio
+from collections.abc import Sequence
+
+import attrs
+import click
+
+from messaging.errors import StoreDown
+from messaging.stream import setup
+from messaging.stream.setup import Finding
+from ops import target
+from ops.commands.output import console, json_option, print_json, table
+from ops.commands.servers import connected, store_away, wrong_database
+
+
+@click.command()
+@click.option("--create", is_flag=True, help="Create what is missing and change what may change without losing data.")
+@json_option
+def topology(*, create: bool, as_json: bool) -> None:
+    """Show how the streams and consumers stand, or create them.
+
+    A stream that differs in a way that would lose data is never changed: the differences are printed, and nothing else
+    is changed either.
+    """
+    findings = asyncio.run(_look(create=create))
+    if as_json:
+        print_json([attrs.asdict(finding) for finding in findings])
+        return
+    columns = ("name", "state", "messages", "size", "details")
+    out = console()
+    out.print(table(columns, map(_row, findings), numbers=("messages", "size")))
+    wrong = sum(1 for finding in findings if finding.state in {"missing", "differs", "conflict"})
+    if wrong:
+        cure = "`smsctl topology --create` makes what is missing and changes what may change"
+        out.print(f"{wrong} of {len(findings)} are not as wanted: {cure}.")
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str, str]:
+    messages = "" if finding.messages is None else f"{finding.messages:,}"
+    size = "" if finding.size_bytes is None else _size(finding.size_bytes)
+    return finding.name, finding.state, messages, size, "; ".join(finding.details)
+
+
+def _size(count: int) -> str:
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+async def _look(*, create: bool) -> Sequence[Finding]:
+    settings = target.settings()
+    names = [provider.name for provider in target.providers()]
+    async with connected(settings) as connection:
+        if not create:
+            return await setup.inspect(connection, settings, names)
+        made = {finding.name: finding for finding in await setup.ensure(connection, settings, names)}
+        return [
+            attrs.evolve(now, state=made[now.name].state, details=made[now.name].details) if now.name in made else now
+            for now in await setup.inspect(connection, settings, names)
+        ]
+
+
+@click.command()
+@json_option
+def migrate(*, as_json: bool) -> None:
+    """Bring the database to the newest schema; any number may do so at once."""
+    settings = target.settings()
+    from messaging.store.migrate import current, upgrade
+
+    url = settings.servers.database.reveal()
+    try:
+        before = current(url)
+        upgrade(url)
+        after = current(url)
+    except ValueError as exc:
+        raise wrong_database(exc) from exc
+    except StoreDown as exc:
+        raise store_away(settings, exc) from exc
+    if as_json:
+        print_json({"before": before, "after": after})
+    elif before == after:
+        click.echo(f"The database is at {after} already.")
+    else:
+        click.echo(f"The database went from {before or 'nothing'} to {after}.")

@@ -1,0 +1,110 @@
+"""The exact promise of one pod, checked by brute force: no window holds more units than its share.
+
+A send is not a moment: its bytes leave somewhere between `start` (the gate was passed) and `end` (the write was noted).
+Whatever moment each send chooses within its own span, no window may hold more than the share.
+"""
+
+import attrs
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dispatcher.pacer import Pacer
+from messaging.limiter import Permit
+
+WINDOW_S = 1.0
+
+
+@attrs.define
+class Send:
+    permit: Permit
+    start: float
+    end: float = float("inf")
+
+
+class Pod:
+    """A pod whose clock only moves when told; it does what `acquire` and `SendGate` do, without waiting."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pacer = Pacer(WINDOW_S, lambda: self.now)
+        self.pacer.renewed(float("inf"))
+        self.taken: list[Permit] = []
+        self.sends: list[Send] = []
+        self.shares: list[tuple[float, int]] = [(0.0, 0)]
+
+    def share(self, share: int) -> None:
+        self.pacer.set_share(share)
+        self.shares.append((self.now, share))
+
+    def take(self, cost: int) -> bool:
+        if self.pacer._wait_s(self.now, cost) != 0.0:
+            return False
+        self.taken.append(self.pacer._window.take(self.now, cost))
+        return True
+
+    def enter(self, index: int) -> None:
+        if not self.taken:
+            return
+        permit = self.taken.pop(index % len(self.taken))
+        if self.pacer.is_good(permit):
+            self.sends.append(Send(permit, self.now))
+        else:
+            self.pacer.give_back(permit)
+
+    def drop(self, index: int) -> None:
+        if self.taken:
+            self.pacer.give_back(self.taken.pop(index % len(self.taken)))
+
+    def wrote(self, index: int) -> None:
+        under_way = [send for send in self.sends if send.end == float("inf")]
+        if under_way:
+            send = under_way[index % len(under_way)]
+            send.end = self.now
+            self.pacer.wrote(send.permit)
+
+    def most_allowed(self, start: float, end: float) -> int:
+        """The highest share in force at any moment between."""
+        at_start = next((share for at, share in reversed(self.shares) if at <= start), 0)
+        return max([at_start, *(share for at, share in self.shares if start <= at <= end)])
+
+    def check(self) -> None:
+        for send in self.sends:
+            window = [one for one in self.sends if one.start <= send.start and one.end > send.start - WINDOW_S + 1e-9]
+            units = sum(one.permit.cost for one in window)
+            allowed = self.most_allowed(send.start - WINDOW_S, send.start)
+            assert units <= allowed, f"{units} units in the window that ends at {send.start}, at most {allowed} allowed"
+
+
+_STEP = st.one_of(
+    st.tuples(st.just("tick"), st.sampled_from([0.001, 0.05, 0.2, 0.21, 0.5, 0.9, 1.0])),
+    st.tuples(st.just("take"), st.sampled_from([1, 1, 1, 2, 3])),
+    st.tuples(st.just("enter"), st.integers(0, 3)),
+    st.tuples(st.just("wrote"), st.integers(0, 3)),
+    st.tuples(st.just("drop"), st.integers(0, 3)),
+    st.tuples(st.just("share"), st.integers(0, 5)),
+)
+
+
+def play(steps: list[tuple[str, float]]) -> Pod:
+    pod = Pod()
+    for name, value in steps:
+        match name:
+            case "tick":
+                pod.now += value
+            case "take":
+                pod.take(int(value))
+            case "enter":
+                pod.enter(int(value))
+            case "wrote":
+                pod.wrote(int(value))
+            case "drop":
+                pod.drop(int(value))
+            case _:
+                pod.share(int(value))
+    return pod
+
+
+@given(st.integers(1, 5), st.lists(_STEP, max_size=60))
+@settings(max_examples=1000000)
+def test_no_window_holds_more_than_the_share(share: int, steps: list[tuple[str, float]]) -> None:
+    play([("share", share), *steps]).check()

@@ -1,0 +1,142 @@
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+
+from gateway_grpc.errors import CODES, DOMAIN, code_of, status_of
+from messaging import errors
+
+CODE = grpc.StatusCode
+SECRET = "+233201234567"
+
+SAMPLES: list[errors.GatewayError] = [
+    errors.GatewayError(SECRET),
+    errors.CallerError("bad"),
+    errors.InvalidRequest([("recipient", "is required"), ("messages[1].body", "is required")]),
+    errors.NotFound("message_id"),
+    errors.RequestIdReused("0190-7"),
+    errors.NotCancelable("0190-7", "SENT"),
+    errors.NoRoute(("alpha", "beta")),
+    errors.BacklogFull("provider alpha", 10, 2.5),
+    errors.Unavailable("away"),
+    errors.StreamDown("publishing"),
+    errors.StreamFull("SMS_ACCEPT"),
+    errors.StoreDown("reading"),
+    errors.Draining(),
+    errors.SetupError(SECRET),
+    errors.ConfigError([("SMSGW_X", SECRET)]),
+    errors.ServerTooOld("level 3", "level 4"),
+    errors.TopologyConflict("SMS_SEND", [SECRET]),
+    errors.CorruptRecord(f"sms.{SECRET}", "bytes"),
+]
+EVERY = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
+
+
+def tree(kind: type[errors.GatewayError] = errors.GatewayError) -> Iterator[type[errors.GatewayError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from tree(child)
+
+
+def unpacked(status: status_pb2.Status) -> dict[str, object]:
+    """Give a status's details by the names of their types; each stands once."""
+    found: dict[str, object] = {}
+    for one in status.details:
+        kind = getattr(details, one.type_url.rpartition(".")[2])()
+        assert one.Unpack(kind)
+        assert type(kind).__name__ not in found
+        found[type(kind).__name__] = kind
+    return found
+
+
+def test_every_error_of_the_tree_has_a_code_and_a_sample_here() -> None:
+    ours = {kind for kind in tree() if kind.__module__ == errors.__name__}
+    defined = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert ours == defined == set(CODES) == {type(error) for error in SAMPLES}
+
+
+def test_tree_in_the_docstring_is_the_tree() -> None:
+    lines = (line for line in (errors.__doc__ or "").splitlines() if "── " in line)
+    drawn = {line.partition("── ")[2].split()[0] for line in lines if "(ops." not in line}
+    assert drawn == {kind.__name__ for kind in CODES} - {"GatewayError"}
+
+
+def test_reasons_are_stable_words_and_each_leaf_has_its_own() -> None:
+    leaves = [kind for kind in tree() if kind.__module__ == errors.__name__ and not kind.__subclasses__()]
+    assert len({kind.reason for kind in leaves}) == len(leaves)
+    for kind in tree():
+        assert kind.reason.replace("_", "").isalpha()
+        assert kind.reason == kind.reason.upper()
+
+
+def test_error_without_a_row_takes_its_ancestors() -> None:
+    class Newer(errors.StreamDown):
+        pass
+
+    assert code_of(Newer("x")) is CODE.UNAVAILABLE
+
+
+@EVERY
+def test_status_carries_the_code_and_error_info(error: errors.GatewayError) -> None:
+    status = status_of(error)
+    assert status.code == CODES[type(error)].value[0]
+    info = unpacked(status)["ErrorInfo"]
+    assert isinstance(info, details.ErrorInfo)
+    assert (info.domain, info.reason) == (DOMAIN, error.reason)
+    assert DOMAIN == "sms.gateway"
+
+
+@EVERY
+def test_retry_info_stands_where_trying_again_helps(error: errors.GatewayError) -> None:
+    found = unpacked(status_of(error))
+    again = code_of(error) in {CODE.RESOURCE_EXHAUSTED, CODE.UNAVAILABLE}
+    assert ("RetryInfo" in found) == again
+    if again:
+        retry = found["RetryInfo"]
+        assert isinstance(retry, details.RetryInfo)
+        assert retry.retry_delay.ToTimedelta().total_seconds() == getattr(error, "retry_after_s")  # noqa: B009
+        assert retry.retry_delay.ToTimedelta().total_seconds() > 0
+
+
+@EVERY
+def test_bad_request_stands_on_invalid_fields_only_and_holds_them_all(error: errors.GatewayError) -> None:
+    found = unpacked(status_of(error)).get("BadRequest")
+    assert (found is not None) == isinstance(error, errors.InvalidRequest)
+    if isinstance(error, errors.InvalidRequest):
+        assert isinstance(found, details.BadRequest)
+        assert [(one.field, one.description) for one in found.field_violations] == error.violations
+
+
+@EVERY
+def test_quota_failure_names_what_is_full(error: errors.GatewayError) -> None:
+    found = unpacked(status_of(error)).get("QuotaFailure")
+    assert (found is not None) == isinstance(error, errors.BacklogFull)
+    if isinstance(error, errors.BacklogFull):
+        assert isinstance(found, details.QuotaFailure)
+        assert [one.subject for one in found.violations] == ["provider alpha"]
+
+
+@EVERY
+def test_what_is_our_own_fault_hides_its_text(error: errors.GatewayError) -> None:
+    status = status_of(error)
+    hidden = code_of(error) in {CODE.INTERNAL, CODE.DATA_LOSS}
+    assert (status.message != str(error)) == hidden
+    if hidden:
+        assert SECRET.encode() not in status.SerializeToString()
+        info = unpacked(status)["ErrorInfo"]
+        assert isinstance(info, details.ErrorInfo)
+        assert not info.metadata
+
+
+def test_metadata_holds_the_typed_fields_that_a_program_needs() -> None:
+    def metadata(error: errors.GatewayError) -> dict[str, str]:
+        info = unpacked(status_of(error))["ErrorInfo"]
+        assert isinstance(info, details.ErrorInfo)
+        return dict(info.metadata)
+
+    assert metadata(errors.NotCancelable("0190-7", "SENT")) == {"message_id": "0190-7", "state": "SENT"}
+    assert metadata(errors.RequestIdReused("0190-7")) == {"message_id": "0190-7"}
+    assert metadata(errors.BacklogFull("provider alpha", 10, 2.5)) == {"scope": "provider alpha", "limit": "10"}
+    assert metadata(errors.StreamFull("SMS_ACCEPT")) == {"stream": "SMS_ACCEPT"}
