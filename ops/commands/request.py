@@ -34,11 +34,13 @@ def read_time(field: str, text: str, now: float | None) -> Timestamp:
     cure = "must be RFC 3339 such as 2026-11-18T12:00:00Z" + (", or +SECONDS" if now is not None else "")
     try:
         found = datetime.fromisoformat(text)
-    except ValueError as exc:
+        if found.tzinfo is None:
+            raise BadField(field, f"{cure}: its zone is missing")
+        return codec.timestamp(found.astimezone(UTC).timestamp())
+    except BadField:
+        raise
+    except (ValueError, OverflowError) as exc:
         raise BadField(field, cure) from exc
-    if found.tzinfo is None:
-        raise BadField(field, f"{cure}: its zone is missing")
-    return codec.timestamp(found.astimezone(UTC).timestamp())
 
 
 def read_seconds(field: str, text: str) -> float:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 import attrs
@@ -36,6 +36,7 @@ class Store:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sequence = 0
+        self.ears: list[tuple[str, Callable[[str, Any], None]]] = []
         self._values: dict[str, list[tuple[float, int, Any, float]]] = defaultdict(list)
 
     def write(self, key: str, document: Any, ttl_s: float | None = None) -> int:
@@ -43,6 +44,9 @@ class Store:
         end = float("inf") if ttl_s is None else self._clock() + ttl_s
         self._values[key].append((self._clock(), self._sequence, document, end))
         del self._values[key][:-20]
+        for prefix, heard in self.ears:
+            if key.startswith(prefix):
+                heard(key, document)
         return self._sequence
 
     def read(self, key: str, at: float | None = None) -> tuple[int, Any]:
@@ -98,6 +102,19 @@ class FakeBucket:
         sequence = self._store.write(key, document, ttl_s)
         await self._travel()
         return sequence
+
+    @contextlib.asynccontextmanager
+    async def listening(self, pattern: str, heard: Callable[[str, Any], None]) -> AsyncIterator[None]:
+        def sometimes(key: str, document: Any) -> None:
+            if not self.cut and self._chance.random() >= self.weather.lost_odds:
+                heard(key, document)
+
+        ear = (pattern.removesuffix("*"), sometimes)
+        self._store.ears.append(ear)
+        try:
+            yield
+        finally:
+            self._store.ears.remove(ear)
 
     async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
         await self._travel()

@@ -33,6 +33,9 @@ class Pod:
         self.shares: list[tuple[float, int]] = [(0.0, 0)]
 
     def share(self, share: int) -> None:
+        # A write is noted in the next turn of the loop: a table is never applied between the gate and that turn's end.
+        while any(send.end == float("inf") for send in self.sends):
+            self.wrote(0)
         self.pacer.set_share(share)
         self.shares.append((self.now, share))
 
@@ -46,10 +49,12 @@ class Pod:
         if not self.taken:
             return
         permit = self.taken.pop(index % len(self.taken))
-        if self.pacer.is_good(permit):
-            self.sends.append(Send(permit, self.now))
-        else:
+        if not self.pacer.is_good(permit):
             self.pacer.give_back(permit)
+        elif permit.ready_at > self.now:
+            self.taken.append(permit)
+        else:
+            self.sends.append(Send(permit, self.now))
 
     def drop(self, index: int) -> None:
         if self.taken:

@@ -1,0 +1,168 @@
+"""`smsctl batch`: the messages of a file, in bulk, safely repeatable."""
+
+import asyncio
+import contextlib
+import json
+import pathlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, Any
+
+import click
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from sms.gateway.v1 import gateway_pb2 as api
+
+from ops.commands.door import Refusal, calling, gateway_option
+from ops.commands.failure import FAILED, Failure
+from ops.commands.output import console, json_option, print_json
+from ops.commands.rows import BadFile, BadRow, Row, open_rows
+from ops.commands.transmission import Report, Transmission
+
+_TOLD = 20
+_REFRESH_S = 0.2
+BAD_ROW = "BAD_ROW"
+
+
+class Tally:
+    """Counts what became of the rows, tells the first refusals, and writes all of them to `rejects`."""
+
+    def __init__(self, source: IO[bytes], size: int | None, rejects: IO[str] | None) -> None:
+        self.accepted = 0
+        self.repeated = 0
+        self.refused: Counter[str] = Counter()
+        self.resumed = 0
+        self._began = time.monotonic()
+        self._source = source
+        self._rejects = rejects
+        self._told = 0
+        err = console(sys.stderr)
+        columns = (BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
+        self.progress = Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
+        self._task: TaskID = self.progress.add_task("", total=size, told="")
+        self._shown_at = 0.0
+
+    def report(self) -> Report:
+        """Give the transmission its listeners."""
+        return Report(self._accepted, self._refused, self._bad, self._broken)
+
+    def _accepted(self, _: Row, answer: api.SendSmsResponse) -> None:
+        if answer.replayed:
+            self.repeated += 1
+        else:
+            self.accepted += 1
+        self._show()
+
+    def _refused(self, row: Row, refusal: Refusal) -> None:
+        faults = refusal.violations or (("", refusal.sentence),)
+        self._reject(row.line, refusal.reason, faults)
+
+    def _bad(self, row: BadRow) -> None:
+        self._reject(row.line, BAD_ROW, (("", row.why),))
+
+    def _reject(self, line: int, reason: str, faults: tuple[tuple[str, str], ...]) -> None:
+        self.refused[reason] += 1
+        told = "; ".join(f"{field}: {text}" if field else text for field, text in faults)
+        if self._told < _TOLD:
+            self._tell(f"line {line}: {reason}: {told}")
+        elif self._told == _TOLD:
+            self._tell("more were refused; --rejects FILE writes them all")
+        self._told += 1
+        if self._rejects is not None:
+            document = {"line": line, "reason": reason, "faults": [{"field": f, "text": text} for f, text in faults]}
+            self._rejects.write(json.dumps(document, ensure_ascii=False) + "\n")
+        self._show()
+
+    def _broken(self, why: str, pause_s: float) -> None:
+        self.resumed += 1
+        if self.resumed <= _TOLD:
+            self._tell(f"the stream broke ({why}): sending what is unanswered again in {pause_s:.1f} s")
+
+    def _tell(self, text: str) -> None:
+        self.progress.console.print(text, soft_wrap=True)
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if self.progress.disable or now < self._shown_at + _REFRESH_S:
+            return
+        self._shown_at = now
+        done = self.accepted + self.repeated + self.refused.total()
+        told = f"{done:,} rows, {done / max(now - self._began, 0.001):,.0f}/s"
+        self.progress.update(self._task, completed=self._position(), told=told)
+
+    def _position(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return self._source.tell()
+        return 0
+
+    def document(self) -> dict[str, Any]:
+        """Give the summary as JSON's values."""
+        seconds = time.monotonic() - self._began
+        return {
+            "accepted": self.accepted,
+            "repeated": self.repeated,
+            "refused": dict(self.refused.most_common()),
+            "resumed": self.resumed,
+            "seconds": round(seconds, 3),
+        }
+
+    def sentence(self) -> str:
+        """Give the summary for people."""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
+        total = self.refused.total()
+        refused = f"{total:,} refused ({reasons})" if total else "none refused"
+        seconds = time.monotonic() - self._began
+        return f"{self.accepted:,} accepted, {self.repeated:,} accepted before, {refused} in {seconds:.1f} s"
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=pathlib.Path))
+@click.option("--chunk", type=click.IntRange(1, 1000), default=500, show_default=True, help="Rows in a message.")
+@click.option("--format", "kind", type=click.Choice(["csv", "ndjson"]), help="Without it: what the file looks like.")
+@click.option("--no-request-ids", is_flag=True, help="Give rows no request_id: running it again sends them again.")
+@click.option("--rejects", type=click.Path(dir_okay=False, path_type=pathlib.Path), help="Refused rows, as NDJSON.")
+@click.option(
+    "--patience", type=click.FloatRange(1), default=120.0, show_default=True, metavar="SECONDS",
+    help="How long to go on while the gateway takes nothing.",
+)  # fmt: skip
+@gateway_option
+@json_option
+def batch(
+    file: pathlib.Path,
+    *,
+    chunk: int,
+    kind: str | None,
+    no_request_ids: bool,
+    rejects: pathlib.Path | None,
+    patience: float,
+    gateway: str | None,
+    as_json: bool,
+) -> None:
+    """Send the messages of FILE, `-` for standard input.
+
+    CSV with a header (recipient, body, and where wanted sender, request_id, reference, priority, ttl, at, providers,
+    callback_url, smart, label.NAME), or NDJSON of SendSmsRequest. A row without request_id gets one of the file's name,
+    its row number and its contents: within 24 hours running the same file again sends nothing twice, and takes up where
+    a former run broke off. Exit code 1 when any row was refused.
+    """
+    failure: Failure | None = None
+    with contextlib.ExitStack() as stack:
+        source = _open(file, stack)
+        written = _open_rejects(rejects, stack)
+        tally = Tally(source, _size(file), written)
+        try:
+            rows = open_rows(source, file.name, kind, with_ids=not no_request_ids)
+            stack.enter_context(tally.progress)
+            asyncio.run(_transmit(rows, tally, gateway, chunk, patience))
+        except (BadFile, csv_error()) as exc:
+            raise Failure(f"{file} is no file of messages: {exc}") from exc
+        except Failure as exc:
+            failure = exc
+    if as_json:
+        print_json({**tally.document(), "finished": failure is None})
+    else:
+        click.echo(tally.sentence())
+    if failure is not None:
+        raise failure
+    sys.exit(FAILED if tally.refused else 0)

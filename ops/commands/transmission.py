@@ -1,0 +1,206 @@
+"""Sends the rows of a file over BatchSend until each has its answer, across streams that break.
+
+What is in flight is bounded by chunks; nothing else of the file is held. A chunk that got no answer, and a row that was
+refused only for now, is sent again before anything new is read: its request_id makes that safe. A row without one is
+never sent again when its outcome is unclear.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+import grpc
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import gateway_pb2_grpc as rpc
+
+from ops.commands.door import Refusal, refusal_in, refusal_of
+from ops.commands.failure import UNAVAILABLE, Failure
+from ops.commands.rows import BadRow, Row
+
+UNCLEAR = Refusal("UNCLEAR", "nobody knows whether it was accepted: it has no request_id, so it is not sent again")
+
+_IN_FLIGHT = 6
+_FIRST_ANSWER_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _REFUSED_PAUSE_S = 0.2, 3.0, 1.0
+_RESUMABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED})
+_FOR_NOW = frozenset({grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]})
+_SURELY_NOT_ACCEPTED = frozenset({"BACKLOG_FULL", "STREAM_FULL", "DRAINING"})
+
+
+@attrs.frozen
+class Chunk:
+    """Rows that travel together."""
+
+    sequence: int
+    rows: Sequence[Row]
+
+
+@attrs.frozen
+class Report:
+    """Who is told what became of the rows, and that a stream broke (with the seconds until the next one)."""
+
+    accepted: Callable[[Row, api.SendSmsResponse], None]
+    refused: Callable[[Row, Refusal], None]
+    bad: Callable[[BadRow], None]
+    broken: Callable[[str, float], None]
+
+
+class Transmission:
+    """One file on its way. `patience_s` bounds how long it goes on without any row being settled."""
+
+    def __init__(
+        self,
+        stub: rpc.SmsGatewayServiceAsyncStub,
+        rows: Iterator[Row | BadRow],
+        report: Report,
+        *,
+        chunk: int,
+        patience_s: float,
+    ) -> None:
+        self._stub = stub
+        self._rows = rows
+        self._report = report
+        self._size = chunk
+        self._patience_s = patience_s
+        self._sequence = itertools.count(1)
+        self._again: deque[Sequence[Row]] = deque()
+        self._unanswered: deque[Chunk] = deque()
+        self._taking: asyncio.Task[list[Row | BadRow]] | None = None
+        self._exhausted = False
+        self._answered = asyncio.Event()
+        self._not_before = 0.0
+        self._settled_at = time.monotonic()
+        self._anything = False
+
+    async def run(self) -> None:
+        """Send everything; raises Failure when patience ends, AioRpcError for what trying again does not mend."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            before = self._settled_at
+            try:
+                await self._stream()
+            except grpc.aio.AioRpcError as error:
+                refusal = refusal_in(error)
+                if error.code() not in _RESUMABLE:
+                    raise
+                why = refusal.reason if refusal else error.code().name
+                asked = refusal.retry_s if refusal else None
+            else:
+                if self._done():
+                    return
+                why, asked = "it ended early", None
+            pause = _FIRST_PAUSE_S if self._settled_at > before else min(2 * pause, _LONGEST_PAUSE_S)
+            self._reclaim()
+            self._check_patience()
+            self._report.broken(why, asked or pause)
+            await asyncio.sleep(asked or pause)
+
+    def _done(self) -> bool:
+        return self._exhausted and not self._again and not self._unanswered
+
+    def _check_patience(self) -> None:
+        patience = self._patience_s if self._anything else min(self._patience_s, _FIRST_ANSWER_S)
+        if time.monotonic() - self._settled_at > patience:
+            cure = "run the same command again, and what was accepted is not sent twice"
+            what = "takes nothing any more" if self._anything else "does not answer"
+            raise Failure(f"the gateway {what}: {cure}", UNAVAILABLE)
+
+    def _reclaim(self) -> None:
+        """Take back the chunks that got no answer, in their order."""
+        for chunk in reversed(self._unanswered):
+            for row in chunk.rows:
+                if not row.request.request_id:
+                    self._report.refused(row, UNCLEAR)
+            if safe := [row for row in chunk.rows if row.request.request_id]:
+                self._again.appendleft(safe)
+        self._unanswered.clear()
+
+    async def _stream(self) -> None:
+        """Send over one stream until all is done or it breaks."""
+        call = self._stub.BatchSend()
+        slots = asyncio.Semaphore(_IN_FLIGHT)
+        writer = asyncio.create_task(self._write(call, slots), name="batch-writer")
+        try:
+            while not isinstance(response := await call.read(), grpc.aio.EOF.__class__):
+                self._settle(response)
+                slots.release()
+        finally:
+            writer.cancel()
+            call.cancel()
+            await asyncio.wait({writer})
+        if not writer.cancelled() and (error := writer.exception()) is not None:
+            raise error
+
+    async def _write(
+        self, call: "grpc.aio.StreamStreamCall[api.BatchSendRequest, api.BatchSendResponse]", slots: asyncio.Semaphore
+    ) -> None:
+        while True:
+            await slots.acquire()
+            rows = await self._next()
+            if rows is None:
+                break
+            chunk = Chunk(next(self._sequence), rows)
+            self._unanswered.append(chunk)
+            messages = [row.request for row in rows]
+            try:
+                await call.write(api.BatchSendRequest(sequence=chunk.sequence, messages=messages))
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the stream has ended; reading it says how
+        await call.done_writing()
+
+    async def _next(self) -> Sequence[Row] | None:
+        """Give what is to be sent next; None when every row has its answer."""
+        while True:
+            if self._again:
+                await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+                self._check_patience()
+                return self._again.popleft()
+            if not self._exhausted:
+                if rows := await self._take():
+                    return rows
+                continue
+            if not self._unanswered:
+                return None
+            self._answered.clear()
+            await self._answered.wait()
+
+    async def _take(self) -> list[Row]:
+        """Read a chunk of rows in a thread; when the stream breaks meanwhile, the next one gets them."""
+        if self._taking is None:
+            read = asyncio.to_thread(lambda: list(itertools.islice(self._rows, self._size)))
+            self._taking = asyncio.create_task(read, name="batch-reader")
+        found = await asyncio.shield(self._taking)
+        self._taking = None
+        self._exhausted = not found
+        for row in found:
+            if isinstance(row, BadRow):
+                self._report.bad(row)
+        return [row for row in found if isinstance(row, Row)]
+
+    def _settle(self, response: api.BatchSendResponse) -> None:
+        chunk = self._unanswered.popleft() if self._unanswered else None
+        if chunk is None or response.sequence != chunk.sequence or len(response.results) != len(chunk.rows):
+            raise Failure("the gateway's answer belongs to no chunk that was sent: is it a gateway of another version?")
+        self._anything = True
+        later = []
+        for row, result in zip(chunk.rows, response.results, strict=True):
+            if result.HasField("accepted"):
+                self._report.accepted(row, result.accepted)
+                continue
+            refusal = refusal_of(result.error)
+            if result.error.code not in _FOR_NOW:
+                self._report.refused(row, refusal)
+            elif row.request.request_id or refusal.reason in _SURELY_NOT_ACCEPTED:
+                later.append(row)
+                wait = _REFUSED_PAUSE_S if refusal.retry_s is None else refusal.retry_s
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+            else:
+                self._report.refused(row, UNCLEAR)
+        if later:
+            self._again.append(later)
+        if len(later) < len(chunk.rows):
+            self._settled_at = time.monotonic()
+        self._answered.set()
