@@ -3,7 +3,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops tools tests
 
-.PHONY: up demo test unit check lint types proto proto-check lock k8s-check clean
+.PHONY: up demo test unit lint types proto proto-check lock clean
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -38,11 +38,6 @@ proto: .venv/.ok
 
 proto-check: .venv/.ok
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/check_proto.sh
-
-check: lint types proto-check k8s-check
-
-k8s-check: .venv/.ok
-	sh tools/check_manifests.sh
 
 lock:
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \

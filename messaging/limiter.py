@@ -286,10 +286,11 @@ class Window:
             busy.retired = False
             return
         if self._retired:
-            oldest = min(self._retired, key=_ready)
-            self._retired.remove(oldest)
-            oldest.retired = False
-            self._free.append(oldest)
+            # The one used last: with an older past than those that stay behind, it would send beside what they sent.
+            latest = max(self._retired, key=_ready)
+            self._retired.remove(latest)
+            latest.retired = False
+            self._free.append(latest)
         else:
             self._free.append(_Slot())
 

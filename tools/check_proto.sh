@@ -1,5 +1,6 @@
 #!/bin/sh
-# The protos are well formed and well told, the generated code is theirs, and nothing breaks what main has.
+# The protos are well formed and well told, the generated code is theirs, and nothing breaks what came before:
+# the last release when there is one, and always the commit before this one.
 set -eu
 buf format -d --exit-code
 buf lint
@@ -10,9 +11,8 @@ if ! diff -r -q --exclude=__pycache__ "$scratch/gen" gen; then
   echo "gen/ is stale: run make proto" >&2
   exit 1
 fi
-if base=$(git rev-parse -q --verify 'refs/remotes/origin/main' || git rev-parse -q --verify 'HEAD~1') &&
-  git cat-file -e "$base:buf.yaml" 2>/dev/null; then
-  buf breaking --against ".git#ref=$base"
-else
-  echo "buf breaking: nothing landed before to compare with"
-fi
+for base in $(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) HEAD~1; do
+  if git cat-file -e "$base:buf.yaml" 2>/dev/null; then
+    buf breaking --against ".git#ref=$(git rev-parse "$base^{commit}")"
+  fi
+done

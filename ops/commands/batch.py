@@ -155,8 +155,10 @@ def batch(
             rows = open_rows(source, file.name, kind, with_ids=not no_request_ids)
             stack.enter_context(tally.progress)
             asyncio.run(_transmit(rows, tally, gateway, chunk, patience))
-        except (BadFile, csv_error()) as exc:
+        except BadFile as exc:
             raise Failure(f"{file} is no file of messages: {exc}") from exc
+        except KeyboardInterrupt:
+            failure = Failure("interrupted: run the same command again, and what was accepted is not sent twice")
         except Failure as exc:
             failure = exc
     if as_json:
@@ -166,3 +168,32 @@ def batch(
     if failure is not None:
         raise failure
     sys.exit(FAILED if tally.refused else 0)
+
+
+def _open(file: pathlib.Path, stack: contextlib.ExitStack) -> IO[bytes]:
+    if str(file) == "-":
+        return sys.stdin.buffer
+    try:
+        return stack.enter_context(file.open("rb"))
+    except OSError as exc:
+        raise Failure(f"{file} cannot be read: {exc.strerror}") from exc
+
+
+def _open_rejects(path: pathlib.Path | None, stack: contextlib.ExitStack) -> IO[str] | None:
+    if path is None:
+        return None
+    try:
+        return stack.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as exc:
+        raise Failure(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def _size(file: pathlib.Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
+
+
+async def _transmit(
+    rows: Iterator[Row | BadRow], tally: Tally, gateway: str | None, chunk: int, patience_s: float
+) -> None:
+    async with calling(gateway) as stub:
+        await Transmission(stub, rows, tally.report(), chunk=chunk, patience_s=patience_s).run()

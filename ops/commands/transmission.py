@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 import grpc
@@ -19,6 +20,8 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from ops.commands.door import Refusal, refusal_in, refusal_of
 from ops.commands.failure import UNAVAILABLE, Failure
 from ops.commands.rows import BadRow, Row
+
+_Call: TypeAlias = "grpc.aio.StreamStreamCall[api.BatchSendRequest, api.BatchSendResponse]"
 
 UNCLEAR = Refusal("UNCLEAR", "nobody knows whether it was accepted: it has no request_id, so it is not sent again")
 
@@ -123,20 +126,26 @@ class Transmission:
         call = self._stub.BatchSend()
         slots = asyncio.Semaphore(_IN_FLIGHT)
         writer = asyncio.create_task(self._write(call, slots), name="batch-writer")
+        reader = asyncio.create_task(self._read(call, slots), name="batch-reader")
         try:
-            while not isinstance(response := await call.read(), grpc.aio.EOF.__class__):
-                self._settle(response)
-                slots.release()
+            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+            if writer.done() and writer.exception() is None:
+                await asyncio.wait({reader})
         finally:
-            writer.cancel()
+            for task in (writer, reader):
+                task.cancel()
             call.cancel()
-            await asyncio.wait({writer})
-        if not writer.cancelled() and (error := writer.exception()) is not None:
-            raise error
+            await asyncio.wait({writer, reader})
+        for task in (writer, reader):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
-    async def _write(
-        self, call: "grpc.aio.StreamStreamCall[api.BatchSendRequest, api.BatchSendResponse]", slots: asyncio.Semaphore
-    ) -> None:
+    async def _read(self, call: _Call, slots: asyncio.Semaphore) -> None:
+        while (response := await call.read()) is not grpc.aio.EOF:
+            self._settle(response)
+            slots.release()
+
+    async def _write(self, call: _Call, slots: asyncio.Semaphore) -> None:
         while True:
             await slots.acquire()
             rows = await self._next()
@@ -171,10 +180,12 @@ class Transmission:
         """Read a chunk of rows in a thread; when the stream breaks meanwhile, the next one gets them."""
         if self._taking is None:
             read = asyncio.to_thread(lambda: list(itertools.islice(self._rows, self._size)))
-            self._taking = asyncio.create_task(read, name="batch-reader")
+            self._taking = asyncio.create_task(read, name="batch-file")
         found = await asyncio.shield(self._taking)
         self._taking = None
         self._exhausted = not found
+        if not self._unanswered:
+            self._settled_at = time.monotonic()  # a file that comes slowly says nothing of the gateway
         for row in found:
             if isinstance(row, BadRow):
                 self._report.bad(row)

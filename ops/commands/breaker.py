@@ -1,0 +1,95 @@
+"""`smsctl breaker`: what an operator may do about a provider that is left alone, or should be."""
+
+import asyncio
+
+import click
+
+from dispatcher.breaker import Mode, Shared
+from messaging.stream import topology as topo
+from messaging.stream.buckets import Bucket
+from messaging.stream.connection import Connection
+from messaging.stream.fleet import breaker_key
+from ops import target
+from ops.commands.failure import Failure
+from ops.commands.output import console, json_option, print_json, table
+from ops.commands.servers import connected
+
+_TRIES = 10
+_COLUMNS = ("provider", "state", "forced", "reason", "probe", "generation")
+
+
+@click.group()
+def breaker() -> None:
+    """Show, open and reset the breakers of providers."""
+
+
+@breaker.command()
+@click.argument("provider", required=False)
+@json_option
+def show(provider: str | None, *, as_json: bool) -> None:
+    """Show one breaker, or all."""
+
+    async def look() -> dict[str, Shared]:
+        async with connected(target.settings()) as connection:
+            return {name: (await _read(connection, name))[1] for name in _names(provider)}
+
+    _print(asyncio.run(look()), as_json=as_json)
+
+
+@breaker.command("open")
+@click.argument("provider")
+@click.option("--reason", default="opened by an operator", show_default=True, help="Shown to whoever looks.")
+@json_option
+def open_breaker(provider: str, reason: str, *, as_json: bool) -> None:
+    """Send nothing to PROVIDER until its breaker is reset; what waits moves to other providers."""
+    wanted = Shared(Mode.OPEN, reason=reason, forced=True)
+    _print({provider: asyncio.run(_set(provider, wanted))}, as_json=as_json)
+
+
+@breaker.command()
+@click.argument("provider")
+@json_option
+def reset(provider: str, *, as_json: bool) -> None:
+    """Close the breaker of PROVIDER, whoever opened it, and forget its failures."""
+    _print({provider: asyncio.run(_set(provider, Shared()))}, as_json=as_json)
+
+
+def _names(provider: str | None) -> list[str]:
+    known = [one.name for one in target.providers()]
+    if provider is None:
+        return known
+    if provider not in known:
+        there = ", ".join(known)
+        raise click.UsageError(f"provider {provider} is not in the providers file; there are {there}")
+    return [provider]
+
+
+async def _read(connection: Connection, provider: str) -> tuple[int, Shared]:
+    revision, document = await Bucket(connection, topo.BREAKERS_BUCKET).get(breaker_key(provider))
+    return revision, Shared.from_document(document)
+
+
+async def _set(provider: str, wanted: Shared) -> Shared:
+    """Write a state as the next generation; again when a pod was faster."""
+    import attrs
+
+    [name] = _names(provider)
+    async with connected(target.settings()) as connection:
+        bucket = Bucket(connection, topo.BREAKERS_BUCKET)
+        for _ in range(_TRIES):
+            revision, shared = await _read(connection, name)
+            written = attrs.evolve(wanted, generation=shared.generation + 1)
+            if await bucket.compare_and_set(breaker_key(name), written.to_document(), revision) is not None:
+                return written
+    raise Failure(f"the breaker of {name} keeps changing: try again")
+
+
+def _print(found: dict[str, Shared], *, as_json: bool) -> None:
+    if as_json:
+        print_json({name: shared.to_document() for name, shared in found.items()})
+        return
+    rows = [
+        (name, str(one.state), "yes" if one.forced else "", one.reason, one.probe, str(one.generation))
+        for name, one in found.items()
+    ]
+    console().print(table(_COLUMNS, rows, numbers=("generation",)))

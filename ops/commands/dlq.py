@@ -1,0 +1,295 @@
+"""`smsctl dlq`: what was given up, and what an operator may do about it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import click
+
+from dispatcher.dead_letters import DeadLetters, Letter, Ready, Stays
+from messaging import codec
+from messaging.model import mask, outcome_name, state_name
+from ops import target
+from ops.commands.failure import FAILED, Failure
+from ops.commands.output import (
+    as_document,
+    console,
+    json_option,
+    moment,
+    print_json,
+    print_line,
+    reveal_option,
+    span,
+    table,
+)
+from ops.commands.servers import connected
+
+_Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _token(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (not value or not all(char.isalnum() or char in "-_" for char in value)):
+        raise click.BadParameter("may hold letters, digits, - and _ only")
+    return value
+
+
+_provider: _Option = click.option("--provider", callback=_token, help="Only those of this provider.")
+_reason: _Option = click.option("--reason", callback=_token, help="Only those of this reason, such as EXPIRED.")
+_client: _Option = click.option("--client", default="default", show_default=True, help="Whose messages.")
+
+
+@click.group()
+def dlq() -> None:
+    """List, replay and discard dead letters."""
+
+
+@dlq.command("list")
+@_provider
+@_reason
+@click.option("--grouped", is_flag=True, help="Count them by provider and reason.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
+@json_option
+def list_letters(provider: str | None, reason: str | None, limit: int, *, grouped: bool, as_json: bool) -> None:
+    """List dead letters, oldest first."""
+    if grouped:
+        asyncio.run(_count(provider, reason, as_json=as_json))
+    else:
+        asyncio.run(_list(provider, reason, limit, as_json=as_json))
+
+
+async def _count(provider: str | None, reason: str | None, *, as_json: bool) -> None:
+    async with connected(target.settings()) as connection:
+        counts = await DeadLetters(connection).counts()
+    wanted = sorted(
+        (*key, count)
+        for key, count in counts.items()
+        if provider in {None, key[0]} and (reason is None or reason.upper() == key[1])
+    )
+    if as_json:
+        print_json([{"provider": name, "reason": why, "count": count} for name, why, count in wanted])
+    else:
+        console().print(table(("provider", "reason", "count"), wanted, numbers=("count",)))
+
+
+async def _list(provider: str | None, reason: str | None, limit: int, *, as_json: bool) -> None:
+    rows, more = [], False
+    async with connected(target.settings()) as connection:
+        async for letter in DeadLetters(connection).walk(provider, reason):
+            if len(rows) == limit:
+                more = True
+                break
+            rows.append(_row(letter))
+            if as_json:
+                print_line(_document(letter))
+    if not as_json:
+        columns = ("message", "client", "buried", "provider", "reason", "state", "attempts", "recipient", "detail")
+        console().print(table(columns, rows, numbers=("attempts",)))
+    if more:
+        click.echo(f"The oldest {limit}; --limit gives more, --grouped counts them all.", err=True)
+
+
+def _row(letter: Letter) -> tuple[str, ...]:
+    content = letter.content
+    return (
+        letter.address.message_id,
+        letter.address.client,
+        moment(codec.unix(content.time)),
+        letter.provider,
+        content.reason,
+        state_name(content.last.state) if content.last.state else "",
+        str(content.last.attempt_count),
+        mask(content.command.recipient) if content.command.recipient else "",
+        content.last.detail,
+    )
+
+
+def _document(letter: Letter, *, reveal: bool = False) -> dict[str, object]:
+    found = as_document(letter.content, reveal=reveal)
+    return {"sequence": letter.sequence, "provider": letter.provider, **found}
+
+
+@dlq.command()
+@click.argument("message_id")
+@_client
+@reveal_option
+@json_option
+def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
+    """Show a dead letter: what was tried, and why it was given up."""
+
+    async def find() -> tuple[Letter, Ready | Stays]:
+        async with connected(target.settings()) as connection:
+            letters = DeadLetters(connection, [one.name for one in target.providers()])
+            letter = await _found(letters, client, message_id)
+            return letter, await letters.examine(letter, now=time.time())
+
+    letter, outlook = asyncio.run(find())
+    if as_json:
+        print_json(_document(letter, reveal=reveal))
+        return
+    command, last = letter.content.command, letter.content.last
+    pairs = (
+        ("message", command.message_id),
+        ("client", command.client),
+        ("reason", letter.content.reason),
+        ("detail", last.detail),
+        ("buried", moment(codec.unix(letter.content.time))),
+        ("state", state_name(last.state) if last.state else ""),
+        ("provider", letter.provider),
+        ("recipient", command.recipient if reveal else mask(command.recipient)),
+        ("deadline", moment(codec.unix(command.deadline))),
+        ("trace", codec.trace_id_of(command.traceparent)),
+        ("replay", outlook.why if isinstance(outlook, Stays) else f"possible, to {outlook.provider}"),
+    )
+    for name, value in pairs:
+        if value:
+            click.echo(f"{name:<10} {value}")
+    if last.attempts:
+        rows = [
+            (str(one.number), one.provider, outcome_name(one.outcome), one.code, one.detail) for one in last.attempts
+        ]
+        console().print(table(("attempt", "provider", "outcome", "code", "detail"), rows, numbers=("attempt",)))
+
+
+async def _found(letters: DeadLetters, client: str, message_id: str) -> Letter:
+    try:
+        letter = await letters.find(client, message_id)
+    except ValueError as exc:
+        raise click.UsageError(f"{message_id} is no message id: `smsctl dlq list` shows them") from exc
+    if letter is None:
+        raise Failure(f"no dead letter of message {message_id}: `smsctl explain {message_id}` tells what became of it")
+    return letter
+
+
+async def _chosen(
+    letters: DeadLetters, client: str, message_ids: tuple[str, ...], provider: str | None, reason: str | None
+) -> AsyncIterator[Letter]:
+    """Give the letters that were named, or else all of a reason."""
+    for message_id in message_ids:
+        yield await _found(letters, client, message_id)
+    if not message_ids:
+        async for letter in letters.walk(provider, reason):
+            if letter.address.client == client:
+                yield letter
+
+
+def _check_choice(message_ids: tuple[str, ...], provider: str | None, reason: str | None, *, everything: bool) -> None:
+    if bool(message_ids) == everything:
+        raise click.UsageError("name messages by MESSAGE_ID, or all of them by --all --reason REASON")
+    if everything and reason is None:
+        raise click.UsageError("--all needs --reason: letters of other reasons want another decision")
+    if message_ids and (provider or reason):
+        raise click.UsageError("--provider and --reason go with --all")
+
+
+@dlq.command()
+@click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of a reason.")
+@_provider
+@_reason
+@_client
+@click.option("--to", callback=_token, metavar="PROVIDER", help="Send it there instead of where it failed.")
+@click.option("--ttl", type=click.FloatRange(5, 259_200), metavar="SECONDS", help="A new deadline, counted from now.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=50.0, show_default=True, help="Letters a second.")
+@json_option
+def replay(
+    message_ids: tuple[str, ...],
+    provider: str | None,
+    reason: str | None,
+    client: str,
+    to: str | None,
+    ttl: float | None,
+    rate: float,
+    *,
+    everything: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put messages back into a queue. Exit code 1 when any of them stays.
+
+    Repeating it is harmless. One that ended as UNKNOWN may have reached its recipient: replaying it may send it twice.
+    """
+    _check_choice(message_ids, provider, reason, everything=everything)
+
+    async def run() -> int:
+        async with connected(target.settings()) as connection:
+            names = [one.name for one in target.providers()]
+            if to is not None and to not in names:
+                raise click.UsageError(f"provider {to} is not in the providers file; there are {', '.join(names)}")
+            letters = DeadLetters(connection, names)
+            step = letters.examine if dry_run else letters.replay
+
+            async def one(letter: Letter) -> tuple[bool, str]:
+                found = await step(letter, to, ttl, now=time.time())
+                if isinstance(found, Stays):
+                    return False, found.why
+                deadline = moment(codec.unix(found.entry.command.deadline))
+                return True, f"to {found.provider}, lane {found.lane}, until {deadline}"
+
+            done = "would be replayed" if dry_run else "replayed"
+            return await _each(_chosen(letters, client, message_ids, provider, reason), one, done, rate, as_json)
+
+    raise SystemExit(FAILED if asyncio.run(run()) else 0)
+
+
+@dlq.command()
+@click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of a reason.")
+@_provider
+@_reason
+@_client
+@click.option("--yes", is_flag=True, help="Without it nothing is discarded.")
+@json_option
+def discard(
+    message_ids: tuple[str, ...],
+    provider: str | None,
+    reason: str | None,
+    client: str,
+    *,
+    everything: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Let dead letters go for good; the messages stay what they are."""
+    _check_choice(message_ids, provider, reason, everything=everything)
+    if not yes:
+        raise click.UsageError("--yes is needed: a letter that is discarded cannot be replayed any more")
+
+    async def run() -> int:
+        async with connected(target.settings()) as connection:
+            letters = DeadLetters(connection)
+
+            async def one(letter: Letter) -> tuple[bool, str]:
+                await letters.discard(letter)
+                return True, letter.content.reason
+
+            return await _each(
+                _chosen(letters, client, message_ids, provider, reason), one, "discarded", None, as_json
+            )
+
+    raise SystemExit(FAILED if asyncio.run(run()) else 0)
+
+
+async def _each(
+    letters: AsyncIterator[Letter],
+    work: Callable[[Letter], Awaitable[tuple[bool, str]]],
+    done: str,
+    rate: float | None,
+    as_json: bool,  # noqa: FBT001 - a private function
+) -> int:
+    """Work on letters one by one at a rate and tell what became of each; gives how many stay."""
+    began, count, stay = time.monotonic(), 0, 0
+    async for letter in letters:
+        if rate is not None:
+            await asyncio.sleep(began + count / rate - time.monotonic())
+        good, why = await work(letter)
+        count, stay = count + 1, stay + (not good)
+        message_id = letter.address.message_id
+        if as_json:
+            print_line({"message_id": message_id, "result": done if good else "stays", "detail": why})
+        else:
+            click.echo(f"{message_id} {done if good else 'stays'}: {why}")
+    if not as_json:
+        took = span(time.monotonic() - began)
+        click.echo(f"{count - stay} {done}, {stay} stay ({took})" if stay else f"{count - stay} {done} ({took})")
+    return stay
