@@ -20,6 +20,8 @@ _log = structlog.get_logger(__name__)
 _STEP_S = 0.25
 _SOONEST_S = 0.03
 _FOLLOW_S = 0.5
+_STALE_S = 0.5
+"""Leases that took longer to read may hide that a pod lives: half of the window by which a silent one is outlived."""
 
 
 class Coordinator:
@@ -81,7 +83,10 @@ class Coordinator:
                 if won is None:
                     return
                 leadership, renewed = won, now
+            asked = time.monotonic()
             leases = await self._bucket.all("lease.*")
+            if time.monotonic() > asked + _STALE_S:
+                continue
             allocator.observe(
                 {
                     key.removeprefix("lease."): (revision, from_document(document))

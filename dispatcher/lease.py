@@ -1,4 +1,8 @@
-"""The pod's side of the allocation: renew the lease, apply the table, confirm what was lowered."""
+"""The pod's side of the allocation: renew the lease, apply the table, confirm what was lowered.
+
+A lease that ended is never taken up again: what it held may be another's by now. The pod leaves it behind and comes
+back under a new name (`<pod>=2`), to which the allocator gives a share like to any new pod.
+"""
 
 import asyncio
 import random
@@ -46,6 +50,9 @@ class LeaseHolder:
         self._pacer = pacer
         self._timing = timing
         self._demand = demand
+        self._name = pod
+        self._lives = 1
+        self._applied = False
         self._revision = 0
         self._version = 0
         self._told = 0
@@ -86,30 +93,48 @@ class LeaseHolder:
 
     async def sync(self) -> None:
         """Renew, read the table, apply it; a change is confirmed by a second renewal."""
-        await self._renew()
+        began = await self._tell()
         revision, document = await self._bucket.get(ALLOC)
-        if document is None or revision <= self._revision:
+        if document is None or revision < self._revision or (self._applied and not self._pacer.valid):
+            # The table is lost, or has by now given away what it gave to us.
+            await self._begin_anew()
+            return
+        self._pacer.renewed(began + self._timing.lease_s)
+        if revision == self._revision:
             return
         self._revision = revision
-        grant = document["grants"].get(self._pod)
-        self._pacer.set_share(int(grant["share"]) if grant else 0)
-        self._version = int(document["version"])
-        await self._renew()
+        self._apply(document)
+        self._pacer.renewed(await self._tell() + self._timing.lease_s)
 
-    async def _renew(self) -> None:
+    def _apply(self, document: Any) -> None:
+        grant = document["grants"].get(self._name)
+        self._pacer.set_share(int(grant["share"]) if grant else 0)
+        self._applied = self._applied or grant is not None
+        self._version = int(document["version"])
+
+    async def _tell(self) -> float:
+        """Write the lease; gives the moment before, from which it counts: the allocator counts from a later one."""
         began = time.monotonic()
         demand, floor = self._told, self._told_floor = self._demand()
         lease = Lease(self._provider, demand, floor, self._version, self._pacer.sent_units)
-        await self._bucket.put(lease_key(self._pod), to_document(lease), ttl_s=_LEASE_TTL_S)
-        # Counted from before the renewal was sent: the allocator counts from when it sees it, which is later.
-        self._pacer.renewed(began + self._timing.lease_s)
+        await self._bucket.put(lease_key(self._name), to_document(lease), ttl_s=_LEASE_TTL_S)
+        return began
+
+    async def _begin_anew(self) -> None:
+        """Leave the share where it is and ask for another under a new name, so that none is ever used twice."""
+        self._pacer.set_share(0)
+        left, self._lives = self._name, self._lives + 1
+        self._name = f"{self._pod}={self._lives}"
+        self._version, self._revision, self._applied = 0, 0, False
+        lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
+        await self._bucket.put(lease_key(left), to_document(lease), ttl_s=_LEASE_TTL_S)
 
     async def give_back(self) -> None:
         """Send nothing more, and say so, so that others may use the share at once."""
         self._pacer.give_up()
         lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
         try:
-            await self._bucket.put(lease_key(self._pod), to_document(lease), ttl_s=_LEASE_TTL_S)
+            await self._bucket.put(lease_key(self._name), to_document(lease), ttl_s=_LEASE_TTL_S)
         except Unavailable as exc:
             _log.info("lease runs out by itself", error=str(exc))
 

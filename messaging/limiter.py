@@ -108,13 +108,15 @@ class Allocator:
         self.table = table or Table()
         self._cold_until = 0.0 if table else now + self.timing.lease_s + self.timing.window_s
         self._seen = {pod: _Seen(0, now) for pod in self.table.grants}
+        self._forgotten: dict[str, int] = {}
 
     def observe(self, leases: Mapping[str, tuple[int, Lease]], now: float) -> None:
         """Take in the leases as (stream sequence, lease) of each pod; only a new sequence counts as a sign of life."""
+        self._forgotten = {pod: sequence for pod, sequence in self._forgotten.items() if pod in leases}
         for pod, (sequence, lease) in leases.items():
             seen = self._seen.get(pod)
             if seen is None:
-                if lease.gone:
+                if lease.gone or sequence <= self._forgotten.get(pod, 0):
                     continue
                 seen = self._seen[pod] = _Seen(0, now)
             if sequence > seen.sequence:
@@ -143,6 +145,7 @@ class Allocator:
         for pod, seen in list(self._seen.items()):
             gone = seen.lease is not None and seen.lease.gone
             if now > seen.at + (farewell if gone else silence):
+                self._forgotten[pod] = seen.sequence  # its lease stays in the bucket for a while
                 del self._seen[pod]
         return {pod: grant for pod, grant in self.table.grants.items() if pod in self._seen}
 

@@ -263,9 +263,7 @@ def discard(
                 await letters.discard(letter)
                 return True, letter.content.reason
 
-            return await _each(
-                _chosen(letters, client, message_ids, provider, reason), one, "discarded", None, as_json
-            )
+            return await _each(_chosen(letters, client, message_ids, provider, reason), one, "discarded", None, as_json)
 
     raise SystemExit(FAILED if asyncio.run(run()) else 0)
 

@@ -175,9 +175,7 @@ def _row(one: pb.MessageStatus) -> tuple[str, ...]:
     )
 
 
-async def _pages(
-    request: api.ListMessagesRequest, limit: int, gateway: str | None
-) -> AsyncIterator[pb.MessageStatus]:
+async def _pages(request: api.ListMessagesRequest, limit: int, gateway: str | None) -> AsyncIterator[pb.MessageStatus]:
     """Give up to `limit` messages, page by page."""
     left = limit
     async with calling(gateway) as stub:

@@ -22,7 +22,9 @@ def up() -> None:
 
 
 @click.command()
-@click.option("--messages", type=click.IntRange(1, 1_000_000), default=2000, show_default=True, help="How many to send.")
+@click.option(
+    "--messages", type=click.IntRange(1, 1_000_000), default=2000, show_default=True, help="How many to send."
+)
 @click.option("--keep", is_flag=True, help="Keep data and logs.")
 def demo(messages: int, *, keep: bool) -> None:
     """Run the whole system, send in bulk, and check its promises."""

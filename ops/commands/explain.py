@@ -1,0 +1,196 @@
+"""`smsctl explain`: a message's whole story, from the stream, and from the history for what the stream has forgotten."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import click
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging import codec
+from messaging.config import Settings
+from messaging.errors import CorruptRecord, StoreDown, StreamDown
+from messaging.model import Address, address_of, mask, state_name
+from messaging.story import first_state, status_of
+from messaging.stream import topology as topo
+from messaging.stream.connection import Connection
+from ops import target
+from ops.commands import whereabouts
+from ops.commands.failure import FAILED, UNAVAILABLE, Failure
+from ops.commands.output import console, json_option, moment, print_json, reveal_option, span, table
+from ops.commands.servers import connected, store_away, wrong_database
+from ops.commands.timeline import Step, follows, step_of_acceptance, steps_of_history, steps_of_stream
+
+_STORE_S = 5.0
+
+
+@attrs.define
+class Story:
+    """What is known of a message. `notes` tell which source is away."""
+
+    status: pb.MessageStatus | None = None
+    state: int = pb.MESSAGE_STATE_UNSPECIFIED
+    events: dict[int, Step] = attrs.Factory(dict)
+    place: whereabouts.Place | None = None
+    notes: list[str] = attrs.Factory(list)
+
+    def steps(self) -> list[Step]:
+        """Give the acceptance and all events in their order."""
+        known = [self.events[sequence] for sequence in sorted(self.events)]
+        if self.status is None or not self.status.HasField("accept_time"):
+            return known
+        later = self.status.HasField("schedule_time") and codec.unix(self.status.schedule_time) > codec.unix(
+            self.status.accept_time
+        )
+        first = pb.MESSAGE_STATE_SCHEDULED if later else pb.MESSAGE_STATE_ACCEPTED
+        return [step_of_acceptance(self.status, first), *known]
+
+
+@click.command()
+@click.argument("message_id")
+@click.option("--client", default="default", show_default=True, help="Whose message.")
+@reveal_option
+@json_option
+def explain(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
+    """Tell a message's whole story, step by step: every attempt, every reason, what follows and where it is now.
+
+    Asks the stream and PostgreSQL; one of them is enough.
+    """
+    try:
+        address = address_of(client, message_id)
+    except ValueError as exc:
+        raise click.UsageError(f"{message_id} is no message id: `smsctl list` shows some") from exc
+    story = asyncio.run(_gather(target.settings(), address))
+    if not story.steps():
+        code = UNAVAILABLE if story.notes else FAILED
+        raise Failure(f"no message {message_id} of client {client} is known", code, tuple(story.notes))
+    if as_json:
+        print_json(_document(story, address, reveal=reveal))
+    else:
+        _print(story, address, reveal=reveal)
+
+
+async def _gather(settings: Settings, address: Address) -> Story:
+    """Ask both sources at once, and put together what they say."""
+    from_stream, from_history = await asyncio.gather(_ask_stream(settings, address), _ask_history(settings, address))
+    story = Story(notes=[*from_stream.notes, *from_history.notes], place=from_stream.place)
+    story.events = {**from_history.events, **from_stream.events}
+    story.status = from_stream.status or from_history.status
+    newest = story.events[max(story.events)].state if story.events else pb.MESSAGE_STATE_UNSPECIFIED
+    story.state = newest or (story.status.state if story.status else pb.MESSAGE_STATE_UNSPECIFIED)
+    return story
+
+
+async def _ask_stream(settings: Settings, address: Address) -> Story:
+    story = Story()
+    try:
+        async with connected(settings) as connection:
+            await _read_stream(connection, address, story)
+    except Failure as failure:
+        story.notes.append(failure.message)
+    return story
+
+
+async def _read_stream(connection: Connection, address: Address, story: Story) -> None:
+    accepted = await connection.last(topo.ACCEPT, topo.accept_filter(address))
+    events: dict[int, wire.Event] = {}
+    subject, after = topo.event_subject(address), 0
+    while (record := await connection.next_after(topo.EVENT, after + 1, subject)) is not None:
+        after = record.sequence
+        try:
+            events[after] = codec.decode(wire.Event, record.subject, record.data)
+        except CorruptRecord as exc:
+            story.notes.append(str(exc))
+    story.events = steps_of_stream(events)
+    state: int = pb.MESSAGE_STATE_UNSPECIFIED
+    if accepted is not None:
+        command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+        story.status, state = status_of(command, None), first_state(command)
+    if events:
+        state = events[max(events)].state
+    if state:
+        story.place = await whereabouts.find(connection, address, state)
+
+
+async def _ask_history(settings: Settings, address: Address) -> Story:
+    await asyncio.to_thread(_load_store)  # takes a second
+    from messaging.store.engine import open_engine
+    from messaging.store.messages import Messages
+
+    story = Story()
+    try:
+        engine = open_engine(settings.servers.database.reveal(), pool_size=1, timeout_s=_STORE_S)
+    except ValueError as exc:
+        story.notes.append(wrong_database(exc).message)
+        return story
+    try:
+        messages = Messages(engine)
+        story.status = await messages.find(address.client, address.message_id)
+        stored = await messages.events(address.client, address.message_id)
+        story.events = steps_of_history(stored, story.status.attempts if story.status else ())
+    except StoreDown as exc:
+        story.notes.append(store_away(settings, exc).message)
+    finally:
+        await engine.dispose()
+    return story
+
+
+def _load_store() -> None:
+    import messaging.store.messages  # noqa: F401
+
+
+def _facts(story: Story, address: Address, *, reveal: bool) -> Mapping[str, str]:
+    status = story.status or pb.MessageStatus()
+    recipient = status.recipient if reveal else mask(status.recipient) if status.recipient else ""
+    return {
+        "message": address.message_id,
+        "client": address.client,
+        "state": state_name(story.state),
+        "recipient": recipient,
+        "deadline": moment(codec.unix(status.deadline)),
+        "trace": status.trace_id,
+    }
+
+
+def _document(story: Story, address: Address, *, reveal: bool) -> dict[str, Any]:
+    return {
+        **_facts(story, address, reveal=reveal),
+        "steps": [step.document() for step in story.steps()],
+        "now": attrs.asdict(story.place) if story.place else None,
+        "notes": story.notes,
+    }
+
+
+def _print(story: Story, address: Address, *, reveal: bool) -> None:
+    facts = dict(_facts(story, address, reveal=reveal))
+    trace = facts.pop("trace")
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{name:<9} {value}")
+    columns = ("time", "after", "state", "provider", "attempt", "code", "why", "next")
+    console().print(table(columns, _rows(story.steps()), numbers=("after",)))
+    if story.place is not None:
+        click.echo(f"{'now':<9} {story.place.sentence}")
+    if trace:
+        click.echo(f"{'trace':<9} {trace}")
+    for note in story.notes:
+        click.echo(f"{'note':<9} {note}")
+
+
+def _rows(steps: Sequence[Step]) -> list[tuple[str, ...]]:
+    began = steps[0].at
+    return [
+        (
+            moment(step.at),
+            f"+{span(step.at - began)}",
+            state_name(step.state),
+            step.provider,
+            step.attempt,
+            step.code,
+            step.why,
+            follows(step),
+        )
+        for step in steps
+    ]
