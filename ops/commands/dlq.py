@@ -72,7 +72,8 @@ async def _count(provider: str | None, reason: str | None, *, as_json: bool) -> 
 
 
 async def _list(provider: str | None, reason: str | None, limit: int, *, as_json: bool) -> None:
-    rows, more = [], False
+    rows: list[tuple[str, ...]] = []
+    more = False
     async with connected(target.settings()) as connection:
         async for letter in DeadLetters(connection).walk(provider, reason):
             if len(rows) == limit:

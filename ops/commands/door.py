@@ -78,7 +78,7 @@ def _detail(status: status_pb2.Status, kind: type[_D]) -> _D | None:
 
 def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
     """Read the rich status of a call that failed; None when the call never got an answer of the gateway's."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has what a Call has
     return None if status is None else refusal_of(status)
 
 
@@ -96,7 +96,7 @@ def failure_of(error: grpc.aio.AioRpcError, address: str) -> Failure:
 
 
 @contextlib.asynccontextmanager
-async def calling(gateway: str | None) -> AsyncIterator[rpc.SmsGatewayServiceAsyncStub]:
+async def calling(gateway: str | None) -> AsyncIterator[rpc.SmsGatewayServiceStub]:
     """Give a stub; a call's error ends the command with its reason and every bad field."""
     address = address_of(gateway)
     async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:

@@ -1,4 +1,4 @@
-"""`smsctl explain`: a message's whole story, from the stream, and from the history for what the stream has forgotten."""
+"""`smsctl explain`: a message's whole story, from the stream, and from the history for what that has forgotten."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.config import Settings
-from messaging.errors import CorruptRecord, StoreDown, StreamDown
+from messaging.errors import CorruptRecord, StoreDown
 from messaging.model import Address, address_of, mask, state_name
 from messaging.story import first_state, status_of
 from messaging.stream import topology as topo

@@ -21,7 +21,7 @@ class Failure(click.ClickException):
 
     def __init__(self, sentence: str, code: int = FAILED, lines: tuple[str, ...] = ()) -> None:
         super().__init__("\n  ".join((sentence, *lines)))
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]  # as click's own subclasses do
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's interface
         """Print it to standard error."""

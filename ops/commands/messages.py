@@ -52,7 +52,8 @@ def status(message_id: str | None, request_id: str | None, *, reveal: bool, gate
 
     async def ask() -> pb.MessageStatus:
         async with calling(gateway) as stub:
-            return (await stub.GetStatus(request, timeout=CALL_S)).status
+            answer: api.GetStatusResponse = await stub.GetStatus(request, timeout=CALL_S)
+            return answer.status
 
     _print(asyncio.run(ask()), reveal=reveal, as_json=as_json)
 
@@ -68,7 +69,8 @@ def cancel(message_id: str | None, request_id: str | None, *, gateway: str | Non
 
     async def ask() -> pb.MessageStatus:
         async with calling(gateway) as stub:
-            return (await stub.CancelMessage(request, timeout=CALL_S)).status
+            answer: api.CancelMessageResponse = await stub.CancelMessage(request, timeout=CALL_S)
+            return answer.status
 
     found = asyncio.run(ask())
     if as_json:

@@ -66,7 +66,7 @@ def as_document(record: Message, *, reveal: bool = False) -> dict[str, Any]:
 
 
 def _masked(document: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in document.items():
         if key in _NEVER:
             continue

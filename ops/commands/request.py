@@ -34,13 +34,12 @@ def read_time(field: str, text: str, now: float | None) -> Timestamp:
     cure = "must be RFC 3339 such as 2026-11-18T12:00:00Z" + (", or +SECONDS" if now is not None else "")
     try:
         found = datetime.fromisoformat(text)
-        if found.tzinfo is None:
-            raise BadField(field, f"{cure}: its zone is missing")
-        return codec.timestamp(found.astimezone(UTC).timestamp())
-    except BadField:
-        raise
+        seconds = found.astimezone(UTC).timestamp()
     except (ValueError, OverflowError) as exc:
         raise BadField(field, cure) from exc
+    if found.tzinfo is None:
+        raise BadField(field, f"{cure}: its zone is missing")
+    return codec.timestamp(seconds)
 
 
 def read_seconds(field: str, text: str) -> float:

@@ -115,7 +115,7 @@ def _segments(count: int) -> str:
     return f"{count} segment" + ("" if count == 1 else "s")
 
 
-async def _follow(stub: rpc.SmsGatewayServiceAsyncStub, message_id: str, *, as_json: bool) -> int:
+async def _follow(stub: rpc.SmsGatewayServiceStub, message_id: str, *, as_json: bool) -> int:
     """Print every change until nothing is left to be done; a stream that breaks is taken up again."""
     last = pb.MessageStatus()
     for resumes in range(_RESUMES + 1):

@@ -56,7 +56,7 @@ class Transmission:
 
     def __init__(
         self,
-        stub: rpc.SmsGatewayServiceAsyncStub,
+        stub: rpc.SmsGatewayServiceStub,
         rows: Iterator[Row | BadRow],
         report: Report,
         *,
@@ -141,7 +141,7 @@ class Transmission:
                 raise error
 
     async def _read(self, call: _Call, slots: asyncio.Semaphore) -> None:
-        while (response := await call.read()) is not grpc.aio.EOF:
+        while isinstance(response := await call.read(), api.BatchSendResponse):
             self._settle(response)
             slots.release()
 
