@@ -16,6 +16,7 @@ from messaging import codec
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import REPLAYABLE
 from messaging.model import LANE_OF_PRIORITY, Address, Lane, address_of, parse_address, state_name
+from messaging.story import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, Record
 from messaging.stream.publisher import Publisher
@@ -66,17 +67,18 @@ def judge(
     begun = event.state == pb.MESSAGE_STATE_QUEUED and event.reason == REPLAYED and sequence > content.last_sequence
     if not begun and (sequence != content.last_sequence or event.state not in REPLAYABLE):
         return Stays(f"the message has moved on and is {state_name(event.state)}: discard the letter")
-    command = wire.Command()
-    command.CopyFrom(content.command)
-    if ttl_s is not None:
-        command.deadline.CopyFrom(codec.timestamp(now + ttl_s))
-    elif codec.unix(command.deadline) <= now:
+    deadline = now + ttl_s if ttl_s is not None else deadline_of(content.command, event)
+    if deadline <= now:
         return Stays("its deadline has passed: give it a new one with --ttl")
     provider = event.provider if begun else to or letter.provider
-    if command.providers and provider not in command.providers:
-        return Stays(f"its caller allows only {', '.join(command.providers)}: name one of them with --to")
-    lane = LANE_OF_PRIORITY[command.priority]
+    allowed = content.command.providers
+    if allowed and provider not in allowed:
+        return Stays(f"its caller allows only {', '.join(allowed)}: name one of them with --to")
+    command = wire.Command()
+    command.CopyFrom(content.command)
+    command.deadline.CopyFrom(codec.timestamp(deadline))
     entry = wire.QueueEntry(command=command, last=event, last_sequence=sequence)
+    lane = LANE_OF_PRIORITY[command.priority]
     return Ready(provider, lane, entry, None if begun else _replayed(event, command, provider, now))
 
 
@@ -94,6 +96,7 @@ def _replayed(last: wire.Event, command: wire.Command, provider: str, now: float
         next=wire.NEXT_STEP_MOVE,
         pod="operator",
         traceparent=last.traceparent or command.traceparent,
+        deadline=command.deadline,
     )
 
 

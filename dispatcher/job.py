@@ -9,6 +9,7 @@ from dispatcher.providers.base import Outcome
 from dispatcher.verdict import Progress, Verdict
 from messaging import codec
 from messaging.model import Address, Lane
+from messaging.story import deadline_of
 from messaging.stream.consumer import Delivery
 
 MOST_ATTEMPTS_TOLD = 50
@@ -32,7 +33,7 @@ class Job:
     @property
     def deadline(self) -> float:
         """Unix seconds after which no attempt begins."""
-        return codec.unix(self.command.deadline)
+        return deadline_of(self.command, self.last)
 
     @property
     def progress(self) -> Progress:
@@ -60,6 +61,7 @@ def sending(job: Job, provider: str, pod: str, now: float) -> wire.Event:
         tried=job.last.tried,
         pod=pod,
         traceparent=job.traceparent,
+        deadline=job.last.deadline if job.last.HasField("deadline") else None,
     )
 
 
@@ -81,6 +83,7 @@ def following(job: Job, verdict: Verdict, pod: str, now: float, outcome: Outcome
         pod=pod,
         held=verdict.held,
         traceparent=job.traceparent,
+        deadline=job.last.deadline if job.last.HasField("deadline") else None,
     )
     if verdict.next == wire.NEXT_STEP_LATER:
         event.due_time.CopyFrom(codec.timestamp(verdict.due))

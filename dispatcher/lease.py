@@ -95,9 +95,11 @@ class LeaseHolder:
         """Renew, read the table, apply it; a change is confirmed by a second renewal."""
         began = await self._tell()
         revision, document = await self._bucket.get(ALLOC)
-        if document is None or revision < self._revision or (self._applied and not self._pacer.valid):
+        if self._applied and (document is None or revision < self._revision or not self._pacer.valid):
             # The table is lost, or has by now given away what it gave to us.
             await self._begin_anew()
+            return
+        if document is None:
             return
         self._pacer.renewed(began + self._timing.lease_s)
         if revision == self._revision:

@@ -19,7 +19,7 @@ from messaging.errors import StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import address_of
 from messaging.store.messages import Overdue
-from messaging.story import first_state
+from messaging.story import deadline_of, first_state
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from messaging.stream.publisher import Publisher
@@ -95,9 +95,12 @@ class Sweeper:
         return True
 
     def _final(self, command: wire.Command, last: wire.Event, before: int, now: float) -> wire.Event | None:
-        """Make the last event of an overdue message; None while a pod may still be busy with it."""
+        """Make the last event of an overdue message; None while it has time, or a pod may still be busy with it."""
+        deadline = deadline_of(command, last)
+        if now < deadline:
+            return None
         if before == pb.MESSAGE_STATE_SENDING:
-            if now < codec.unix(command.deadline) + _UNCLEAR_S:
+            if now < deadline + _UNCLEAR_S:
                 return None
             state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
             detail = "an attempt has no recorded end, and the deadline has passed"

@@ -13,6 +13,11 @@ def first_state(command: wire.Command) -> pb.MessageState.ValueType:
     return pb.MESSAGE_STATE_SCHEDULED if later else pb.MESSAGE_STATE_ACCEPTED
 
 
+def deadline_of(command: wire.Command, event: wire.Event | None) -> float:
+    """Give the deadline in force (Unix seconds); `event` is the message's last one."""
+    return codec.unix(event.deadline if event is not None and event.HasField("deadline") else command.deadline)
+
+
 def status_of(command: wire.Command, event: wire.Event | None) -> pb.MessageStatus:
     """Tell the story of a message; `event` is its last one."""
     status = pb.MessageStatus(
@@ -46,6 +51,8 @@ def overlay(status: pb.MessageStatus, event: wire.Event) -> pb.MessageStatus:
     if event.provider:
         status.provider = event.provider
     status.update_time.CopyFrom(event.time)
+    if event.HasField("deadline"):
+        status.deadline.CopyFrom(event.deadline)
     status.ClearField("next_attempt_time")
     if event.next == wire.NEXT_STEP_LATER and event.HasField("due_time"):
         status.next_attempt_time.CopyFrom(event.due_time)

@@ -62,7 +62,7 @@ async def run_up(plan: Plan) -> int:
             for task in tasks:
                 task.cancel()
     except SetupError as exc:
-        console.print(f"[red]{exc}[/red]", markup=True)
+        console.print(str(exc), style="red", markup=False, soft_wrap=True)
         code = 1
     finally:
         console.print("\nDraining …")

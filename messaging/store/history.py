@@ -21,7 +21,7 @@ __all__ = ["History", "Projected"]
 
 _ACCEPTED_ONCE = (
     *("request_id", "client_reference", "recipient", "sender", "body", "priority", "encoding", "segments"),
-    *("providers", "first_provider", "route_reason", "accept_time", "schedule_time", "deadline", "labels"),
+    *("providers", "first_provider", "route_reason", "accept_time", "schedule_time", "labels"),
     *("callback_url", "fingerprint", "traceparent", "trace_id", "accept_sequence"),
 )
 _MOVED_BY_EVENTS = (
@@ -70,6 +70,10 @@ def _upsert_messages() -> Insert:
         set_={
             **{name: func.coalesce(old[name], new[name]) for name in _ACCEPTED_ONCE},
             **{name: case((newer, new[name]), else_=old[name]) for name in _MOVED_BY_EVENTS},
+            # An operator's replay may have given a new deadline, which every later event carries.
+            "deadline": case(
+                (newer & new.deadline.is_not(None), new.deadline), else_=func.coalesce(old.deadline, new.deadline)
+            ),
             # An event that names no provider leaves the message with the first choice, whatever came in between.
             "provider": case(
                 (newer, func.coalesce(new.provider, old.first_provider)),

@@ -107,7 +107,12 @@ def _message_row(story: _Story) -> Row:
     if story.newest is None:
         return row
     state = _state_row(*story.newest)
-    return {**row, **state, "provider": state["provider"] or row["provider"]}
+    return {
+        **row,
+        **state,
+        "provider": state["provider"] or row["provider"],
+        "deadline": _time(story.newest[1], "deadline") or row["deadline"],
+    }
 
 
 def _accept_row(sequence: int | None, command: dispatch_pb2.Command) -> Row:

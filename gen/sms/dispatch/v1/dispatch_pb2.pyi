@@ -183,6 +183,7 @@ class Event(message.Message):
     NONCE_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
+    DEADLINE_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     client: builtins.str
     state: message_pb2.MessageState.ValueType
@@ -216,6 +217,10 @@ class Event(message.Message):
 
     @builtins.property
     def due_time(self) -> timestamp_pb2.Timestamp: ...
+    @builtins.property
+    def deadline(self) -> timestamp_pb2.Timestamp:
+        """The deadline in force since an operator's replay gave the message a new one; unset: that of the command."""
+
     def __init__(
         self,
         *,
@@ -236,10 +241,11 @@ class Event(message.Message):
         nonce: builtins.str = ...,
         held: builtins.bool = ...,
         traceparent: builtins.str = ...,
+        deadline: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["due_time", b"due_time", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["deadline", b"deadline", "due_time", b"due_time", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "client", b"client", "detail", b"detail", "due_time", b"due_time", "held", b"held", "message_id", b"message_id", "next", b"next", "nonce", b"nonce", "pod", b"pod", "provider", b"provider", "reason", b"reason", "round", b"round", "state", b"state", "time", b"time", "traceparent", b"traceparent", "tried", b"tried"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "client", b"client", "deadline", b"deadline", "detail", b"detail", "due_time", b"due_time", "held", b"held", "message_id", b"message_id", "next", b"next", "nonce", b"nonce", "pod", b"pod", "provider", b"provider", "reason", b"reason", "round", b"round", "state", b"state", "time", b"time", "traceparent", b"traceparent", "tried", b"tried"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
