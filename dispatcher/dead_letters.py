@@ -70,7 +70,7 @@ def judge(
     deadline = now + ttl_s if ttl_s is not None else deadline_of(content.command, event)
     if deadline <= now:
         return Stays("its deadline has passed: give it a new one with --ttl")
-    provider = event.provider if begun else to or letter.provider
+    provider = to or (event.provider if begun else letter.provider)
     allowed = content.command.providers
     if allowed and provider not in allowed:
         return Stays(f"its caller allows only {', '.join(allowed)}: name one of them with --to")
@@ -79,7 +79,8 @@ def judge(
     command.deadline.CopyFrom(codec.timestamp(deadline))
     entry = wire.QueueEntry(command=command, last=event, last_sequence=sequence)
     lane = LANE_OF_PRIORITY[command.priority]
-    return Ready(provider, lane, entry, None if begun else _replayed(event, command, provider, now))
+    finishing = begun and ttl_s is None and provider == event.provider
+    return Ready(provider, lane, entry, None if finishing else _replayed(event, command, provider, now))
 
 
 def _replayed(last: wire.Event, command: wire.Command, provider: str, now: float) -> wire.Event:

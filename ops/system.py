@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 
 from messaging.errors import SetupError
-from ops.embedded.child import Child, free_port
+from ops.embedded.child import LOCALHOST, Child, free_port
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
 
@@ -25,6 +26,7 @@ DRAIN_S = 10.0
 """What each process gets to drain (SMSGW_DRAIN_S); with one second for the servers it stays below STOP_S."""
 
 STOP_S = 13.0
+_DOOR_S = 30.0
 RATE_PER_S = 50
 _SIMULATED_LATENCY_S = "0.05"
 
@@ -83,17 +85,21 @@ class System:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         self.environment = {**inherited, **self.plan.environment, "PYTHONUNBUFFERED": "1"}
         self.environment.setdefault("SMSGW_DRAIN_S", f"{DRAIN_S:g}")
-        with ThreadPoolExecutor(2) as pool:
-            for done in (pool.submit(self._start_nats), pool.submit(self._start_postgres)):
-                done.result()
-        self._start_simulators()
-        for index in range(self.plan.gateways):
-            self._start_gateway(index)
+        with ThreadPoolExecutor(1) as pool:
+            self._choose_database()
+            database = pool.submit(self.postgres.start) if self.postgres else None
+            self._start_nats()
+            self._start_simulators()
+            for index in range(self.plan.gateways):
+                self._start_gateway(index)
+            # Callers first: two cores would otherwise share the start of ten processes, and all would be late.
+            self._wait_for_the_door()
+            if database is not None:
+                database.result()
         self.write_run_file()
-        names = self._provider_names()
         for index in range(self.plan.coordinators):
             self.spawn(f"coordinator-{index + 1}", "dispatcher", "coordinate")
-        for name in names:
+        for name in self._provider_names():
             for index in range(self.plan.dispatchers_each):
                 self.spawn(f"dispatcher-{name}-{index + 1}", "dispatcher", "work", "--provider", name)
         if self.plan.projector:
@@ -106,11 +112,23 @@ class System:
             self.nats.start()
             self.environment["SMSGW_NATS_URL"] = self.nats.url
 
-    def _start_postgres(self) -> None:
+    def _choose_database(self) -> None:
         if "SMSGW_DATABASE_URL" not in self.environment and self.plan.projector:
-            self.postgres = Postgres(self.folder / "postgres", durable=self.plan.durable)
-            self.postgres.start()
+            self.postgres = Postgres(self.folder / "postgres", free_port(), durable=self.plan.durable)
             self.environment["SMSGW_DATABASE_URL"] = self.postgres.url
+
+    def _wait_for_the_door(self) -> None:
+        """Wait until every gateway listens, or one has ended: whoever waits for answers finds out."""
+        end = time.monotonic() + _DOOR_S
+        for listen in self.gateways:
+            host, _, port = listen.rpartition(":")
+            while time.monotonic() < end and not self.dead():
+                with (
+                    contextlib.suppress(OSError),
+                    socket.create_connection((host.strip("[]") or LOCALHOST, int(port)), 1),
+                ):
+                    break
+                time.sleep(0.02)
 
     def _migrate(self) -> None:
         from messaging.store.migrate import upgrade

@@ -14,7 +14,7 @@ import attrs
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from messaging import codec
-from messaging.errors import StreamDown
+from messaging.errors import CorruptRecord, StreamDown
 from messaging.model import Address
 from messaging.stream import topology as topo
 from messaging.stream.connection import Busy, Connection, Record, Refused, Stored
@@ -134,15 +134,35 @@ class Publisher:
             await self._connection.delete(topo.LATER_STREAM, record.sequence)
 
     async def bury(self, letter: wire.DeadLetter, address: Address, *, budget_s: float | None = None) -> None:
-        """Put a message among the dead letters; repeating it while it lies there changes nothing."""
+        """Put a message among the dead letters; repeating it while it lies there changes nothing.
+
+        A letter of an earlier event may still lie there, because a replay deletes it last: this one comes beside it.
+        """
         provider = letter.last.provider or letter.command.provider or "none"
         subject = topo.dlq_subject(provider, letter.reason.lower(), address)
-        await self._plain(subject, letter, {topo.H_EXPECTED: "0"}, budget_s)
+        data = letter.SerializeToString()
+        expected = 0
+
+        async def once() -> bool | None:
+            nonlocal expected
+            headers = {topo.H_EXPECTED: str(expected), **_trace(letter.last.traceparent or letter.command.traceparent)}
+            match await self._connection.publish(subject, data, headers):
+                case Stored():
+                    return True
+                case Busy():
+                    await asyncio.sleep(_BUSY_PAUSE_S)
+                    return None
+                case Refused():
+                    there = await self._connection.last(topo.DLQ, subject)
+                    expected = there.sequence if there is not None else 0
+                    return True if there is not None and _speaks_of(there, letter.last_sequence) else None
+
+        await _until(once, budget_s)
 
     async def _plain(
         self,
         subject: str,
-        record: wire.QueueEntry | wire.DeadLetter,
+        record: wire.QueueEntry,
         headers: Mapping[str, str],
         budget_s: float | None,
     ) -> None:
@@ -157,6 +177,14 @@ class Publisher:
             return True
 
         await _until(once, budget_s)
+
+
+def _speaks_of(record: Record, sequence: int) -> bool:
+    """Whether a dead letter speaks of the event at `sequence`, or of a later one."""
+    try:
+        return codec.decode(wire.DeadLetter, record.subject, record.data).last_sequence >= sequence
+    except CorruptRecord:
+        return False
 
 
 def _trace(traceparent: str) -> dict[str, str]:

@@ -136,9 +136,9 @@ class Transmission:
                 task.cancel()
             call.cancel()
             await asyncio.wait({writer, reader})
-        for task in (writer, reader):
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+        errors = [None if task.cancelled() else task.exception() for task in (writer, reader)]
+        for error in filter(None, errors):
+            raise error
 
     async def _read(self, call: _Call, slots: asyncio.Semaphore) -> None:
         while isinstance(response := await call.read(), api.BatchSendResponse):
