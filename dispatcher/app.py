@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
@@ -92,7 +93,9 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
         known = ", ".join(one.name for one in providers)
         raise ConfigError([("--provider", f"{name} is not in the providers file; there are {known}")])
     adapter = open_adapter(provider)
-    fleet, pod = settings.fleet, settings.process.pod
+    # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
+    # of sends it does not know.
+    fleet, pod = settings.fleet, f"{settings.process.pod}-{secrets.token_hex(3)}"
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(adapter.aclose)
         tracer = stack.enter_context(telemetry.open_tracer(settings.process, "dispatcher"))
@@ -125,6 +128,7 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
             Recovery(around, adapter, scribe, tracer),
             tracer,
             fleet.ack_wait_s,
+            settings.servers.event_days * 86_400,
         )
         lease = LeaseHolder(Bucket(connection, topo.LIMITS_BUCKET), pod, name, pacer, timing_of(fleet), worker.demand)
         _log.info("working", provider=name)

@@ -52,7 +52,7 @@ class LeaseHolder:
         self._demand = demand
         self._name = pod
         self._lives = 1
-        self._applied = False
+        self._good_until: float | None = None
         self._revision = 0
         self._version = 0
         self._told = 0
@@ -95,30 +95,31 @@ class LeaseHolder:
         """Renew, read the table, apply it; a change is confirmed by a second renewal."""
         began = await self._tell()
         revision, document = await self._bucket.get(ALLOC)
-        if self._applied and (document is None or revision < self._revision or not self._pacer.valid):
-            # The table is lost, or has by now given away what it gave to us.
-            await self._begin_anew()
-            return
-        if document is None:
-            return
-        self._pacer.renewed(began + self._timing.lease_s)
-        if revision == self._revision:
-            return
-        self._revision = revision
-        self._apply(document)
-        self._pacer.renewed(await self._tell() + self._timing.lease_s)
+        if self._revision and (document is None or revision < self._revision):
+            await self._begin_anew()  # the table is lost
+        elif await self._extend(began) and document is not None and revision != self._revision:
+            self._revision = revision
+            grant = document["grants"].get(self._name)
+            self._pacer.set_share(int(grant["share"]) if grant else 0)
+            self._version = int(document["version"])
+            await self._extend(await self._tell())
 
-    def _apply(self, document: Any) -> None:
-        grant = document["grants"].get(self._name)
-        self._pacer.set_share(int(grant["share"]) if grant else 0)
-        self._applied = self._applied or grant is not None
-        self._version = int(document["version"])
+    async def _extend(self, began: float) -> bool:
+        """Make the lease last from `began`; False when it had ended: what it held may have been given away."""
+        if self._good_until is None or time.monotonic() >= self._good_until:
+            await self._begin_anew()
+            return False
+        self._good_until = began + self._timing.lease_s
+        self._pacer.renewed(self._good_until)
+        return True
 
     async def _tell(self) -> float:
         """Write the lease; gives the moment before, from which it counts: the allocator counts from a later one."""
         began = time.monotonic()
         demand, floor = self._told, self._told_floor = self._demand()
         lease = Lease(self._provider, demand, floor, self._version, self._pacer.sent_units)
+        if self._good_until is None:
+            self._good_until = began + self._timing.lease_s
         await self._bucket.put(lease_key(self._name), to_document(lease), ttl_s=_LEASE_TTL_S)
         return began
 
@@ -127,7 +128,7 @@ class LeaseHolder:
         self._pacer.set_share(0)
         left, self._lives = self._name, self._lives + 1
         self._name = f"{self._pod}={self._lives}"
-        self._version, self._revision, self._applied = 0, 0, False
+        self._version, self._revision, self._good_until = 0, 0, None
         lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
         await self._bucket.put(lease_key(left), to_document(lease), ttl_s=_LEASE_TTL_S)
 

@@ -35,11 +35,6 @@ class Pacer:
         return self._window.share
 
     @property
-    def valid(self) -> bool:
-        """Whether the lease is good now."""
-        return self._clock() < self._valid_until
-
-    @property
     def paused_s(self) -> float:
         """How long the provider's pause still lasts."""
         return max(0.0, self._paused_until - self._clock())

@@ -88,8 +88,10 @@ def judge(outcome: Outcome, case: Case) -> Verdict:
             return _elsewhere(case, "PROVIDER_FAULT", outcome.detail)
         case _:
             if case.priority in case.policy.resend:
-                return _elsewhere(case, "UNCLEAR_RESENT", outcome.detail)
-            return hold(case, outcome.detail)
+                again = _elsewhere(case, "UNCLEAR_RESENT", outcome.detail)
+                if again.next != wire.NEXT_STEP_BURY:
+                    return again
+            return hold(case, outcome.detail)  # with nothing left to try it is still unclear, not a failure
 
 
 def hold(case: Case, detail: str, waited_s: float = 0.0) -> Verdict:

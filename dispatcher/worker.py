@@ -53,6 +53,7 @@ class Worker:
     recovery: Recovery
     tracer: Tracer
     ack_wait_s: float
+    events_kept_s: float
     _slots: asyncio.Semaphore = attrs.field(init=False)
     _recoveries: asyncio.Semaphore = attrs.field(init=False, factory=lambda: asyncio.Semaphore(_MOST_RECOVERIES))
     _jobs: dict[int, Job] = attrs.field(init=False, factory=dict)
@@ -139,6 +140,11 @@ class Worker:
         except CorruptRecord as exc:
             _log.error("unreadable queue entry", message_id=address.message_id, error=str(exc))
             await self.scribe.bury_unreadable(delivery, address, provider, exc.why)
+            await delivery.ack()
+            return None
+        if codec.unix(entry.command.deadline) + self.events_kept_s / 2 < time.time():
+            # Long over; its events may be forgotten, and without them it would look as if it had never been sent.
+            _log.warning("a stale queue entry is forgotten", message_id=address.message_id)
             await delivery.ack()
             return None
         parent = delivery.headers.get(codec.TRACEPARENT) or entry.command.traceparent

@@ -175,9 +175,7 @@ class System:
         """Start a process again that has ended, as it was started before."""
         arguments, settings = self.commands[name]
         environment = {**self.environment, **settings}
-        if arguments[0] != "ops.simulator":
-            # A name of its own for every life: what a former one still holds is never taken for ours.
-            environment["SMSGW_POD"] = f"{name}-{time.time_ns() // 1_000_000 % 10**9}"
+        environment["SMSGW_POD"] = name
         child = Child(
             [sys.executable, "-m", *arguments],
             log=self.logs / f"{name}.log",

@@ -37,11 +37,18 @@ class Tally:
         self._source = source
         self._rejects = rejects
         self._told = 0
+        self._taken = 0
         err = console(sys.stderr)
         columns = (BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
         self.progress = Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
         self._task: TaskID = self.progress.add_task("", total=size, told="")
         self._shown_at = 0.0
+
+    def counted(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """Pass rows on, and know how many were read."""
+        for row in rows:
+            self._taken += 1
+            yield row
 
     def report(self) -> Report:
         """Give the transmission its listeners."""
@@ -89,7 +96,7 @@ class Tally:
         self._shown_at = now
         done = self.accepted + self.repeated + self.refused.total()
         told = f"{done:,} rows, {done / max(now - self._began, 0.001):,.0f}/s"
-        self.progress.update(self._task, completed=self._position(), told=told)
+        self.progress.update(self._task, completed=self._position() * done // max(1, self._taken), told=told)
 
     def _position(self) -> int:
         with contextlib.suppress(OSError, ValueError):
@@ -154,7 +161,7 @@ def batch(
         try:
             rows = open_rows(source, file.name, kind, with_ids=not no_request_ids)
             stack.enter_context(tally.progress)
-            asyncio.run(_transmit(rows, tally, gateway, chunk, patience))
+            asyncio.run(_transmit(tally.counted(rows), tally, gateway, chunk, patience))
         except BadFile as exc:
             raise Failure(f"{file} is no file of messages: {exc}") from exc
         except KeyboardInterrupt:

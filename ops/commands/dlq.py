@@ -94,7 +94,7 @@ def _row(letter: Letter) -> tuple[str, ...]:
     return (
         letter.address.message_id,
         letter.address.client,
-        moment(codec.unix(content.time)),
+        moment(codec.unix(content.time), "seconds"),
         letter.provider,
         content.reason,
         state_name(content.last.state) if content.last.state else "",

@@ -7,13 +7,12 @@ from typing import Any
 import attrs
 import click
 from sms.dispatch.v1 import dispatch_pb2 as wire
-from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.config import Settings
 from messaging.errors import CorruptRecord, StoreDown
 from messaging.model import Address, address_of, mask, state_name
-from messaging.story import first_state, status_of
+from messaging.story import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from ops import target
@@ -28,24 +27,18 @@ _STORE_S = 5.0
 
 @attrs.define
 class Story:
-    """What is known of a message. `notes` tell which source is away."""
+    """What is known of a message. `deadline` is Unix seconds, 0 when unknown; `notes` tell which source is away."""
 
-    status: pb.MessageStatus | None = None
-    state: int = pb.MESSAGE_STATE_UNSPECIFIED
+    command: wire.Command | None = None
     events: dict[int, Step] = attrs.Factory(dict)
+    deadline: float = 0.0
     place: whereabouts.Place | None = None
     notes: list[str] = attrs.Factory(list)
 
     def steps(self) -> list[Step]:
         """Give the acceptance and all events in their order."""
-        known = [self.events[sequence] for sequence in sorted(self.events)]
-        if self.status is None or not self.status.HasField("accept_time"):
-            return known
-        later = self.status.HasField("schedule_time") and codec.unix(self.status.schedule_time) > codec.unix(
-            self.status.accept_time
-        )
-        first = pb.MESSAGE_STATE_SCHEDULED if later else pb.MESSAGE_STATE_ACCEPTED
-        return [step_of_acceptance(self.status, first), *known]
+        first = [] if self.command is None else [step_of_acceptance(self.command)]
+        return [*first, *(self.events[sequence] for sequence in sorted(self.events))]
 
 
 @click.command()
@@ -73,14 +66,15 @@ def explain(message_id: str, client: str, *, reveal: bool, as_json: bool) -> Non
 
 
 async def _gather(settings: Settings, address: Address) -> Story:
-    """Ask both sources at once, and put together what they say."""
-    from_stream, from_history = await asyncio.gather(_ask_stream(settings, address), _ask_history(settings, address))
-    story = Story(notes=[*from_stream.notes, *from_history.notes], place=from_stream.place)
-    story.events = {**from_history.events, **from_stream.events}
-    story.status = from_stream.status or from_history.status
-    newest = story.events[max(story.events)].state if story.events else pb.MESSAGE_STATE_UNSPECIFIED
-    story.state = newest or (story.status.state if story.status else pb.MESSAGE_STATE_UNSPECIFIED)
-    return story
+    """Ask both sources at once, and put together what they say; the stream knows more of what it still has."""
+    stream, history = await asyncio.gather(_ask_stream(settings, address), _ask_history(settings, address))
+    return Story(
+        stream.command or history.command,
+        {**history.events, **stream.events},
+        stream.deadline or history.deadline,
+        stream.place,
+        [*stream.notes, *history.notes],
+    )
 
 
 async def _ask_stream(settings: Settings, address: Address) -> Story:
@@ -104,14 +98,12 @@ async def _read_stream(connection: Connection, address: Address, story: Story) -
         except CorruptRecord as exc:
             story.notes.append(str(exc))
     story.events = steps_of_stream(events)
-    state: int = pb.MESSAGE_STATE_UNSPECIFIED
+    last = events[max(events)] if events else None
     if accepted is not None:
-        command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
-        story.status, state = status_of(command, None), first_state(command)
-    if events:
-        state = events[max(events)].state
-    if state:
-        story.place = await whereabouts.find(connection, address, state)
+        story.command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+        story.deadline = deadline_of(story.command, last)
+    if steps := story.steps():
+        story.place = await whereabouts.find(connection, address, steps[-1].state)
 
 
 async def _ask_history(settings: Settings, address: Address) -> Story:
@@ -127,9 +119,11 @@ async def _ask_history(settings: Settings, address: Address) -> Story:
         return story
     try:
         messages = Messages(engine)
-        story.status = await messages.find(address.client, address.message_id)
+        status = await messages.find(address.client, address.message_id)
+        story.command = await messages.command(address.client, address.message_id)
         stored = await messages.events(address.client, address.message_id)
-        story.events = steps_of_history(stored, story.status.attempts if story.status else ())
+        story.events = steps_of_history(stored, status.attempts if status else ())
+        story.deadline = codec.unix(status.deadline) if status else 0.0
     except StoreDown as exc:
         story.notes.append(store_away(settings, exc).message)
     finally:
@@ -142,15 +136,15 @@ def _load_store() -> None:
 
 
 def _facts(story: Story, address: Address, *, reveal: bool) -> Mapping[str, str]:
-    status = story.status or pb.MessageStatus()
-    recipient = status.recipient if reveal else mask(status.recipient) if status.recipient else ""
+    command = story.command or wire.Command()
+    recipient = command.recipient if reveal or not command.recipient else mask(command.recipient)
     return {
         "message": address.message_id,
         "client": address.client,
-        "state": state_name(story.state),
+        "state": state_name(story.steps()[-1].state),
         "recipient": recipient,
-        "deadline": moment(codec.unix(status.deadline)),
-        "trace": status.trace_id,
+        "deadline": moment(story.deadline),
+        "trace": codec.trace_id_of(command.traceparent),
     }
 
 

@@ -167,7 +167,7 @@ async def _list(request: api.ListMessagesRequest, limit: int, gateway: str | Non
 def _row(one: pb.MessageStatus) -> tuple[str, ...]:
     return (
         one.message_id,
-        moment(codec.unix(one.accept_time)),
+        moment(codec.unix(one.accept_time), "seconds"),
         state_name(one.state),
         one.provider,
         priority_name(one.priority),

@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs, and no text or whole number of a message in either."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,13 +10,14 @@ from typing import IO, Any, TypeVar
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from messaging.model import mask
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_WIDTH_OF_FILES = 200
+_WIDTH_OF_FILES, _LEAST_WIDTH = 200, 132
+_FOLDED = frozenset({"why", "detail", "details", "next", "meaning", "value", "reason", "breaker", "attempt"})
 _NEVER = frozenset({"body", "unreadable", "fingerprint", "callback_url"})
 
 
@@ -30,12 +32,13 @@ def reveal_option(function: _F) -> _F:
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Make a console that uses colours on terminals only and does not fold lines elsewhere."""
+    """Make a console that uses colours on terminals only, and neither there nor elsewhere cuts an id in two."""
     stream = file or sys.stdout
     is_terminal = stream.isatty()
+    width = max(shutil.get_terminal_size().columns, _LEAST_WIDTH) if is_terminal else _WIDTH_OF_FILES
     return Console(
         file=stream, highlight=False, markup=False, emoji=False, force_terminal=is_terminal,
-        width=None if is_terminal else _WIDTH_OF_FILES,
+        width=width,
     )  # fmt: skip
 
 
@@ -53,7 +56,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Seq
     """Make a table; `numbers` names the columns that stand on the right."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        justify: JustifyMethod = "right" if column in numbers else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=column not in _FOLDED)
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     return made
@@ -79,11 +83,11 @@ def _masked(document: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
     return found
 
 
-def moment(seconds: float) -> str:
-    """Write Unix seconds in UTC, to the millisecond; nothing for 0."""
+def moment(seconds: float, timespec: str = "milliseconds") -> str:
+    """Write Unix seconds in UTC; nothing for 0."""
     if not seconds:
         return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec=timespec).replace("+00:00", "Z")
 
 
 def span(seconds: float) -> str:

@@ -9,6 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import outcome_name, state_name
+from messaging.story import first_state
 from ops.commands.output import moment, span
 
 
@@ -117,9 +118,9 @@ def steps_of_history(events: Iterable[Any], attempts: Sequence[pb.Attempt]) -> d
     return found
 
 
-def step_of_acceptance(status: pb.MessageStatus, state: int) -> Step:
+def step_of_acceptance(command: wire.Command) -> Step:
     """Make the first step: who was chosen, and why."""
-    scheduled = codec.unix(status.schedule_time)
-    why = f"route: {status.route_reason}" if status.route_reason else ""
-    later = wire.NEXT_STEP_LATER if state == pb.MESSAGE_STATE_SCHEDULED else wire.NEXT_STEP_MOVE
-    return Step(codec.unix(status.accept_time), state, status.provider, why=why, next=later, due=scheduled)
+    state, due = first_state(command), codec.unix(command.schedule_time)
+    why = f"route: {command.route_reason}" if command.route_reason else ""
+    step = wire.NEXT_STEP_LATER if state == pb.MESSAGE_STATE_SCHEDULED else wire.NEXT_STEP_MOVE
+    return Step(codec.unix(command.accept_time), state, command.provider, why=why, next=step, due=due)

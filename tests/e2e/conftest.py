@@ -14,7 +14,7 @@ async def shared_rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
         "p2": ["timeout_s = 1.5"],
         "p3": ["timeout_s = 1.5"],
         "p4": ["timeout_s = 1.5", "[provider.settings]", "look_up = true"],
-        "p5": ["timeout_s = 4", 'charge = "segment"'],
+        "p5": ["timeout_s = 8", 'charge = "segment"'],
     }
     async with running(open_folder / "shared", gateways=2, tables=tables) as rig:
         yield rig

@@ -241,9 +241,7 @@ class FakeFleet:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def in_use(self) -> int:
-        return sum(
-            pod.pacer.share for pod in self.everyone if self.clock() < pod.pacer._valid_until
-        )
+        return sum(pod.pacer.share for pod in self.everyone if self.clock() < pod.pacer._valid_until)
 
     def share_of(self, provider: str) -> int:
         return sum(pod.pacer.share for pod in self.pods.values() if pod.provider == provider)

@@ -147,7 +147,9 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     settings = read_settings(
         {"SMSGW_ID_KEY": PASSWORD, "SMSGW_NATS_URL": URLS[1], "SMSGW_DATABASE_URL": f"postgresql://u:{PASSWORD}@h/d"}
     )
-    shown = "\n".join([repr(settings), str(settings), f"{settings}", repr(attrs.asdict(settings)), *map(str, rows(settings))])
+    shown = "\n".join(
+        [repr(settings), str(settings), f"{settings}", repr(attrs.asdict(settings)), *map(str, rows(settings))]
+    )
     assert PASSWORD not in shown
     assert settings.door.id_key.reveal() == PASSWORD
 

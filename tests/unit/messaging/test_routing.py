@@ -100,9 +100,7 @@ _FACTS = st.builds(
         for name, (weight, priority, enabled, draining, is_open, backlog) in zip("abcd", flags, strict=True)
     },
     st.lists(
-        st.tuples(
-            st.integers(1, 9), st.integers(0, 2), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 9)
-        ),
+        st.tuples(st.integers(1, 9), st.integers(0, 2), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 9)),
         min_size=4,
         max_size=4,
     ),
@@ -114,7 +112,9 @@ _NAMES = st.lists(st.sampled_from("abcdx"), unique=True, max_size=4).map(tuple)
 def test_choice_is_always_allowed(
     some: dict[str, ProviderFacts], asked: tuple[str, ...], tried: tuple[str, ...]
 ) -> None:
-    allowed = {name for name, one in some.items() if one.available and name not in tried and (not asked or name in asked)}
+    allowed = {
+        name for name, one in some.items() if one.available and name not in tried and (not asked or name in asked)
+    }
     choice = choose(some, asked, Turns(), tried)
     assert (choice is None) == (not allowed)
     if choice is not None:

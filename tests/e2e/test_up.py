@@ -1,0 +1,157 @@
+"""`smsctl up` as a user starts it: what it prints works, and Ctrl-C leaves nothing behind."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ops.embedded import NatsServer, Postgres
+from ops.embedded.child import free_port
+
+ROOT = pathlib.Path(__file__).parents[2]
+BIN = pathlib.Path(sys.executable).parent
+
+
+class Up:
+    """A running `smsctl up` in a folder."""
+
+    def __init__(self, folder: pathlib.Path, **settings: str) -> None:
+        self.folder = folder
+        self.listen = settings.get("SMSGW_LISTEN") or f"127.0.0.1:{free_port()}"
+        self.environment = {**os.environ, "SMSGW_VAR": str(folder / "var"), "SMSGW_LISTEN": self.listen, **settings}
+        self.log = folder / "up.log"
+
+    def start(self) -> None:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [BIN / "smsctl", "up"], cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        end = time.monotonic() + 60
+        while "Try, in another terminal" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> float:
+        """Press Ctrl-C; gives the seconds until it had ended."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(20) == 0, self.log.read_text()
+        return time.monotonic() - began
+
+    def run(self, line: str) -> str:
+        """Run a line as it was printed."""
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def left(self) -> list[str]:
+        """Processes that still speak of the folder."""
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(self.folder / "var").encode() in words and int(entry.name) != os.getpid():
+                found.append((entry / "cmdline").read_bytes().decode())
+        return found
+
+
+@pytest.fixture
+def up(open_folder: pathlib.Path) -> Iterator[Up]:
+    folder = pathlib.Path(tempfile.mkdtemp(dir=open_folder))
+    one = Up(folder)
+    one.start()
+    yield one
+    if one.process.poll() is None:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_what_up_prints_works_and_its_data_survives(up: Up) -> None:
+    printed = up.log.read_text()
+    [grpcurl] = [line.strip() for line in printed.splitlines() if "grpcurl" in line]
+    [smsctl] = [line.strip() for line in printed.splitlines() if "smsctl send" in line]
+    folder = os.path.relpath(BIN, up.folder)
+    answer = json.loads(up.run(grpcurl.replace(f"{folder}/", f"{BIN}/")))
+    assert answer["state"] == "MESSAGE_STATE_ACCEPTED"
+    assert "ACCEPTED" in up.run(smsctl.replace(f"{folder}/", f"{BIN}/"))
+    message_id = answer["messageId"]
+    status = f"{BIN}/smsctl status {message_id} --json"
+    end = time.monotonic() + 20
+    while (found := json.loads(up.run(status)))["state"] != "MESSAGE_STATE_SENT":
+        assert time.monotonic() < end, found
+        time.sleep(0.2)
+    assert len(found["attempts"]) == 1
+    assert found["provider_message_id"]
+    assert up.stop() < 15
+    assert up.left() == []
+    up.start()
+    assert json.loads(up.run(status))["state"] == "MESSAGE_STATE_SENT"
+    assert up.stop() < 15
+
+
+def test_the_lines_of_the_readme_work(up: Up) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith(".venv/bin/")]
+    assert len(lines) >= 4
+    message_id = ""
+    for line in lines:
+        told = up.run(line.replace(".venv/bin/", f"{BIN}/", 1).replace("127.0.0.1:50051", up.listen).replace("MESSAGE_ID", message_id))
+        message_id = message_id or json.loads(told)["messageId"]
+        assert message_id in told or "SENT" in told
+    up.stop()
+
+
+def test_existing_servers_are_used_when_they_are_named(open_folder: pathlib.Path) -> None:
+    folder = open_folder / "existing"
+    folder.mkdir()
+    nats, postgres = NatsServer(folder / "nats"), Postgres(folder / "postgres", durable=False)
+    nats.start()
+    postgres.start()
+    one = Up(folder, SMSGW_NATS_URL=nats.url, SMSGW_DATABASE_URL=postgres.url)
+    one.start()
+    told = one.run(f"{BIN}/smsctl send +233201234567 Hello --wait")
+    assert "SENT" in told
+    assert not (folder / "var" / "nats").exists()
+    assert not (folder / "var" / "postgres").exists()
+    assert one.stop() < 15
+    nats.stop()
+    postgres.stop()
+
+
+def test_a_taken_address_is_named_with_the_cure(open_folder: pathlib.Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [BIN / "smsctl", "up"],
+            cwd=open_folder,
+            env={**os.environ, "SMSGW_LISTEN": address, "SMSGW_VAR": str(open_folder / "taken")},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode != 0
+    assert f"SMSGW_LISTEN: {address} cannot be used" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
