@@ -8,7 +8,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from sms.gateway.v1 import gateway_pb2 as api
@@ -32,6 +32,11 @@ QUICK = {
 
 def state(status: pb.MessageStatus) -> str:
     return pb.MessageState.Name(status.state).removeprefix("MESSAGE_STATE_")
+
+
+def _read(request: urllib.request.Request | str) -> bytes:
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return bytes(answer.read())
 
 
 class Rig:
@@ -106,14 +111,14 @@ class Rig:
         data = json.dumps({"latency_s": 0.02, **behaviour}).encode()
         for name in providers or tuple(self.system.simulators):
             request = urllib.request.Request(self.system.simulators[name] + "/_behaviour", data, method="PUT")
-            await asyncio.to_thread(lambda r=request: urllib.request.urlopen(r, timeout=5).close())
+            await asyncio.to_thread(_read, request)
 
     async def requests(self, *providers: str) -> list[dict[str, Any]]:
         """What the sockets of some or all providers have received, in order of time."""
         found = []
         for name in providers or tuple(self.system.simulators):
             url = self.system.simulators[name] + "/_requests"
-            data = await asyncio.to_thread(lambda u=url: urllib.request.urlopen(u, timeout=20).read())
+            data = await asyncio.to_thread(_read, url)
             found += [{**json.loads(line), "provider": name} for line in data.splitlines()]
         return sorted(found, key=lambda one: one["at_ns"])
 
@@ -159,7 +164,7 @@ def reasons(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     from google.rpc import error_details_pb2 as details
     from grpc_status import rpc_status
 
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast(grpc.Call, error))
     assert status is not None
     found: dict[str, Any] = {}
     for packed in status.details:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -113,11 +113,11 @@ async def test_a_batch_of_a_gateway_killed_halfway_is_resumed_without_doubles(ri
 
 async def serving(address: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
         end = time.monotonic() + 20
         while time.monotonic() < end:
             with contextlib.suppress(grpc.aio.AioRpcError):
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                answer = await check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
             await asyncio.sleep(0.05)
@@ -199,7 +199,7 @@ async def test_smart_encoding_keeps_a_text_in_gsm7(rig: Rig) -> None:
 
 
 async def test_reflection_lets_grpcurl_work_from_nothing(rig: Rig) -> None:
-    grpcurl = os.path.join(os.path.dirname(sys.executable), "grpcurl")
+    grpcurl = pathlib.Path(sys.executable).parent / "grpcurl"
     listed = await asyncio.to_thread(
         subprocess.run,
         [grpcurl, "-plaintext", rig.system.gateways[0], "list"],

@@ -43,7 +43,7 @@ async def test_a_provider_without_credit_is_passed_over(rig: Rig) -> None:
     await rig.behave("p1", by_suffix={"0402": "payment"})
     answer = await rig.send(recipient=rig.number("0402"), providers=["p1", "p3"])
     status = await rig.until(answer.message_id, "SENT")
-    assert [one.outcome for one in status.attempts][0] == pb.ATTEMPT_OUTCOME_PROVIDER_FAULT
+    assert status.attempts[0].outcome == pb.ATTEMPT_OUTCOME_PROVIDER_FAULT
     assert status.provider == "p3"
 
 
@@ -71,7 +71,7 @@ async def test_retries_end_in_a_dead_letter_with_the_reason(rig: Rig) -> None:
     assert (letter.reason, len(letter.last.attempts)) == ("EXHAUSTED", 3)
 
 
-async def dead_letter(rig: Rig, message_id: str):  # type: ignore[no-untyped-def]
+async def dead_letter(rig: Rig, message_id: str):
     from sms.dispatch.v1 import dispatch_pb2 as wire
 
     from messaging.model import address_of

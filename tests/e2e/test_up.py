@@ -57,6 +57,7 @@ class Up:
             capture_output=True,
             text=True,
             timeout=30,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -114,7 +115,8 @@ def test_the_lines_of_the_readme_work(up: Up) -> None:
     assert len(lines) >= 4
     message_id = ""
     for line in lines:
-        told = up.run(line.replace(".venv/bin/", f"{BIN}/", 1).replace("127.0.0.1:50051", up.listen).replace("MESSAGE_ID", message_id))
+        here = line.replace(".venv/bin/", f"{BIN}/", 1).replace("127.0.0.1:50051", up.listen)
+        told = up.run(here.replace("MESSAGE_ID", message_id))
         message_id = message_id or json.loads(told)["messageId"]
         assert message_id in told or "SENT" in told
     up.stop()
@@ -151,6 +153,7 @@ def test_a_taken_address_is_named_with_the_cure(open_folder: pathlib.Path) -> No
             capture_output=True,
             text=True,
             timeout=30,
+            check=False,
         )
     assert done.returncode != 0
     assert f"SMSGW_LISTEN: {address} cannot be used" in done.stdout + done.stderr

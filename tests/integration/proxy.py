@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from typing import Self
 
 
 class FaultProxy:
@@ -16,7 +17,7 @@ class FaultProxy:
         self.muted = False
         self.port = 0
 
-    async def __aenter__(self) -> "FaultProxy":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
