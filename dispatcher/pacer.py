@@ -95,9 +95,10 @@ class Pacer:
             return
 
     def is_good(self, permit: Permit) -> bool:
-        """Whether a permit may still be used now: the lease holds, the share was not lowered, no pause began."""
+        """Whether a permit may be used now: it is not given back, the share not lowered, the lease holds, no pause began."""
         now = self._clock()
-        return now < self._valid_until and not permit.retired and now >= self._paused_until
+        usable = not permit.closed and not permit.retired
+        return usable and self._paused_until <= now < self._valid_until
 
     def wrote(self, permit: Permit) -> None:
         """Note the time after a permit's bytes were written."""

@@ -7,9 +7,11 @@ before the socket's write; whether it was passed decides if a broken call is har
 import asyncio
 import contextvars
 import email.utils
+import logging
 import math
 import time
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +52,7 @@ class HttpCaller:
 
     def __init__(self, *, timeout_s: float, max_connections: int, keepalive_s: float) -> None:
         self._timeout_s = timeout_s
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs, and a query holds text and number
         hooks = aiohttp.TraceConfig()
         hooks.on_request_headers_sent.append(_before_headers)
         hooks.on_request_chunk_sent.append(_before_chunk)
@@ -66,6 +69,8 @@ class HttpCaller:
         # No time-out of httpx's own: `call` bounds the whole exchange, and its clock stands still at the gate.
         self._client = httpx.AsyncClient(
             transport=AiohttpTransport(client=session),
+            headers={"accept-encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(None),
             follow_redirects=False,
             trust_env=False,
@@ -96,7 +101,7 @@ class HttpCaller:
         response = await self._client.send(request, stream=True)
         try:
             body = bytearray()
-            async for piece in response.aiter_raw():
+            async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > _LARGEST_ANSWER:
                     break
@@ -136,7 +141,8 @@ def _timed_out(*, passed: bool) -> Outcome:
 
 async def _before_headers(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
     state = _call.get()
-    if state is not None and not state.has_body:
+    # With a body the gate comes later; headers that come a second time are a request that is sent again.
+    if state is not None and (not state.has_body or state.gate.passed):
         await _enter(state)
 
 

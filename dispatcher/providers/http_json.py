@@ -19,7 +19,7 @@ the plus), sender, body, segments, attempt, unicode (true or false), validity_s,
 import json
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import attrs
 import cattrs
@@ -102,10 +102,9 @@ class Shape:
 
 def read_shape(provider: Provider) -> Shape:
     """Read the settings of one provider; raises ConfigError with all that is wrong."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
     where = f"provider[{provider.name}].settings"
     try:
-        shape = converter.structure(provider.settings, Shape)
+        shape = _converter().structure(provider.settings, Shape)
     except cattrs.BaseValidationError as exc:
         raise ConfigError([(where, text) for text in cattrs.transform_error(exc, path=where)]) from exc
     faults = [
@@ -116,6 +115,8 @@ def read_shape(provider: Provider) -> Shape:
     ]
     try:
         _fill_all(shape, provider, dict.fromkeys(_NAMES, ""))
+        if shape.look_up is not None:
+            shape.look_up.url.format(message_id="")
     except (KeyError, ValueError, IndexError) as exc:
         faults.append((where, f"names something in braces that no message has: {exc}"))
     if shape.method == "GET" and shape.encoding != "query":
@@ -123,6 +124,21 @@ def read_shape(provider: Provider) -> Shape:
     if faults:
         raise ConfigError(faults)
     return shape
+
+
+def _converter() -> cattrs.Converter:
+    """Make the reader of settings; it refuses a lone word for a list, which would become a list of its letters."""
+
+    def listed(value: Any, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError("must be a list")
+        if get_args(kind)[0] is int:
+            return tuple(map(int, value))
+        return tuple(map(_spelled, value))
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook_func(lambda kind: kind in {tuple[int, ...], tuple[str, ...]}, listed)
+    return converter
 
 
 _NAMES = (
@@ -189,7 +205,12 @@ class HttpJson:
                 parts = {"params": fields}
         request = self._caller.build(shape.method, self._provider.url, headers=headers, **parts)
         answer = await self._caller.call(request, gate)
-        return answer if isinstance(answer, Outcome) else self.judge(answer)
+        if isinstance(answer, Outcome):
+            return answer
+        outcome = self.judge(answer)
+        # A code is written down and logged: one that repeats the number says no more than the status.
+        echoes = submission.recipient.lstrip("+") in outcome.code
+        return attrs.evolve(outcome, code=str(answer.status)) if echoes else outcome
 
     async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
         """Ask whether the provider took a message; None when it cannot say."""
@@ -273,7 +294,7 @@ def _inverted(table: Mapping[str, tuple[Any, ...]]) -> dict[Any, str]:
 def _document(answer: Answer) -> Any:
     try:
         return json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -287,7 +308,12 @@ def _text_at(document: Any, path: str) -> str:
             node = node[int(step)]
         else:
             return ""
-    return str(node) if path and isinstance(node, str | int | float | bool) else ""
+    return _spelled(node) if path and isinstance(node, str | int | float | bool) else ""
+
+
+def _spelled(value: Any) -> str:
+    """Write a value as JSON spells it, so that `true` in the file meets `true` in an answer."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _clean(code: str) -> str:

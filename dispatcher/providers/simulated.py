@@ -32,8 +32,10 @@ class Simulated(HttpJson):
         faults = [(f"{where}.{key}", "is not known; there are look_up, server_errors") for key in provider.settings]
         faults = [fault for fault in faults if fault[0].rpartition(".")[2] not in _OWN]
         server_errors = provider.settings.get("server_errors", "ambiguous")
-        if server_errors not in {"ambiguous", "transient"}:
+        if server_errors not in ("ambiguous", "transient"):
             faults.append((f"{where}.server_errors", "must be ambiguous or transient"))
+        if not isinstance(provider.settings.get("look_up", False), bool):
+            faults.append((f"{where}.look_up", "must be true or false"))
         if faults:
             raise ConfigError(faults)
         shape = attrs.evolve(_SHAPE, statuses={server_errors: (500,)})

@@ -3,9 +3,9 @@
 A row that cannot be understood is given as a BadRow with its line, and the rows after it are read all the same.
 """
 
+import codecs
 import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -23,7 +23,8 @@ COLUMNS = (
 )
 _NEEDED = {"recipient", "body"}
 _LABEL = "label."
-_FIELD = re.compile(r'(?:Failed to parse|has no field named) "?(\w+)"?')
+_FIELD = re.compile(r"Failed to parse (\w+) field")
+_UNKNOWN = re.compile(r'has no field named "(\w{1,40})"')
 _LONGEST_LINE = 1 << 20
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
@@ -52,7 +53,7 @@ class _Lines:
     """The lines of a file, none of them longer than a bound; knows the number of the last one, and skips blank ones."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        self._stream = stream
         self._first: str | None = None
         self.number = 0
 
@@ -64,9 +65,11 @@ class _Lines:
         return self._first
 
     def _read(self) -> str:
-        line = self._text.readline(_LONGEST_LINE)
-        self.number += bool(line)
-        return line
+        raw = self._stream.readline(_LONGEST_LINE)
+        if self.number == 0:
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        self.number += bool(raw)
+        return raw.decode(errors="surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -113,12 +116,23 @@ def _json_row(number: int, line: str) -> Row | BadRow:
     if _NOT_UTF8.search(line):
         return BadRow(number, "is not UTF-8")
     try:
-        return Row(number, ParseDict(json.loads(line), api.SendSmsRequest()))
+        document = json.loads(line)
+        if isinstance(document, dict):
+            return Row(number, ParseDict(document, api.SendSmsRequest()))
     except ParseError as exc:
-        field = _FIELD.search(str(exc))
-        return BadRow(number, f"{field[1]} is not as in SendSmsRequest" if field else "is no SendSmsRequest")
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return BadRow(number, "is no JSON object of a SendSmsRequest")
+        return BadRow(number, _why(str(exc)))
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return BadRow(number, "is no JSON object of a SendSmsRequest")
+
+
+def _why(sentence: str) -> str:
+    """Say what protobuf refused; its own sentence may repeat a value."""
+    if field := _FIELD.search(sentence):
+        return f"{field[1]} is not as in SendSmsRequest"
+    if unknown := _UNKNOWN.search(sentence):
+        return f"SendSmsRequest has no field {unknown[1]}"
+    return "is no SendSmsRequest"
 
 
 def _csv(lines: _Lines) -> Iterator[Row | BadRow]:

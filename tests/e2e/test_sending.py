@@ -1,5 +1,6 @@
 """From a caller to a provider and back: what becomes of one message."""
 
+import signal
 import time
 
 import grpc
@@ -212,3 +213,19 @@ async def test_a_listing_is_paged_newest_first(rig: Rig) -> None:
     end = time.monotonic() + 10
     while await listed() != sent[::-1]:
         assert time.monotonic() < end
+
+
+async def test_a_message_whose_pods_stand_still_still_ends_at_its_deadline(rig: Rig) -> None:
+    rig.system.signal("dispatcher-p3-1", signal.SIGSTOP)
+    try:
+        answer = await rig.send(providers=["p3"], ttl=Duration(seconds=5))
+        status = await rig.until(answer.message_id, "EXPIRED")
+        assert codec.unix(answer.deadline) <= codec.unix(status.update_time) < codec.unix(answer.deadline) + 6
+        letter = await dead_letter(rig, answer.message_id)
+        assert letter is not None
+        assert letter.reason == "EXPIRED"
+    finally:
+        rig.system.signal("dispatcher-p3-1", signal.SIGCONT)
+    later = await rig.send(providers=["p3"])
+    await rig.until(later.message_id, "SENT")
+    assert await rig.received([answer.message_id]) == []

@@ -282,6 +282,27 @@ def test_gate_takes_a_new_permit_when_the_old_one_is_no_longer_good() -> None:
     assert old_unused
 
 
+def test_gate_that_was_interrupted_while_it_waited_never_uses_the_permit_that_it_gave_back() -> None:
+    async def work(clock: Clock) -> None:
+        scene = Scene(clock, give_up_in=10.0, share=1)
+        gate = await scene.gate()
+        scene.pacer.pause(1.0)
+        first = asyncio.create_task(gate.enter())
+        await asyncio.sleep(0.5)
+        first.cancel()
+        other = asyncio.create_task(scene.pacer.acquire(1))
+        await asyncio.sleep(1.0)
+        assert other.done(), "the only slot is another's now"
+        again = asyncio.create_task(gate.enter())
+        await asyncio.sleep(1.0)
+        assert not again.done()
+        scene.pacer.wrote(other.result())
+        await again
+        assert clock() >= 2.5 + WINDOW_S - 1e-9
+
+    run(work)
+
+
 def test_write_that_was_never_noted_counts_from_the_end_of_the_attempt() -> None:
     async def work(clock: Clock) -> int:
         scene = Scene(clock, share=1)

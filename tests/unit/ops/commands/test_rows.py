@@ -127,13 +127,13 @@ def test_ndjson_takes_proto_json_by_either_spelling():
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b'{"recipient": "+1", "colour": "red"}', "colour is not as in SendSmsRequest"),
+        (b'{"recipient": "+1", "colour": "red"}', "SendSmsRequest has no field colour"),
         (b'{"recipient": 17}', "recipient is not as in SendSmsRequest"),
         (b'{"priority": "PRIORITY_SECRET"}', "priority is not as in SendSmsRequest"),
         (b'{"recipient": "+1"', "is no JSON object of a SendSmsRequest"),
         (b"[1, 2]", "is no JSON object of a SendSmsRequest"),
         (b"null", "is no JSON object of a SendSmsRequest"),
-        (b'{"body": "\\ud800"}', "is no JSON object of a SendSmsRequest"),
+        (b'{"body": "\\ud800"}', "body is not as in SendSmsRequest"),
         (b'{"body": "\xff"}', "is not UTF-8"),
         (b"[" * 100_000, "is no JSON object of a SendSmsRequest"),
     ],

@@ -1,0 +1,47 @@
+"""A running system for the tests of smsctl; each module of them has its own."""
+
+import asyncio
+import os
+import pathlib
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from ops.embedded import Postgres
+from ops.system import Plan, System
+from ops.up import wait_for_answer
+from tests.integration.control import Smsctl, run
+
+_QUICK = {"SMSGW_RETRY_DELAYS_S": "0.3", "SMSGW_BREAKER_COOLDOWN_S": "60", "SMSGW_DRAIN_S": "3"}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def system(open_folder: pathlib.Path, postgres: Postgres, database_template: str) -> AsyncIterator[System]:
+    url = await postgres.create_database(f"cli_{uuid.uuid4().hex}", database_template)
+    environment = {**_QUICK, "SMSGW_DATABASE_URL": url}
+    plan = Plan(
+        open_folder / f"cli-{uuid.uuid4().hex[:8]}", environment=environment, providers=("p1", "p2"), durable=False
+    )
+    running = System(plan)
+    try:
+        await asyncio.to_thread(running.start)
+        assert await wait_for_answer(running)
+        yield running
+    finally:
+        print('LATE', await asyncio.to_thread(running.stop))
+        import subprocess; subprocess.run('tail -n 5 %s/log/*.log' % running.folder, shell=True)
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """No settings but those of a test; nothing is found unless a test says where."""
+    for name in [name for name in os.environ if name.startswith("SMSGW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SMSGW_VAR", str(tmp_path / "nowhere"))
+
+
+@pytest.fixture
+def smsctl(system: System, no_settings: None) -> Smsctl:
+    return lambda *arguments, **rest: run(*arguments, **{"SMSGW_VAR": str(system.folder), **rest})

@@ -1,0 +1,186 @@
+"""smsctl and many messages: the fleet, dead letters, and files."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+from typing import Any
+
+from ops.system import System
+from tests.integration.control import (
+    NUMBER,
+    SMSCTL,
+    TEXT,
+    Smsctl,
+    document,
+    lines,
+    run,
+    said_in_one_sentence,
+    sent,
+    until,
+)
+
+
+def test_lanes_show_rates_and_breakers(smsctl: Smsctl):
+    end = time.monotonic() + 20
+    while True:  # the pods have their shares a moment after the door is open
+        picture = document(smsctl("lanes", "--json"))
+        if all(lane["pods"] == 1 and lane["rate"] is not None for lane in picture["lanes"]):
+            break
+        assert time.monotonic() < end, picture
+    assert [lane["provider"] for lane in picture["lanes"]] == ["p1", "p2"]
+    assert picture["limit"] == 200
+    plain = smsctl("lanes")
+    assert "of 200 a second" in plain.stdout
+
+
+def test_lanes_watch_until_interrupted(system: System):
+    environment = {**os.environ, "SMSGW_VAR": str(system.folder)}
+    command = [SMSCTL, "lanes", "--watch", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as watching:
+        assert watching.stdout is not None
+        pictures = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    assert all(len(picture["lanes"]) == 2 for picture in pictures)
+
+
+def test_breaker_is_opened_until_it_is_reset_each_time_as_a_new_generation(smsctl: Smsctl):
+    before = document(smsctl("breaker", "show", "p1", "--json"))["p1"]["generation"]
+    opened = document(smsctl("breaker", "open", "p1", "--reason", "maintenance", "--json"))["p1"]
+    assert (opened["state"], opened["forced"], opened["reason"]) == ("open", True, "maintenance")
+    assert opened["generation"] == before + 1
+    assert "open (forced, maintenance)" in smsctl("lanes").stdout
+    closed = document(smsctl("breaker", "reset", "p1", "--json"))["p1"]
+    assert (closed["state"], closed["forced"], closed["generation"]) == ("closed", False, before + 2)
+    assert smsctl("breaker", "open", "p9").exit_code == 2
+    assert set(document(smsctl("breaker", "show", "--json"))) == {"p1", "p2"}
+
+
+def expired(smsctl: Smsctl, count: int = 1) -> list[str]:
+    """Let messages wait behind p1's breaker until their deadline has passed."""
+    smsctl("breaker", "open", "p1")
+    ids = [sent(smsctl, "--provider", "p1", "--ttl", "5") for _ in range(count)]
+    for message_id in ids:
+        until(smsctl, message_id, "EXPIRED")
+    return ids
+
+
+def buried(smsctl: Smsctl) -> set[str]:
+    return {letter["command"]["message_id"] for letter in lines(smsctl("dlq", "list", "--json", "--limit", "500"))}
+
+
+def test_dead_letters_are_listed_shown_replayed_and_discarded(smsctl: Smsctl):
+    first, second, third = expired(smsctl, 3)
+    assert {first, second, third} <= buried(smsctl)
+    assert {"provider": "p1", "reason": "EXPIRED", "count": 3} in document(smsctl("dlq", "list", "--grouped", "--json"))
+    for options in ([], ["--json"]):
+        shown = smsctl("dlq", "show", first, *options)
+        assert shown.exit_code == 0
+        assert "EXPIRED" in shown.stdout
+        assert NUMBER not in shown.output
+        assert TEXT not in shown.output
+        assert TEXT not in smsctl("dlq", "list", *options).output
+    refused = smsctl("dlq", "replay", first)
+    assert refused.exit_code == 1
+    assert "--ttl" in refused.stdout
+    dry = smsctl("dlq", "replay", first, "--ttl", "60", "--dry-run")
+    assert dry.exit_code == 0
+    assert "would be replayed: to p1" in dry.stdout
+    assert first in buried(smsctl)
+    # It waits behind the open breaker, past its first deadline, which nobody holds against it any more.
+    assert smsctl("dlq", "replay", first, "--ttl", "60").exit_code == 0
+    assert first not in buried(smsctl)
+    time.sleep(2.5)
+    assert document(smsctl("status", first, "--json"))["state"] == "MESSAGE_STATE_QUEUED"
+    smsctl("breaker", "reset", "p1")
+    until(smsctl, first, "SENT")
+    told = [step["state"] for step in document(smsctl("explain", first, "--json"))["steps"]]
+    assert told == ["ACCEPTED", "EXPIRED", "QUEUED", "SENDING", "SENT"]
+    gone = smsctl("dlq", "discard", second, "--yes", "--json")
+    assert [one["result"] for one in lines(gone)] == ["discarded"]
+    assert document(smsctl("status", second, "--json"))["state"] == "MESSAGE_STATE_EXPIRED"
+    said_in_one_sentence(smsctl("dlq", "show", second), 1, "no dead letter")
+    everything = smsctl("dlq", "replay", "--all", "--reason", "expired", "--ttl", "60", "--json")
+    assert {one["result"] for one in lines(everything)} == {"replayed"}
+    until(smsctl, third, "SENT")
+    assert buried(smsctl) == set()
+
+
+def test_replay_keeps_to_its_rate(smsctl: Smsctl):
+    ids = expired(smsctl, 4)
+    smsctl("breaker", "reset", "p1")
+    began = time.monotonic()
+    done = smsctl("dlq", "replay", *ids, "--ttl", "60", "--rate", "4")
+    assert done.exit_code == 0, done.output
+    assert time.monotonic() - began >= 0.75
+
+
+def csv_of(path: pathlib.Path, count: int, *, bad: int = -1) -> pathlib.Path:
+    numbers = (f"+23324{n:07d}" if n != bad else "12" for n in range(count))
+    path.write_text("recipient,body,priority\n" + "".join(f"{number},{TEXT},bulk\n" for number in numbers))
+    return path
+
+
+def test_batch_sends_every_row_once_however_often_it_is_run(smsctl: Smsctl, tmp_path: pathlib.Path):
+    path = csv_of(tmp_path / "campaign.csv", 60, bad=17)
+    rejects = tmp_path / "rejects.ndjson"
+    first = smsctl("batch", str(path), "--chunk", "25", "--rejects", str(rejects), "--json")
+    assert first.exit_code == 1
+    assert "line 19: INVALID_FIELDS: recipient" in first.stderr
+    told = json.loads(first.stdout)
+    assert (told["accepted"], told["repeated"], told["refused"]) == (59, 0, {"INVALID_FIELDS": 1})
+    [reject] = map(json.loads, rejects.read_text().splitlines())
+    assert (reject["line"], reject["reason"]) == (19, "INVALID_FIELDS")
+    assert TEXT not in rejects.read_text()
+    again = smsctl("batch", str(path))
+    assert again.exit_code == 1
+    assert "0 accepted, 59 accepted before, 1 refused (1 INVALID_FIELDS)" in again.stdout
+    without = json.loads(smsctl("batch", str(path), "--no-request-ids", "--json").stdout)
+    assert without["accepted"] == 59
+    for done in (first, again):
+        assert TEXT not in done.output
+
+
+def test_batch_reads_ndjson_from_standard_input(smsctl: Smsctl):
+    rows = [{"recipient": NUMBER, "body": TEXT, "requestId": f"stdin-{n}"} for n in range(3)]
+    done = smsctl("batch", "-", "--json", stdin="\n".join(map(json.dumps, [*rows, {"colour": 1}])))
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert (told["accepted"], told["refused"]) == (3, {"BAD_ROW": 1})
+    assert "line 4" in done.stderr
+
+
+def test_batch_of_no_file_of_messages_fails_in_one_sentence(smsctl: Smsctl, tmp_path: pathlib.Path):
+    said_in_one_sentence(smsctl("batch", str(tmp_path / "none.csv")), 1, "cannot be read")
+    path = tmp_path / "wrong.csv"
+    path.write_text("number,text\n")
+    said_in_one_sentence(smsctl("batch", str(path)), 1, "no column body")
+
+
+def streamed(system: System) -> int:
+    """How many messages were accepted so far."""
+    found: list[dict[str, Any]] = document(run("topology", "--json", SMSGW_VAR=str(system.folder)))
+    return sum(one["messages"] for one in found if one["name"] == "SMS_ACCEPT")
+
+
+def test_batch_survives_a_gateway_that_is_killed_and_comes_back(system: System, tmp_path: pathlib.Path):
+    path = csv_of(tmp_path / "broken.csv", 3000)
+    environment = {**os.environ, "SMSGW_VAR": str(system.folder)}
+    command = [SMSCTL, "batch", str(path), "--chunk", "50", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as batch:
+        end = time.monotonic() + 20
+        while streamed(system) < 200:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        system.processes["gateway-1"].kill()
+        system.restart("gateway-1")
+        out, err = batch.communicate(timeout=60)
+    told = json.loads(out)
+    assert batch.returncode == 0, err
+    assert told["accepted"] + told["repeated"] == 3000
+    assert told["resumed"] >= 1
+    again = json.loads(run("batch", str(path), "--json", SMSGW_VAR=str(system.folder)).stdout)
+    assert (again["accepted"], again["repeated"]) == (0, 3000)

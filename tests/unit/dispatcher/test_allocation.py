@@ -1,0 +1,251 @@
+"""The whole fleet in virtual seconds: lease holders, coordinators and pacers as they are, only the bucket is a fake."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.unit import virtual_time
+from tests.unit.dispatcher.fleet import FakeFleet, Weather
+
+RATES = {"a": 50, "b": 50, "c": 50}
+LIMIT = 120
+Clock = Callable[[], float]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a scenario with the loop's clock in the place of the monotonic one."""
+
+    def within(work: Callable[[Clock], Coroutine[Any, Any, Any]]) -> Any:
+        random.seed(0)
+
+        async def patched(clock: Clock) -> Any:
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "monotonic", clock)
+                return await work(clock)
+
+        return virtual_time.run(patched)
+
+    return within
+
+
+STORMS = {
+    "calm": Weather(),
+    "slow": Weather(0.02, 0.02, 0.5, lag_s=0.3),
+    "lossy": Weather(0.003, 0.02, 3.0, 0.02, 0.3),
+    "awful": Weather(0.003, 0.05, 3.0, 0.1, 0.3),
+}
+
+
+async def trouble(fleet: FakeFleet, *, loses_table: bool) -> None:
+    """Twenty things that happen to a fleet, at random."""
+    chance = fleet.chance
+    fleet.lead("one")
+    fleet.lead("two")
+    for provider in RATES:
+        for _ in range(chance.randint(1, 2)):
+            fleet.add(provider, chance.randint(0, 60))
+    for _ in range(20):
+        await asyncio.sleep(chance.uniform(0, 2.5))
+        pods = list(fleet.pods.values())
+        one = chance.choice(pods) if pods else None
+        match chance.choice(["kill", "stop", "add", "wish", "depose", "cut", "lose"]):
+            case "kill" if one and len(pods) > 2:
+                await fleet.kill(one)
+            case "stop" if one and len(pods) > 2:
+                await fleet.stop(one)
+            case "add" if len(pods) < 7:
+                fleet.add(chance.choice("abc"), chance.randint(0, 60))
+            case "wish":
+                for pod in pods:
+                    pod.demand = chance.choice([0, 2, 10, 60])
+            case "depose":
+                name = chance.choice(list(fleet.coordinators))
+                await fleet.depose(name)
+                fleet.lead(name)
+            case "cut" if one:
+                one.bucket.cut = not one.bucket.cut
+            case "lose" if loses_table:
+                fleet.lose_table()
+
+
+@pytest.mark.parametrize("weather", STORMS)
+@pytest.mark.parametrize("loses_table", [False, True], ids=["table kept", "table lost"])
+def test_no_second_of_the_fleet_holds_more_than_the_limit_whatever_happens(
+    run: Callable[..., Any], weather: str, loses_table: bool  # noqa: FBT001
+) -> None:
+    async def work(clock: Clock) -> None:
+        for seed in range(3):
+            fleet = FakeFleet(clock, LIMIT, RATES, seed, STORMS[weather])
+            await trouble(fleet, loses_table=loses_table)
+            await fleet.close()
+            fleet.check()
+            assert any(pod.pacer.history for pod in fleet.everyone)
+
+    run(work)
+
+
+def test_backlog_everywhere_uses_all_of_the_limit(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> float:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        for provider in RATES:
+            fleet.add(provider, 60)
+            fleet.add(provider, 60)
+        await asyncio.sleep(6)
+        used = []
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            used.append(fleet.in_use())
+        await fleet.close()
+        fleet.check()
+        return sum(used) / len(used)
+
+    assert run(work) >= 0.99 * LIMIT
+
+
+def test_share_that_one_provider_does_not_need_goes_to_others_within_two_seconds(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> tuple[int, int, int]:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        pods = {provider: fleet.add(provider, 60) for provider in RATES}
+        await asyncio.sleep(6)
+        before = fleet.share_of("b")
+        pods["a"].demand = 0
+        await asyncio.sleep(2)
+        after, idle = fleet.share_of("b") + fleet.share_of("c"), fleet.share_of("a")
+        await fleet.close()
+        fleet.check()
+        return before, after, idle
+
+    before, after, idle = run(work)
+    assert (before, idle) == (40, 2)
+    assert after == 100
+
+
+def test_share_moves_between_the_pods_of_a_provider_within_two_seconds(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> tuple[int, int]:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        one, two = fleet.add("a", 60), fleet.add("a", 60)
+        await asyncio.sleep(6)
+        one.demand = 0
+        await asyncio.sleep(2)
+        shares = one.pacer.share, two.pacer.share
+        await fleet.close()
+        fleet.check()
+        return shares
+
+    assert run(work) == (2, 48)
+
+
+@pytest.mark.parametrize(("end", "within_s"), [("stop", 2.0), ("kill", 4.6)])
+def test_share_of_a_pod_that_ends_is_used_by_others_soon(run: Callable[..., Any], end: str, within_s: float) -> None:
+    async def work(clock: Clock) -> int:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        one, two = fleet.add("a", 60), fleet.add("a", 60)
+        await asyncio.sleep(6)
+        assert two.pacer.share == 25
+        await (fleet.stop(one) if end == "stop" else fleet.kill(one))
+        await asyncio.sleep(within_s)
+        share = two.pacer.share
+        await asyncio.sleep(20)
+        assert two.pacer.share == share, "and stays there"
+        await fleet.close()
+        fleet.check()
+        return share
+
+    assert run(work) == 50
+
+
+def test_lease_that_ended_is_never_taken_up_again(run: Callable[..., Any]) -> None:
+    """A pod that was cut off comes back under a new name, because its share may be another's by then."""
+
+    async def work(clock: Clock) -> tuple[int, int]:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        one, two = fleet.add("a", 60), fleet.add("a", 60)
+        await asyncio.sleep(6)
+        one.bucket.cut = True
+        await asyncio.sleep(8)
+        assert two.pacer.share == 50
+        one.bucket.cut = False
+        await asyncio.sleep(0.7)
+        first = one.pacer.share
+        await asyncio.sleep(5)
+        shares = one.pacer.share
+        await fleet.close()
+        fleet.check()
+        return first, shares
+
+    assert run(work) == (0, 25)
+
+
+def test_lost_coordinator_is_followed_by_another_and_shares_stay(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> list[int]:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        fleet.lead("two")
+        for provider in RATES:
+            fleet.add(provider, 60)
+        await asyncio.sleep(6)
+        used = []
+        for name in ("one", "two"):
+            await fleet.depose(name)
+            for _ in range(60):
+                await asyncio.sleep(0.1)
+                used.append(fleet.in_use())
+            fleet.lead(name)
+        await fleet.close()
+        fleet.check()
+        return used
+
+    assert set(run(work)) == {LIMIT}
+
+
+def test_fleet_starts_again_after_the_table_was_lost(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> int:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        for provider in RATES:
+            fleet.add(provider, 60)
+        await asyncio.sleep(6)
+        fleet.lose_table()
+        await asyncio.sleep(8)
+        used = fleet.in_use()
+        await fleet.close()
+        fleet.check()
+        return used
+
+    assert run(work) == LIMIT
+
+
+def test_fleet_starts_again_after_the_whole_bucket_was_lost(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> int:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        for provider in RATES:
+            fleet.add(provider, 60)
+        await asyncio.sleep(20)
+        fleet.store.recreate()
+        await asyncio.sleep(12)
+        used = fleet.in_use()
+        await fleet.close()
+        fleet.check()
+        return used
+
+    assert run(work) == LIMIT
