@@ -58,6 +58,17 @@ def policy_of(fleet: Fleet) -> Policy:
     return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s)
 
 
+def limits_of(fleet: Fleet, provider: Provider) -> Limits:
+    """Take the breaker's limits from the settings; a probe has its cooldown and one call's time to end."""
+    return Limits(
+        fleet.breaker_failures,
+        fleet.breaker_calls,
+        fleet.breaker_window_s,
+        fleet.breaker_cooldown_s,
+        fleet.breaker_cooldown_s + provider.timeout_s,
+    )
+
+
 def stop_event() -> asyncio.Event:
     """Give the event that SIGTERM and SIGINT set."""
     stopping = asyncio.Event()
@@ -104,14 +115,8 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
         await view.refresh_breakers()
         await view.refresh_backlog()
         pacer = Pacer(fleet.window_s)
-        limits = Limits(
-            fleet.breaker_failures,
-            fleet.breaker_calls,
-            fleet.breaker_window_s,
-            fleet.breaker_cooldown_s,
-            fleet.breaker_cooldown_s + provider.timeout_s,
-        )
-        guard = Guard(Bucket(connection, topo.BREAKERS_BUCKET), name, Breaker(pod, limits), pacer)
+        breaker = Breaker(pod, limits_of(fleet, provider))
+        guard = Guard(Bucket(connection, topo.BREAKERS_BUCKET), name, breaker, pacer)
         await guard.refresh()
         scribe = Scribe(connection)
         around = Circumstances(provider, pod, policy_of(fleet), view.facts, adapter.can_look_up)

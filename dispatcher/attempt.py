@@ -18,7 +18,7 @@ from dispatcher.scribe import Scribe
 from dispatcher.verdict import Case, Policy, Progress, Verdict, expire, judge
 from messaging import routing, telemetry
 from messaging.lifecycle import may_follow
-from messaging.limiter import Permit
+from dispatcher.window import Permit
 from messaging.model import outcome_name
 from messaging.providers_file import Provider
 from messaging.routing import ProviderFacts, Turns

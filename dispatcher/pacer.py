@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from dispatcher.providers.base import GateClosed
-from messaging.limiter import Permit, Window
+from dispatcher.window import Permit, Window
 
 _LOOK_AGAIN_S = 0.2
 _RATE_SPAN_S = 0.4

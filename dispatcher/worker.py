@@ -28,7 +28,7 @@ from dispatcher.recovery import Recovery
 from dispatcher.scribe import Scribe
 from messaging import codec, telemetry
 from messaging.errors import CorruptRecord, StreamDown
-from messaging.limiter import Permit
+from dispatcher.window import Permit
 from messaging.model import Lane, parse_address
 from messaging.stream.consumer import Delivery
 

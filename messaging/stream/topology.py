@@ -130,25 +130,7 @@ def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
                 "allow_rollup_hdrs": True,
             },
         ),
-        Stream(
-            SEND,
-            {
-                **common,
-                "retention": "workqueue",
-                "discard": "old",
-                "subjects": ["sms.send.>"],
-                "max_msgs_per_subject": 1,
-                "sources": [
-                    {"name": ACCEPT, "subject_transforms": [_lane_transform(lane) for lane in Lane]},
-                    {"name": LATER_STREAM, "subject_transforms": [_DUE_TRANSFORM]},
-                ],
-            },
-            {
-                dispatch_consumer(provider, lane): _pull(f"sms.send.{provider}.{lane}.>", ack_wait)
-                for provider in providers
-                for lane in Lane
-            },
-        ),
+        _queues(common, providers, ack_wait),
         Stream(
             EVENT,
             {**limits, "subjects": ["sms.event.>"], "max_age": int(servers.event_days * 86400 * NANOS)},
@@ -157,6 +139,28 @@ def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
         Stream(DLQ, {**limits, "subjects": ["sms.dlq.>"], "max_age": int(servers.dead_letter_days * 86400 * NANOS)}),
         *(_bucket(name, common) for name in (LIMITS_BUCKET, BREAKERS_BUCKET)),
     ]
+
+
+def _queues(common: Mapping[str, Any], providers: Iterable[str], ack_wait_s: float) -> Stream:
+    return Stream(
+        SEND,
+        {
+            **common,
+            "retention": "workqueue",
+            "discard": "old",
+            "subjects": ["sms.send.>"],
+            "max_msgs_per_subject": 1,
+            "sources": [
+                {"name": ACCEPT, "subject_transforms": [_lane_transform(lane) for lane in Lane]},
+                {"name": LATER_STREAM, "subject_transforms": [_DUE_TRANSFORM]},
+            ],
+        },
+        {
+            dispatch_consumer(provider, lane): _pull(f"sms.send.{provider}.{lane}.>", ack_wait_s)
+            for provider in providers
+            for lane in Lane
+        },
+    )
 
 
 def _bucket(name: str, common: Mapping[str, Any]) -> Stream:

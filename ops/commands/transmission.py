@@ -6,6 +6,7 @@ never sent again when its outcome is unclear.
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -26,7 +27,7 @@ _Call: TypeAlias = "grpc.aio.StreamStreamCall[api.BatchSendRequest, api.BatchSen
 UNCLEAR = Refusal("UNCLEAR", "nobody knows whether it was accepted: it has no request_id, so it is not sent again")
 
 _IN_FLIGHT = 6
-_FIRST_ANSWER_S = 5.0
+_FIRST_MEETING_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _REFUSED_PAUSE_S = 0.2, 3.0, 1.0
 _RESUMABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED})
 _FOR_NOW = frozenset({grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]})
@@ -76,7 +77,7 @@ class Transmission:
         self._answered = asyncio.Event()
         self._not_before = 0.0
         self._settled_at = time.monotonic()
-        self._anything = False
+        self._met = False
 
     async def run(self) -> None:
         """Send everything; raises Failure when patience ends, AioRpcError for what trying again does not mend."""
@@ -105,10 +106,10 @@ class Transmission:
         return self._exhausted and not self._again and not self._unanswered
 
     def _check_patience(self) -> None:
-        patience = self._patience_s if self._anything else min(self._patience_s, _FIRST_ANSWER_S)
+        patience = self._patience_s if self._met else min(self._patience_s, _FIRST_MEETING_S)
         if time.monotonic() - self._settled_at > patience:
             cure = "run the same command again, and what was accepted is not sent twice"
-            what = "takes nothing any more" if self._anything else "does not answer"
+            what = "takes nothing any more" if self._met else "does not answer"
             raise Failure(f"the gateway {what}: {cure}", UNAVAILABLE)
 
     def _reclaim(self) -> None:
@@ -146,19 +147,20 @@ class Transmission:
             slots.release()
 
     async def _write(self, call: _Call, slots: asyncio.Semaphore) -> None:
-        while True:
-            await slots.acquire()
-            rows = await self._next()
-            if rows is None:
-                break
-            chunk = Chunk(next(self._sequence), rows)
-            self._unanswered.append(chunk)
-            messages = [row.request for row in rows]
-            try:
+        """Send until nothing is left; a stream that ends meanwhile says how to whoever reads it."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.wait_for_connection()
+            self._met = True
+            while True:
+                await slots.acquire()
+                rows = await self._next()
+                if rows is None:
+                    break
+                chunk = Chunk(next(self._sequence), rows)
+                self._unanswered.append(chunk)
+                messages = [row.request for row in rows]
                 await call.write(api.BatchSendRequest(sequence=chunk.sequence, messages=messages))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # the stream has ended; reading it says how
-        await call.done_writing()
+            await call.done_writing()
 
     async def _next(self) -> Sequence[Row] | None:
         """Give what is to be sent next; None when every row has its answer."""
@@ -195,7 +197,6 @@ class Transmission:
         chunk = self._unanswered.popleft() if self._unanswered else None
         if chunk is None or response.sequence != chunk.sequence or len(response.results) != len(chunk.rows):
             raise Failure("the gateway's answer belongs to no chunk that was sent: is it a gateway of another version?")
-        self._anything = True
         later = []
         for row, result in zip(chunk.rows, response.results, strict=True):
             if result.HasField("accepted"):

@@ -40,12 +40,14 @@ def sent(smsctl: Smsctl, *options: str) -> str:
     return str(answer["message_id"])
 
 
-def until(smsctl: Smsctl, message_id: str, state: str, within_s: float = 15.0) -> dict[str, Any]:
+def until(smsctl: Smsctl, message_id: str, *states: str, within_s: float = 20.0) -> str:
+    """Wait until a message is in one of these states; says in which."""
     end = time.monotonic() + within_s
     while True:
-        found: dict[str, Any] = document(smsctl("status", message_id, "--json"))
-        if found["state"] == f"MESSAGE_STATE_{state}":
-            return found
+        found = document(smsctl("status", message_id, "--json"))
+        name = str(found["state"]).removeprefix("MESSAGE_STATE_")
+        if name in states:
+            return name
         assert time.monotonic() < end, found
         time.sleep(0.1)
 

@@ -225,7 +225,7 @@ async def test_patience_ends_with_a_failure_that_names_the_cure(gateway):
 
 
 async def test_gateway_that_never_answers_is_given_up_early(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transmission, "_FIRST_ANSWER_S", 0.3)
+    monkeypatch.setattr(transmission, "_FIRST_MEETING_S", 0.3)
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         with pytest.raises(Failure, match="does not answer"):
             await transmit(rpc.SmsGatewayServiceStub(channel), file_of(10))

@@ -5,7 +5,7 @@ import pytest
 
 from dispatcher.pacer import Pacer, SendGate
 from dispatcher.providers.base import GateClosed
-from messaging.limiter import Permit
+from dispatcher.window import Permit
 from tests.unit.virtual_time import run
 
 Clock = Callable[[], float]
