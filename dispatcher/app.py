@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import structlog
+from opentelemetry.trace import Tracer
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.attempt import Attempt, Circumstances
@@ -17,6 +18,7 @@ from dispatcher.guard import Guard
 from dispatcher.intake import Intake
 from dispatcher.lease import LeaseHolder
 from dispatcher.pacer import Pacer
+from dispatcher.providers.base import Adapter
 from dispatcher.providers.catalogue import open_adapter
 from dispatcher.recovery import Recovery
 from dispatcher.scheduler import Scheduler
@@ -96,6 +98,14 @@ async def _until(stopping: asyncio.Event, *works: Coroutine[Any, Any, None]) -> 
             task.cancel()
 
 
+def _named(name: str, providers: Sequence[Provider]) -> Provider:
+    for one in providers:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in providers)
+    raise ConfigError([("--provider", f"{name} is not in the providers file; there are {known}")])
+
+
 async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
     """Send the messages of one provider until SIGTERM, then drain."""
     stopping = stop_event()
@@ -104,9 +114,10 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
         known = ", ".join(one.name for one in providers)
         raise ConfigError([("--provider", f"{name} is not in the providers file; there are {known}")])
     adapter = open_adapter(provider)
+    fleet = settings.fleet
     # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
     # of sends it does not know.
-    fleet, pod = settings.fleet, f"{settings.process.pod}-{secrets.token_hex(3)}"
+    pod = f"{settings.process.pod}-{secrets.token_hex(3)}"
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(adapter.aclose)
         tracer = stack.enter_context(telemetry.open_tracer(settings.process, "dispatcher"))
@@ -115,38 +126,57 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
         await view.refresh_breakers()
         await view.refresh_backlog()
         pacer = Pacer(fleet.window_s)
-        breaker = Breaker(pod, limits_of(fleet, provider))
-        guard = Guard(Bucket(connection, topo.BREAKERS_BUCKET), name, breaker, pacer)
+        guard = _guard(connection, provider, pod, fleet, pacer)
         await guard.refresh()
-        scribe = Scribe(connection)
         around = Circumstances(provider, pod, policy_of(fleet), view.facts, adapter.can_look_up)
-        consumers = {
-            lane: await open_consumer(connection, topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane
-        }
-        worker = Worker(
-            around,
-            Intake(consumers),
-            pacer,
-            guard,
-            scribe,
-            Attempt(around, adapter, scribe, pacer, guard, tracer),
-            Recovery(around, adapter, scribe, tracer),
-            tracer,
-            fleet.ack_wait_s,
-            settings.servers.event_days * 86_400,
-        )
-        lease = LeaseHolder(Bucket(connection, topo.LIMITS_BUCKET), pod, name, pacer, timing_of(fleet), worker.demand)
+        worker = await _worker(settings, connection, around, adapter, guard, pacer, tracer)
+        bucket = Bucket(connection, topo.LIMITS_BUCKET)
+        lease = LeaseHolder(bucket, pod, name, pacer, timing_of(fleet), worker.demand)
         _log.info("working", provider=name)
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(task, name=label)
-                for label, task in (("fleet-view", view.run()), ("guard", guard.run()), ("lease", lease.run()))
-            ]
+            beside = [group.create_task(task) for task in (view.run(), guard.run(), lease.run())]
             await worker.run(stopping, settings.process.drain_s)
             for task in beside:
                 task.cancel()
         await lease.give_back()
     _log.info("stopped", provider=name)
+
+
+def _guard(connection: Connection, provider: Provider, pod: str, fleet: Fleet, pacer: Pacer) -> Guard:
+    limits = Limits(
+        fleet.breaker_failures,
+        fleet.breaker_calls,
+        fleet.breaker_window_s,
+        fleet.breaker_cooldown_s,
+        fleet.breaker_cooldown_s + provider.timeout_s,
+    )
+    return Guard(Bucket(connection, topo.BREAKERS_BUCKET), provider.name, Breaker(pod, limits), pacer)
+
+
+async def _worker(
+    settings: Settings,
+    connection: Connection,
+    around: Circumstances,
+    adapter: Adapter,
+    guard: Guard,
+    pacer: Pacer,
+    tracer: Tracer,
+) -> Worker:
+    scribe = Scribe(connection)
+    name = around.provider.name
+    consumers = {lane: await open_consumer(connection, topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
+    return Worker(
+        around,
+        Intake(consumers),
+        pacer,
+        guard,
+        scribe,
+        Attempt(around, adapter, scribe, pacer, guard, tracer),
+        Recovery(around, adapter, scribe, tracer),
+        tracer,
+        settings.fleet.ack_wait_s,
+        settings.servers.event_days * 86_400,
+    )
 
 
 async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:

@@ -16,9 +16,9 @@ from dispatcher.pacer import Pacer, SendGate
 from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Adapter, GateClosed, Outcome, Submission
 from dispatcher.scribe import Scribe
 from dispatcher.verdict import Case, Policy, Progress, Verdict, expire, judge
+from dispatcher.window import Permit
 from messaging import routing, telemetry
 from messaging.lifecycle import may_follow
-from dispatcher.window import Permit
 from messaging.model import outcome_name
 from messaging.providers_file import Provider
 from messaging.routing import ProviderFacts, Turns

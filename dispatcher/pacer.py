@@ -95,7 +95,7 @@ class Pacer:
             return
 
     def is_good(self, permit: Permit) -> bool:
-        """Whether a permit may be used now: it is not given back, the share not lowered, the lease holds, no pause began."""
+        """Whether a permit may be used now: it is ours, the share was not lowered, the lease holds, no pause began."""
         now = self._clock()
         usable = not permit.closed and not permit.retired
         return usable and self._paused_until <= now < self._valid_until

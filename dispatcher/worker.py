@@ -26,9 +26,9 @@ from dispatcher.lookback import Meaning, look_back
 from dispatcher.pacer import Pacer
 from dispatcher.recovery import Recovery
 from dispatcher.scribe import Scribe
+from dispatcher.window import Permit
 from messaging import codec, telemetry
 from messaging.errors import CorruptRecord, StreamDown
-from dispatcher.window import Permit
 from messaging.model import Lane, parse_address
 from messaging.stream.consumer import Delivery
 

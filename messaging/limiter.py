@@ -1,9 +1,9 @@
 """How the bought rate is divided and kept. Pure: monotonic seconds come in as `now`.
 
 Two halves. The *allocator* (one in the fleet) divides the fleet's limit into whole shares, one for each pod, and never
-has more than the limit reserved. The *window* (one in each pod, `dispatcher.window`) is an exact sliding log: it starts a send only while
-fewer than its share lie within the last window. Shares add up, so no second of the whole fleet holds more than its
-limit, wherever that second starts.
+has more than the limit reserved. The *window* (one in each pod, `dispatcher.window`) starts a send only while fewer
+than its share lie within the last window. Shares add up, so no second of the whole fleet holds more than its limit,
+wherever that second starts.
 
 A share is lowered at once, but what was lowered stays *held* until the pod has confirmed the table that lowered it and
 one window has passed. A silent pod keeps its reservation until its own view of its lease must have ended. Units are

@@ -25,7 +25,7 @@ class Seen:
 
     @property
     def query(self) -> dict[str, str]:
-        return {name: values[0] for name, values in parse_qs(urlsplit(self.target).query, True).items()}  # noqa: FBT003
+        return {name: values[0] for name, values in parse_qs(urlsplit(self.target).query, True).items()}
 
     @property
     def json(self) -> Any:
@@ -33,7 +33,7 @@ class Seen:
 
     @property
     def form(self) -> dict[str, str]:
-        return {name: values[0] for name, values in parse_qs(self.body.decode(), True).items()}  # noqa: FBT003
+        return {name: values[0] for name, values in parse_qs(self.body.decode(), True).items()}
 
 
 @attrs.frozen

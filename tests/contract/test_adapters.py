@@ -35,7 +35,7 @@ from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer
 
 NUMBER, TEXT, KEY = "+233201234567", "Your code is 4711, é € 👋", "hunter2-secret-key"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-SUBMISSION = Submission("0190-message", NUMBER, TEXT, "", 2, True, 3, 599.7, TRACEPARENT)  # noqa: FBT003
+SUBMISSION = Submission("0190-message", NUMBER, TEXT, "", 2, True, 3, 599.7, TRACEPARENT)
 TIMEOUT_S = 0.2
 
 
@@ -306,7 +306,7 @@ ROWS = {
     503: "transient",
     504: "ambiguous",
 }
-"""What an HTTP status means where an adapter's settings say nothing else: each of the table, and others of each class."""
+"""What an HTTP status means where an adapter's settings say nothing else: those of the table, and some beside."""
 
 
 def rows_of(kit: Kit) -> dict[int, str]:
@@ -642,7 +642,9 @@ async def test_connection_that_the_provider_closed_meanwhile_costs_nothing(
 # Looking up
 
 LOOKS_UP = pytest.mark.parametrize(
-    "kit", [kit for kit in KITS.values() if kit.look_up_path], ids=[name for name, kit in KITS.items() if kit.look_up_path]
+    "kit",
+    [kit for kit in KITS.values() if kit.look_up_path],
+    ids=[name for name, kit in KITS.items() if kit.look_up_path],
 )
 
 
@@ -671,7 +673,8 @@ async def test_message_that_the_provider_does_not_know_was_not_taken(
 
 @LOOKS_UP
 @pytest.mark.parametrize(
-    "reply", [Reply(500), Reply(401), Reply(429), Reply(302), NOTHING, RESET, CLOSE, Reply(raw=b"x\r\n\r\n", then="close")]
+    "reply",
+    [Reply(500), Reply(401), Reply(429), Reply(302), NOTHING, RESET, CLOSE, Reply(raw=b"x\r\n\r\n", then="close")],
 )
 async def test_look_up_that_says_nothing_is_taken_for_nothing(
     kit: Kit, reply: Reply, server: ProviderServer, opened: Open

@@ -200,6 +200,13 @@ async def test_each_replayable_state_is_replayed(connection: Connection, letters
     assert isinstance(await letters.replay(letter, now=time.time()), Ready)
 
 
+@pytest.mark.parametrize("state", [pb.MESSAGE_STATE_SENT, pb.MESSAGE_STATE_CANCELED, pb.MESSAGE_STATE_DELIVERED])
+async def test_what_was_sent_or_withdrawn_is_not_replayed(connection: Connection, letters: DeadLetters, state: int):
+    letter = await bury(connection, state=state)
+    assert isinstance(await letters.replay(letter, now=time.time()), Stays)
+    assert await queued(connection, letter.address) is None
+
+
 async def test_expired_deadline_needs_a_new_one_which_then_counts_everywhere(
     connection: Connection, letters: DeadLetters
 ):

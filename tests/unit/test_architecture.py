@@ -1,4 +1,4 @@
-"""The law of the rooms (style.md): who may import what, and how long a thing may be. Every rule says why it is there."""
+"""The law of the rooms (style.md): who may import what, and how long a thing may be; every rule says why."""
 
 import ast
 import pathlib
@@ -219,7 +219,7 @@ def test_module_and_its_functions_are_short(module: Module) -> None:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert lines <= LONGEST_FUNCTION, f"{module.path}: {node.name} has {lines} lines, at most {LONGEST_FUNCTION}"
+            assert lines <= LONGEST_FUNCTION, f"{module.path}: {node.name} has {lines} lines, over {LONGEST_FUNCTION}"
 
 
 _OUTERMOST = {
@@ -245,5 +245,6 @@ def test_nothing_broad_is_caught_but_in_an_outermost_loop(module: Module) -> Non
 def test_the_walk_sees_the_whole_tree() -> None:
     paths = {module.path for module in MODULES}
     assert {"messaging/model", "messaging/store/migrations/env", "dispatcher/providers/http", "ops/__init__"} <= paths
-    sample = Module("messaging/stream/x", "from . import setup\nfrom ..model import Lane\ndef f():\n    import nats.aio\n")
+    text = "from . import setup\nfrom ..model import Lane\ndef f():\n    import nats.aio\n"
+    sample = Module("messaging/stream/x", text)
     assert set(imported(sample)) >= {"messaging.stream.setup", "messaging.model", "messaging.model.Lane", "nats.aio"}

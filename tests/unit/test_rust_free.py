@@ -1,9 +1,9 @@
 """No Rust extension among what runs in production: walks the closure of our own requirements as they are installed."""
 
-import importlib.metadata as metadata
 import pathlib
 import re
 from collections.abc import Iterator
+from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement

@@ -60,32 +60,47 @@ async def trouble(fleet: FakeFleet, *, loses_table: bool) -> None:
             fleet.add(provider, chance.randint(0, 60))
     for _ in range(20):
         await asyncio.sleep(chance.uniform(0, 2.5))
-        pods = list(fleet.pods.values())
-        one = chance.choice(pods) if pods else None
-        match chance.choice(["kill", "stop", "add", "wish", "depose", "cut", "lose"]):
-            case "kill" if one and len(pods) > 2:
-                await fleet.kill(one)
-            case "stop" if one and len(pods) > 2:
-                await fleet.stop(one)
-            case "add" if len(pods) < 7:
-                fleet.add(chance.choice("abc"), chance.randint(0, 60))
-            case "wish":
-                for pod in pods:
-                    pod.demand = chance.choice([0, 2, 10, 60])
-            case "depose":
-                name = chance.choice(list(fleet.coordinators))
-                await fleet.depose(name)
-                fleet.lead(name)
-            case "cut" if one:
-                one.bucket.cut = not one.bucket.cut
-            case "lose" if loses_table:
-                fleet.lose_table()
+        happenings = [end_one, add_one, wish_anew, depose_one, cut_one, *([lose_table] if loses_table else [])]
+        await chance.choice(happenings)(fleet)
+
+
+async def end_one(fleet: FakeFleet) -> None:
+    pods = list(fleet.pods.values())
+    if len(pods) > 2:
+        await fleet.chance.choice([fleet.kill, fleet.stop])(fleet.chance.choice(pods))
+
+
+async def add_one(fleet: FakeFleet) -> None:
+    if len(fleet.pods) < 7:
+        fleet.add(fleet.chance.choice("abc"), fleet.chance.randint(0, 60))
+
+
+async def wish_anew(fleet: FakeFleet) -> None:
+    for pod in fleet.pods.values():
+        pod.demand = fleet.chance.choice([0, 2, 10, 60])
+
+
+async def depose_one(fleet: FakeFleet) -> None:
+    name = fleet.chance.choice(list(fleet.coordinators))
+    await fleet.depose(name)
+    fleet.lead(name)
+
+
+async def cut_one(fleet: FakeFleet) -> None:
+    pod = fleet.chance.choice(list(fleet.pods.values()))
+    pod.bucket.cut = not pod.bucket.cut
+
+
+async def lose_table(fleet: FakeFleet) -> None:
+    fleet.lose_table()
 
 
 @pytest.mark.parametrize("weather", STORMS)
 @pytest.mark.parametrize("loses_table", [False, True], ids=["table kept", "table lost"])
 def test_no_second_of_the_fleet_holds_more_than_the_limit_whatever_happens(
-    run: Callable[..., Any], weather: str, loses_table: bool  # noqa: FBT001
+    run: Callable[..., Any],
+    weather: str,
+    loses_table: bool,  # noqa: FBT001
 ) -> None:
     async def work(clock: Clock) -> None:
         for seed in range(3):

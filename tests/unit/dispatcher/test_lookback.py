@@ -38,9 +38,9 @@ TABLE = [
 def test_entry_means_what_the_event_log_says(
     state: int,
     step: int,
-    held: bool,
-    follows: bool,
-    meaning: Meaning,  # noqa: FBT001
+    held: bool,  # noqa: FBT001
+    follows: bool,  # noqa: FBT001
+    meaning: Meaning,
 ) -> None:
     last = wire.Event(state=pb.MessageState.ValueType(state), next=wire.NextStep.ValueType(step), held=held)
     assert look_back(7 if follows else 3, last, 7) is meaning

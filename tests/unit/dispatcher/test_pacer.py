@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -333,4 +334,4 @@ def test_permit_is_not_used_before_it_is_ready_though_it_is_handed_out_early() -
         return times
 
     times = run(work)
-    assert all(later - earlier >= WINDOW_S - 1e-9 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= WINDOW_S - 1e-9 for earlier, later in itertools.pairwise(times))

@@ -84,27 +84,27 @@ TABLE = [
     # unclear, and held: until the deadline, or until it is time to ask
     (outcome(AMBIGUOUS), case(others="b"), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 0, "", 0),
     (outcome(AMBIGUOUS), case(looks_up=True), SENDING, LATER, "a", "UNCLEAR", NOW + 5, True, 0, "", 0),
-    (outcome(AMBIGUOUS), case(looks_up=True, deadline=NOW + 2), SENDING, LATER, "a", "UNCLEAR", NOW + 2, True, 0, "", 0),
+    (outcome(AMBIGUOUS), case(looks_up=True, deadline=1002.0), SENDING, LATER, "a", "UNCLEAR", 1002.0, True, 0, "", 0),
     (outcome(AMBIGUOUS), case(tried="b", round_=2), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 2, "b", 0),
     (outcome(AMBIGUOUS), case(deadline=NOW), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
 ]
-for _kind in ELSEWHERE:
+for _no in ELSEWHERE:
     TABLE += [
         # another untried provider, now
-        (outcome(_kind), case(others="ab"), QUEUED, MOVE, "b", WORD[_kind], 0, False, 0, "a", 0),
-        (outcome(_kind), case(others="abc", tried="b"), QUEUED, MOVE, "c", WORD[_kind], 0, False, 0, "ba", 0),
-        (outcome(_kind), case(others="abc", tried="ab", round_=1), QUEUED, MOVE, "c", WORD[_kind], 0, False, 1, "ab", 0),
+        (outcome(_no), case(others="ab"), QUEUED, MOVE, "b", WORD[_no], 0, False, 0, "a", 0),
+        (outcome(_no), case(others="abc", tried="b"), QUEUED, MOVE, "c", WORD[_no], 0, False, 0, "ba", 0),
+        (outcome(_no), case(others="abc", tried="ab", round_=1), QUEUED, MOVE, "c", WORD[_no], 0, False, 1, "ab", 0),
         # none left: later, and everybody may be tried again
-        (outcome(_kind), case(), QUEUED, LATER, "a", WORD[_kind], NOW + 30, False, 1, "", 0),
-        (outcome(_kind), case(others="ba", tried="b"), QUEUED, LATER, "b", WORD[_kind], NOW + 30, False, 1, "", 0),
-        (outcome(_kind), case(round_=1), QUEUED, LATER, "a", WORD[_kind], NOW + 300, False, 2, "", 0),
+        (outcome(_no), case(), QUEUED, LATER, "a", WORD[_no], NOW + 30, False, 1, "", 0),
+        (outcome(_no), case(others="ba", tried="b"), QUEUED, LATER, "b", WORD[_no], NOW + 30, False, 1, "", 0),
+        (outcome(_no), case(round_=1), QUEUED, LATER, "a", WORD[_no], NOW + 300, False, 2, "", 0),
         # never past the deadline
-        (outcome(_kind), case(round_=2), EXPIRED, BURY, "a", "EXPIRED", 0, False, 2, "", 0),
-        (outcome(_kind), case(deadline=NOW + 30), EXPIRED, BURY, "a", "EXPIRED", 0, False, 0, "", 0),
-        (outcome(_kind), case(deadline=NOW + 30.1), QUEUED, LATER, "a", WORD[_kind], NOW + 30, False, 1, "", 0),
+        (outcome(_no), case(round_=2), EXPIRED, BURY, "a", "EXPIRED", 0, False, 2, "", 0),
+        (outcome(_no), case(deadline=NOW + 30), EXPIRED, BURY, "a", "EXPIRED", 0, False, 0, "", 0),
+        (outcome(_no), case(deadline=NOW + 30.1), QUEUED, LATER, "a", WORD[_no], NOW + 30, False, 1, "", 0),
         # every round was made
-        (outcome(_kind), case(round_=3), FAILED, BURY, "a", "EXHAUSTED", 0, False, 3, "", 0),
-        (outcome(_kind), case(round_=3, others="b"), QUEUED, MOVE, "b", WORD[_kind], 0, False, 3, "a", 0),
+        (outcome(_no), case(round_=3), FAILED, BURY, "a", "EXHAUSTED", 0, False, 3, "", 0),
+        (outcome(_no), case(round_=3, others="b"), QUEUED, MOVE, "b", WORD[_no], 0, False, 3, "a", 0),
     ]
 # fmt: on
 

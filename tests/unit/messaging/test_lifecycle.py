@@ -23,7 +23,7 @@ def test_final_state_never_leaves_unless_the_truth_about_an_unclear_attempt_come
 
 def test_after_a_provider_took_it_only_its_delivery_is_reported() -> None:
     assert TRANSITIONS[pb.MESSAGE_STATE_SENT] == RECEIPTS - {pb.MESSAGE_STATE_SENT}
-    assert SETTLED_STATES - FINAL_STATES == {pb.MESSAGE_STATE_SENT}
+    assert {pb.MESSAGE_STATE_SENT} == SETTLED_STATES - FINAL_STATES
 
 
 def _reachable(start: int) -> set[int]:

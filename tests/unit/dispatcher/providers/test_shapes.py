@@ -22,8 +22,9 @@ def faults(one: Provider) -> str:
     with pytest.raises(ConfigError) as refused:
         (Simulated if one.adapter == "simulated" else read_shape)(one)
     assert KEY not in str(refused.value)
-    assert all(key.startswith("provider[alpha].settings") or "provider[alpha]" in text
-               for key, text in refused.value.faults)
+    assert all(
+        key.startswith("provider[alpha].settings") or "provider[alpha]" in text for key, text in refused.value.faults
+    )
     return str(refused.value)
 
 
