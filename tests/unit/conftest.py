@@ -6,7 +6,7 @@ import time
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("unit", deadline=None, max_examples=60, derandomize=True, database=None)
+hypothesis.settings.register_profile("unit", deadline=None, max_examples=40, derandomize=True, database=None)
 hypothesis.settings.load_profile("unit")
 
 

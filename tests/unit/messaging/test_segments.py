@@ -73,7 +73,7 @@ def test_alphabet_is_that_of_3gpp_23038() -> None:
     assert theirs == {char: measure(char).units for char in segments._SEPTETS}
 
 
-_GSM = st.text(alphabet=sorted(set(segments._SEPTETS)), min_size=1, max_size=700)
+_GSM = st.text(alphabet=sorted(set(segments._SEPTETS)), min_size=1, max_size=480)
 _ANY = st.text(alphabet=st.sampled_from("aä€^é\nжñ👋🏽\u200d—x "), min_size=1, max_size=400)
 
 
