@@ -167,7 +167,13 @@ async def test_a_gateway_told_to_stop_finishes_what_it_has(rig: Rig) -> None:
     await serving(address)
     calls = [asyncio.create_task(rig.send(gateway=leaving, request_id=f"leaving-{n}")) for n in range(50)]
     await asyncio.sleep(0.02)
-    child.send(signal.SIGTERM)
+    async with grpc.aio.insecure_channel(address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+        assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        child.send(signal.SIGTERM)
+        end = time.monotonic() + 2
+        while (await check(health_pb2.HealthCheckRequest())).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+            assert time.monotonic() < end
     answers = await asyncio.gather(*calls, return_exceptions=True)
     rig.system.processes.pop("gateway-leaving")
     rig.system.gateways.pop()

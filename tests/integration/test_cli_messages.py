@@ -67,6 +67,7 @@ def test_status_masks_the_number_unless_asked(smsctl: Smsctl):
     plain = smsctl("status", "--request-id", "cli-status")
     assert message_id in plain.stdout
     assert NUMBER not in plain.stdout
+    assert NUMBER not in smsctl("status", message_id, "--json").stdout
     assert document(smsctl("status", message_id, "--reveal", "--json"))["recipient"] == NUMBER
     assert "accepted" in plain.stdout.splitlines()[-1]
 

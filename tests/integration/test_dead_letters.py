@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -13,11 +13,12 @@ from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatcher.dead_letters import DeadLetters, Letter, Ready, Stays
+from dispatcher.sweeper import Sweeper
 from messaging import codec
 from messaging.config import Settings
 from messaging.model import KEY_BYTES, Address, key_from_bytes, new_address
 from messaging.store.history import History
-from messaging.store.messages import Messages
+from messaging.store.messages import Messages, Overdue
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, open_connection
@@ -434,3 +435,29 @@ async def test_history_takes_over_the_new_deadline_so_that_nobody_sweeps_the_mes
     known = Messages(engine)
     assert await known.overdue(later - timedelta(seconds=1), 10) == []
     assert [one.message_id for one in await known.overdue(later + timedelta(seconds=1), 10)] == [message_id]
+
+
+async def test_sweeper_heeds_the_new_deadline_also_while_the_history_does_not_know_it(
+    connection: Connection, letters: DeadLetters
+):
+    letter = await bury(connection, ttl_s=-60)
+    await letters.replay(letter, ttl_s=90, now=time.time())
+    sweeper = Sweeper(connection, Lagging(letter.content.command), "test")
+    assert await sweeper.sweep(time.time()) == 0
+    assert (await last_event(connection, letter.address))[0].reason == "REPLAYED"
+    assert await sweeper.sweep(time.time() + 91) == 1
+    last, _ = await last_event(connection, letter.address)
+    assert (last.state, last.reason) == (pb.MESSAGE_STATE_EXPIRED, "EXPIRED")
+
+
+class Lagging:
+    """A history that knows one message as it was accepted."""
+
+    def __init__(self, command: wire.Command) -> None:
+        self._command = command
+
+    async def overdue(self, before: datetime, limit: int) -> list[Overdue]:
+        return [Overdue(self._command.client, self._command.message_id, pb.MESSAGE_STATE_QUEUED)]
+
+    async def command(self, client: str, message_id: str) -> wire.Command:
+        return self._command
