@@ -11,9 +11,10 @@ FAILED, UNAVAILABLE, WRONG_SETTINGS = 1, 69, 78
 _EXIT_CODES: dict[type[Exception], int] = {
     errors.GatewayError: FAILED,
     errors.Unavailable: UNAVAILABLE,
-    errors.ConfigError: WRONG_SETTINGS,
-    errors.ServerTooOld: WRONG_SETTINGS,
+    errors.SetupError: WRONG_SETTINGS,
+    errors.TopologyConflict: FAILED,
 }
+_NO_SETTING_MENDS = frozenset({"PROCESS_FAILED", "SERVER_FAILED"})
 
 
 class Failure(click.ClickException):
@@ -37,6 +38,7 @@ def as_failure(exc: BaseException) -> Failure | None:
     if not isinstance(exc, errors.GatewayError):
         return None
     code = next(_EXIT_CODES[kind] for kind in type(exc).__mro__ if kind in _EXIT_CODES)
+    code = FAILED if exc.reason in _NO_SETTING_MENDS else code
     match exc:
         case errors.ConfigError():
             return Failure("these settings are wrong:", code, tuple(f"{key}: {text}" for key, text in exc.faults))

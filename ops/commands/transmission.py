@@ -88,7 +88,7 @@ class Transmission:
                 await self._stream()
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_in(error)
-                if error.code() not in _RESUMABLE:
+                if not _is_broken_stream(error, refusal):
                     raise
                 why = refusal.reason if refusal else error.code().name
                 asked = refusal.retry_s if refusal else None
@@ -216,3 +216,8 @@ class Transmission:
         if len(later) < len(chunk.rows):
             self._settled_at = time.monotonic()
         self._answered.set()
+
+
+def _is_broken_stream(error: grpc.aio.AioRpcError, refusal: Refusal | None) -> bool:
+    """Whether another stream may do better. grpc says INTERNAL by itself when it writes to a stream that has ended."""
+    return error.code() in _RESUMABLE or (refusal is None and error.code() is grpc.StatusCode.INTERNAL)

@@ -10,6 +10,10 @@ from typing import Any
 import pytest_asyncio
 from rig import BULK, NORMAL, OTP, Rig, running
 
+from dispatcher.intake import PREFETCH
+from messaging.stream import topology as topo
+from messaging.stream.connection import open_connection
+
 SECOND = 1_000_000_000
 
 
@@ -134,3 +138,17 @@ async def test_a_dispatcher_told_to_stop_drains_and_gives_back_at_once(fleet: Ri
     assert len(seen) == 400
     after = between(seen, left + 3 * SECOND, left + 5 * SECOND)
     assert len(after) >= 0.9 * 2 * 50
+
+
+async def test_a_dispatcher_draws_no_more_than_it_can_soon_send(fleet: Rig) -> None:
+    ids = await load(fleet, 400, providers=["p1"], priority=BULK)
+    async with open_connection(fleet.system.environment["SMSGW_NATS_URL"], "test") as connection:
+        await asyncio.sleep(2)
+        drawn = []
+        for _ in range(10):
+            info = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'bulk')}")
+            drawn.append(info["num_ack_pending"])
+            await asyncio.sleep(0.1)
+    # Two pods, a few messages held ahead and a few in flight in each, of a backlog of hundreds.
+    assert max(drawn) <= 2 * (PREFETCH + 12)
+    await fleet.until_received(400, ids, 30)

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rig import BULK, Rig, reasons
 from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
 from ops.embedded.child import free_port
@@ -223,3 +225,29 @@ async def test_a_message_that_is_not_there_is_not_found(rig: Rig, message_id: st
         await rig.status(message_id)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     assert reasons(caught.value)["ErrorInfo"].reason == "MESSAGE_NOT_FOUND"
+
+
+async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: Rig) -> None:
+    pulled = 0
+
+    def chunks() -> Iterator[api.BatchSendRequest]:
+        nonlocal pulled
+        for n in range(200):
+            pulled += 1
+            yield api.BatchSendRequest(sequence=n, messages=[refused] * 1000)
+
+    # Refused messages cost the system nothing, and their answers are long.
+    refused = api.SendSmsRequest(recipient="12", body="x" * 300)
+    # A window that does not grow with the speed of the line, or the client's own buffers would take everything.
+    options = [("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(rig.system.gateways[0], options=options) as channel:
+        call = rpc.SmsGatewayServiceStub(channel).BatchSend(chunks(), timeout=60)
+        answered = [(await call.read()).sequence]
+        settled = 0
+        while settled != pulled:
+            settled = pulled
+            await asyncio.sleep(2)
+        assert settled < 120
+        while (response := await call.read()) is not grpc.aio.EOF:
+            answered.append(response.sequence)
+    assert answered == list(range(200))

@@ -15,7 +15,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.errors import status_of
-from messaging.errors import BacklogFull, Draining, GatewayError, InvalidRequest, StreamDown
+from messaging.errors import BacklogFull, CorruptRecord, Draining, GatewayError, InvalidRequest, StreamDown
 from ops.commands import transmission
 from ops.commands.door import Refusal
 from ops.commands.failure import Failure
@@ -49,6 +49,10 @@ class Scripted(rpc.SmsGatewayServiceServicer):
             results = [self._result(message) for message in chunk.messages]
             if fate == "after":
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            if fate == "reset":
+                await context.abort(grpc.StatusCode.INTERNAL, "RST_STREAM")
+            if fate == "bug":
+                await context.abort_with_status(rpc_status.to_status(status_of(CorruptRecord("sms.event", "test"))))
             if fate == "wrong":
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "another service")
             yield api.BatchSendResponse(sequence=chunk.sequence, results=results)
@@ -139,7 +143,7 @@ async def test_refused_row_does_not_sink_the_others(gateway):
     assert len(heard.accepted) == 19
 
 
-@pytest.mark.parametrize("fate", ["before", "after", "end"])
+@pytest.mark.parametrize("fate", ["before", "after", "end", "reset"])
 async def test_broken_stream_is_resumed_with_the_unanswered_chunks(gateway, fate: str):
     servicer, stub = gateway
     servicer.breaks = {3: fate, 7: fate}
@@ -231,12 +235,13 @@ async def test_gateway_that_never_answers_is_given_up_early(monkeypatch: pytest.
             await transmit(rpc.SmsGatewayServiceStub(channel), file_of(10))
 
 
-async def test_error_that_repeating_does_not_mend_is_not_repeated(gateway):
+@pytest.mark.parametrize(("fate", "code"), [("wrong", code_pb2.UNIMPLEMENTED), ("bug", code_pb2.DATA_LOSS)])
+async def test_error_that_repeating_does_not_mend_is_not_repeated(gateway, fate: str, code: int):
     servicer, stub = gateway
-    servicer.breaks = {1: "wrong"}
+    servicer.breaks = {1: fate}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await transmit(stub, file_of(10))
-    assert caught.value.code().value[0] == code_pb2.UNIMPLEMENTED
+    assert caught.value.code().value[0] == code
     assert servicer.calls == 1
 
 
