@@ -59,9 +59,12 @@ class Circumstances:
         choice = routing.room_elsewhere(self.facts(), command.providers, self.turns, self.provider.name, progress.tried)
         return choice.provider if choice else None
 
-    def case(self, job: Job) -> Case:
-        """Gather what a verdict rests on, now."""
+    def case(self, job: Job, *, settled: int = 0) -> Case:
+        """Gather what a verdict rests on, now; attempt number `settled` counts as clear, whatever is recorded."""
         facts = self.facts()
+        unclear = any(
+            one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS and one.number != settled for one in job.last.attempts
+        )
 
         def next_provider(tried: Collection[str]) -> str | None:
             choice = routing.failover_target(facts, job.command.providers, self.turns, tried)
@@ -76,6 +79,7 @@ class Circumstances:
             next_provider,
             self.can_look_up,
             time.time(),
+            unclear,
         )
 
 
@@ -202,7 +206,7 @@ class Attempt:
             _log.warning("late answer ignored", message_id=job.command.message_id, outcome=outcome_name(outcome.kind))
             return False
         job.last, job.sequence = last, sequence
-        verdict = judge(outcome, self._circumstances.case(job))
+        verdict = judge(outcome, self._circumstances.case(job, settled=number))
         if not may_follow(last.state, verdict.state):
             return False
         return await self._scribe.record(job, following(job, verdict, self._circumstances.pod, time.time(), outcome))

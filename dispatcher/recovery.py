@@ -75,6 +75,7 @@ class Recovery:
                 outcome=outcome_name(outcome.kind),
                 trace_id=telemetry.trace_id(job.span),
             )
+            case = self.circumstances.case(job, settled=job.last.attempt_count)
             if outcome.kind != ACCEPTED and case.now >= job.deadline:
                 return await self._write(job, expire(case), outcome)
             return await self._write(job, judge(outcome, case), outcome)

@@ -104,6 +104,9 @@ class Sweeper:
                 return None
             state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
             detail = "an attempt has no recorded end, and the deadline has passed"
+        elif any(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in last.attempts):
+            state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
+            detail = "an earlier attempt is unclear, and the deadline has passed"
         else:
             state, reason = pb.MESSAGE_STATE_EXPIRED, "EXPIRED"
             detail = "the deadline passed before a provider took it"

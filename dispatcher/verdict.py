@@ -57,7 +57,7 @@ class Verdict:
 
 @attrs.frozen
 class Case:
-    """All that a verdict rests on."""
+    """All that a verdict rests on. `unclear`: of an earlier attempt nobody knows whether it was taken."""
 
     provider: str
     priority: int
@@ -67,6 +67,7 @@ class Case:
     next_provider: NextProvider
     can_look_up: bool
     now: float
+    unclear: bool = False
 
 
 def judge(outcome: Outcome, case: Case) -> Verdict:
@@ -75,7 +76,8 @@ def judge(outcome: Outcome, case: Case) -> Verdict:
         case pb.ATTEMPT_OUTCOME_ACCEPTED:
             return _end(case, pb.MESSAGE_STATE_SENT)
         case pb.ATTEMPT_OUTCOME_PERMANENT:
-            return _end(case, pb.MESSAGE_STATE_FAILED, "REFUSED", outcome.detail)
+            failed = (case, pb.MESSAGE_STATE_FAILED, "REFUSED", outcome.detail)
+            return _bury(*failed) if case.unclear else _end(*failed)
         case pb.ATTEMPT_OUTCOME_THROTTLED:
             pause = outcome.retry_after_s if outcome.retry_after_s is not None else case.policy.throttle_s
             if case.now + pause < case.deadline:
@@ -162,4 +164,7 @@ def _end(case: Case, state: pb.MessageState.ValueType, reason: str = "", detail:
 
 
 def _bury(case: Case, state: pb.MessageState.ValueType, reason: str, detail: str) -> Verdict:
+    """Give up; with an unclear attempt behind it nobody can say that the message was not sent."""
+    if case.unclear and state != pb.MESSAGE_STATE_UNKNOWN:
+        state, reason, detail = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN", f"an earlier attempt is unclear; {detail}"
     return attrs.evolve(_end(case, state, reason, detail), next=wire.NEXT_STEP_BURY)

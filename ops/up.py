@@ -50,25 +50,32 @@ async def run_up(plan: Plan) -> int:
     code = 0
     try:
         await asyncio.to_thread(system.start)
-        if not await wait_for_answer(system, stopping):
-            return 0 if stopping.is_set() else 1
-        _welcome(console, system, time.monotonic() - began)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_live_line(system, console), name="live-line"),
-                group.create_task(_revive(system, console), name="revive"),
-            ]
-            await stopping.wait()
-            for task in tasks:
-                task.cancel()
-    except SetupError as exc:
-        console.print(str(exc), style="red", markup=False, soft_wrap=True)
+        if await wait_for_answer(system, stopping):
+            _welcome(console, system, time.monotonic() - began)
+            await _attend(system, console, stopping)
+        elif not stopping.is_set():
+            console.print("The front door does not answer.", style="red")
+            code = 1
+    except* SetupError as failed:
+        for exc in failed.exceptions:
+            console.print(str(exc), style="red", markup=False, soft_wrap=True)
         code = 1
     finally:
         console.print("\nDraining …")
         late = await asyncio.to_thread(system.stop)
         console.print(f"Stopped; these did not drain in time: {', '.join(late)}" if late else "Stopped.")
     return code
+
+
+async def _attend(system: System, console: Console, stopping: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_live_line(system, console), name="live-line"),
+            group.create_task(_revive(system, console), name="revive"),
+        ]
+        await stopping.wait()
+        for task in tasks:
+            task.cancel()
 
 
 async def wait_for_answer(system: System, stopping: asyncio.Event | None = None) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import pytest
@@ -242,12 +243,12 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
     options = [("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(rig.system.gateways[0], options=options) as channel:
         call = rpc.SmsGatewayServiceStub(channel).BatchSend(chunks(), timeout=60)
-        answered = [(await call.read()).sequence]
+        answered = [cast(api.BatchSendResponse, await call.read()).sequence]
         settled = 0
         while settled != pulled:
             settled = pulled
             await asyncio.sleep(2)
         assert settled < 120
         while (response := await call.read()) is not grpc.aio.EOF:
-            answered.append(response.sequence)
+            answered.append(cast(api.BatchSendResponse, response).sequence)
     assert answered == list(range(200))

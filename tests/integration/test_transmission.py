@@ -15,7 +15,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.errors import status_of
-from messaging.errors import BacklogFull, CorruptRecord, Draining, GatewayError, InvalidRequest, StreamDown
+from messaging.errors import BacklogFull, Draining, GatewayError, InvalidRequest, StreamDown
 from ops.commands import transmission
 from ops.commands.door import Refusal
 from ops.commands.failure import Failure
@@ -52,7 +52,7 @@ class Scripted(rpc.SmsGatewayServiceServicer):
             if fate == "reset":
                 await context.abort(grpc.StatusCode.INTERNAL, "RST_STREAM")
             if fate == "bug":
-                await context.abort_with_status(rpc_status.to_status(status_of(CorruptRecord("sms.event", "test"))))
+                await context.abort_with_status(rpc_status.to_status(status_of(GatewayError("test"))))
             if fate == "wrong":
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "another service")
             yield api.BatchSendResponse(sequence=chunk.sequence, results=results)
@@ -235,7 +235,7 @@ async def test_gateway_that_never_answers_is_given_up_early(monkeypatch: pytest.
             await transmit(rpc.SmsGatewayServiceStub(channel), file_of(10))
 
 
-@pytest.mark.parametrize(("fate", "code"), [("wrong", code_pb2.UNIMPLEMENTED), ("bug", code_pb2.DATA_LOSS)])
+@pytest.mark.parametrize(("fate", "code"), [("wrong", code_pb2.UNIMPLEMENTED), ("bug", code_pb2.INTERNAL)])
 async def test_error_that_repeating_does_not_mend_is_not_repeated(gateway, fate: str, code: int):
     servicer, stub = gateway
     servicer.breaks = {1: fate}

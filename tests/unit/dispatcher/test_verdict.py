@@ -57,6 +57,12 @@ def outcome(kind: int, retry_after_s: float | None = None) -> Outcome:
 
 
 NOTHING = Verdict(QUEUED, END, "a")
+
+
+def unclear(situation: Case) -> Case:
+    return attrs.evolve(situation, unclear=True)
+
+
 ELSEWHERE = (TRANSIENT, PROVIDER_FAULT)
 WORD = {TRANSIENT: "TRANSIENT", PROVIDER_FAULT: "PROVIDER_FAULT"}
 
@@ -87,6 +93,12 @@ TABLE = [
     (outcome(AMBIGUOUS), case(looks_up=True, deadline=1002.0), SENDING, LATER, "a", "UNCLEAR", 1002.0, True, 0, "", 0),
     (outcome(AMBIGUOUS), case(tried="b", round_=2), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 2, "b", 0),
     (outcome(AMBIGUOUS), case(deadline=NOW), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
+    # whatever ends a message that has an unclear attempt behind it, nobody can say that it was not sent
+    (outcome(PERMANENT), unclear(case(others="bc")), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
+    (outcome(TRANSIENT), unclear(case(round_=3)), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 3, "", 0),
+    (outcome(TRANSIENT), unclear(case(deadline=NOW + 30)), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
+    (outcome(TRANSIENT), unclear(case(others="b")), QUEUED, MOVE, "b", "TRANSIENT", 0, False, 0, "a", 0),
+    (outcome(ACCEPTED), unclear(case()), SENT, END, "a", "", 0, False, 0, "", 0),
 ]
 for _no in ELSEWHERE:
     TABLE += [
