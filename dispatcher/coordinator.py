@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import structlog
 
-from dispatcher.lease import ALLOC, LEADER, from_document
+from dispatcher.lease import ALLOC, LEADER, from_document, lease_key
 from messaging.errors import Unavailable
-from messaging.limiter import Allocator, Grant, Table, Timing
+from messaging.limiter import Allocator, Grant, Lease, Table, Timing
 from messaging.stream.buckets import Bucket
 
 _log = structlog.get_logger(__name__)
@@ -84,16 +84,10 @@ class Coordinator:
                     return
                 leadership, renewed = won, now
             asked = time.monotonic()
-            leases = await self._bucket.all("lease.*")
+            leases = await self._leases(allocator)
             if time.monotonic() > asked + _STALE_S:
                 continue
-            allocator.observe(
-                {
-                    key.removeprefix("lease."): (revision, from_document(document))
-                    for key, (revision, document) in leases.items()
-                },
-                time.monotonic(),
-            )
+            allocator.observe(leases, time.monotonic())
             before = allocator.table
             after = allocator.step(time.monotonic())
             if after is not before:
@@ -106,6 +100,18 @@ class Coordinator:
                 async with asyncio.timeout(_STEP_S - _SOONEST_S):
                     await self._hint.wait()
             self._hint.clear()
+
+    async def _leases(self, allocator: Allocator) -> dict[str, tuple[int, Lease]]:
+        """Read every lease; those of pods that seem silent from the leader, because a replica may lag behind."""
+        found = await self._bucket.all("lease.*")
+        for pod in allocator.quiet(time.monotonic()):
+            revision, document = await self._bucket.get(lease_key(pod))
+            if document is not None:
+                found[lease_key(pod)] = (revision, document)
+        return {
+            key.removeprefix("lease."): (revision, from_document(document))
+            for key, (revision, document) in found.items()
+        }
 
     async def resign(self) -> None:
         """Let another lead at once."""

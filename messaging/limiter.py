@@ -120,6 +120,11 @@ class Allocator:
             if sequence > seen.sequence:
                 seen.sequence, seen.at, seen.lease = sequence, now, lease
 
+    def quiet(self, now: float) -> list[str]:
+        """Name the pods that hold a share and were not heard of for two renewals: worth a look at the leader."""
+        silence = 2 * self.timing.renew_s
+        return [pod for pod in self.table.grants if pod in self._seen and now > self._seen[pod].at + silence]
+
     def step(self, now: float) -> Table:
         """Give the table that should be in force; the same object when nothing changes."""
         grants = self._alive(now)
