@@ -210,6 +210,6 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
         stack.push_async_callback(engine.dispose)
         _log.info("projecting")
         messages = Messages(engine)
-        projector = Projector(connection, History(engine), messages.ping, tracer)
+        projector = Projector(connection, History(engine), messages.ping, tracer, settings.fleet.ack_wait_s)
         await _until(stopping, projector.run(), Sweeper(connection, messages, settings.process.pod).run())
     _log.info("stopped")

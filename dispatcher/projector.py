@@ -22,7 +22,6 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _FETCH_S = 0.5
-_KEEP_EVERY_S = 10.0
 _LONGEST_PAUSE_S = 5.0
 _PARTITIONS_EVERY_S = 3600.0
 
@@ -47,11 +46,17 @@ class Projector:
     """Several may run: the store takes everything once, whoever brings it."""
 
     def __init__(
-        self, connection: Connection, writer: Writer, ping: Callable[[], Awaitable[None]], tracer: Tracer
+        self,
+        connection: Connection,
+        writer: Writer,
+        ping: Callable[[], Awaitable[None]],
+        tracer: Tracer,
+        ack_wait_s: float,
     ) -> None:
         self._connection = connection
         self._writer = writer
         self._ping = ping
+        self._keep_every_s = ack_wait_s / 3
         self._tracer = tracer
 
     async def run(self) -> None:
@@ -85,7 +90,7 @@ class Projector:
     async def _project(self, items: list[_Item]) -> None:
         """Write a batch, however long the store is away; what cannot be written at all is named in the log."""
         began = time.time_ns()
-        keeper = asyncio.create_task(_keep(items), name="keep")
+        keeper = asyncio.create_task(self._keep(items), name="keep")
         try:
             await self._until_stored(lambda: self._write(items))
         finally:
@@ -94,6 +99,12 @@ class Projector:
             parent = telemetry.context_of(item.delivery.headers)
             span = self._tracer.start_span("project", parent, SpanKind.CONSUMER, start_time=began)
             span.end()
+
+    async def _keep(self, items: list[_Item]) -> None:
+        while True:
+            await asyncio.sleep(self._keep_every_s)
+            for item in items:
+                await item.delivery.keep()
 
     async def _write(self, items: list[_Item]) -> None:
         try:
@@ -123,13 +134,6 @@ class Projector:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             else:
                 return
-
-
-async def _keep(items: list[_Item]) -> None:
-    while True:
-        await asyncio.sleep(_KEEP_EVERY_S)
-        for item in items:
-            await item.delivery.keep()
 
 
 def _from_accept(delivery: Delivery) -> Projected:

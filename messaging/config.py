@@ -4,10 +4,11 @@ Each field carries its variable, its meaning and its reader in its metadata; `sm
 and the errors are made from there. The providers file has a module of its own (`messaging.providers_file`).
 """
 
+import difflib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -62,7 +63,10 @@ class Url(Secret):
 
 def _number(low: float, high: float, kind: Callable[[str], float]) -> Callable[[str], Any]:
     def read(text: str) -> float:
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError as exc:
+            raise ValueError("must be a whole number" if kind is int else "must be a number") from exc
         if not low <= value <= high:
             raise ValueError(f"must lie between {low:g} and {high:g}")
         return value
@@ -281,7 +285,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
                 faults.append((variable, f"{exc}"))
         values[name] = kind(**given)
     faults += [
-        (name, "no setting has this name; `smsctl check-config` lists them all")
+        (name, f"no setting has this name{_meant(name, known)}; the README lists them all")
         for name in sorted(environment)
         if name.startswith("SMSGW_") and name not in known
     ]
@@ -290,6 +294,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if faults:
         raise ConfigError(faults)
     return settings
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def _contradictions(settings: Settings) -> list[tuple[str, str]]:

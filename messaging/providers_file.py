@@ -14,6 +14,7 @@ from cattrs.gen import make_dict_structure_fn
 from messaging.config import MASK, Secret
 from messaging.errors import ConfigError
 
+_CURE = "write one after providers.example.toml and name it here, or run this where `smsctl up` runs"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -57,7 +58,7 @@ def read_providers(path: str | Path, environment: Mapping[str, str] | None = Non
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as exc:
-        raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} cannot be read: {exc.strerror}")]) from exc
+        raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} cannot be read ({exc.strerror}): {_CURE}")]) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} is not TOML: {exc}")]) from exc
     return parse_providers(document, os.environ if environment is None else environment)

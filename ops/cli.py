@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,4 +76,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    # A shell that starts us in the background has SIGINT ignored; whoever sends it all the same means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli(prog_name="smsctl", obj=Quiet())

@@ -33,7 +33,8 @@ def plan_from_environment() -> Plan:
         try:
             probe.bind((host.strip("[]") or "0.0.0.0", int(port)))  # noqa: S104
         except (OSError, ValueError) as exc:
-            raise SetupError(f"SMSGW_LISTEN: {listen} cannot be used ({exc}): choose another address") from exc
+            cure = "is another `smsctl up` running? Else choose another address"
+            raise SetupError(f"SMSGW_LISTEN: {listen} cannot be used ({exc}): {cure}") from exc
     return Plan(pathlib.Path(settings.process.data_folder), listen=listen)
 
 

@@ -174,9 +174,10 @@ async def test_with_the_database_away_sending_goes_on_and_the_history_catches_up
             page = await rig.stub().ListMessages(
                 api.ListMessagesRequest(client_reference="outage", page_size=500), timeout=10
             )
-        if page and [one.message_id for one in page.messages if state(one) == "SENT"] == ids[::-1]:
+        told = {one.message_id: state(one) for one in page.messages} if page else {}
+        if [one for one, known in told.items() if known == "SENT"] == ids[::-1]:
             break
-        assert time.monotonic() < end
+        assert time.monotonic() < end, [(one, told.get(one)) for one in ids if told.get(one) != "SENT"]
         await asyncio.sleep(0.5)
     assert len(ids) > OUTAGE_S
 

@@ -86,8 +86,12 @@ def test_each_of_them_is_a_fault_alone(variable: str) -> None:
     assert set(faults_of({variable: WRONG[variable]})) == {variable}
 
 
-def test_unknown_name_is_a_fault_that_points_to_the_list() -> None:
-    assert "check-config" in faults_of({"SMSGW_RATE": "1"})["SMSGW_RATE"]
+def test_unknown_name_is_a_fault_that_names_the_one_that_was_meant() -> None:
+    assert "did you mean SMSGW_LISTEN?" in faults_of({"SMSGW_LISTN": "1"})["SMSGW_LISTN"]
+
+
+def test_text_in_the_place_of_a_number_is_said_in_words() -> None:
+    assert faults_of({"SMSGW_REPLICAS": "x"})["SMSGW_REPLICAS"] == "must be a whole number"
 
 
 @pytest.mark.parametrize(
