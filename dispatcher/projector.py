@@ -22,6 +22,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _FETCH_S = 0.5
+_ACK_S = 3.0
 _LONGEST_PAUSE_S = 5.0
 _PARTITIONS_EVERY_S = 3600.0
 
@@ -85,7 +86,7 @@ class Projector:
                     unreadable.append(delivery)
             if items:
                 await self._project(items)
-            await asyncio.gather(*(delivery.ack() for delivery in deliveries))
+            await asyncio.gather(*(delivery.ack(_ACK_S) for delivery in deliveries))
 
     async def _project(self, items: list[_Item]) -> None:
         """Write a batch, however long the store is away; what cannot be written at all is named in the log."""

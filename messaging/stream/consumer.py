@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict
 
 import attrs
@@ -29,19 +30,26 @@ class Delivery:
     _msg: Msg
     _timeout_s: float
 
-    async def ack(self) -> None:
-        """Acknowledge and wait for the server's word, again and again: a plain one may be lost in a crash."""
+    async def ack(self, budget_s: float = 10.0) -> bool:
+        """Acknowledge and wait for the server's word, again and again: a plain one may be lost in a crash.
+
+        Gives up after `budget_s`, and then the message comes again: a server that was killed may have forgotten this
+        delivery, and answers only once it has been drawn anew, so that waiting for ever could wait for ourselves.
+        """
+        end = time.monotonic() + budget_s
         pause = 0.05
         while True:
             try:
                 await self._msg.ack_sync(timeout=self._timeout_s)
             except MsgAlreadyAckdError:
-                return
+                return True
             except _FOREIGN:
+                if time.monotonic() + pause >= end:
+                    return False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
                 continue
-            return
+            return True
 
     async def give_back(self) -> None:
         """Let another pod have it at once."""

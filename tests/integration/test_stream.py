@@ -168,6 +168,24 @@ async def test_what_is_given_back_comes_again_at_once_and_what_is_acknowledged_d
     assert await consumer.fetch(5, 0.3) == []
 
 
+async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: pathlib.Path) -> None:
+    server = NatsServer(tmp_path)
+    server.start()
+    async with open_connection(server.url, "x", timeout_s=0.2) as c:
+        await setup.ensure(c, SETTINGS, PROVIDERS)
+        address = an_address()
+        await accept(c, address)
+        consumer = await open_consumer(c, topo.SEND, topo.dispatch_consumer("p1", "normal"))
+        [delivery] = await consumer.fetch(1, 2)
+        server.kill()
+        began = time.monotonic()
+        assert not await delivery.ack(budget_s=0.8)
+        assert time.monotonic() - began < 3
+        server.start()
+        assert await delivery.ack(budget_s=10)
+    server.stop()
+
+
 async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
