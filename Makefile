@@ -3,7 +3,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops tools tests
 
-.PHONY: up demo test unit lint types proto proto-check lock clean
+.PHONY: up demo test unit properties lint types proto proto-check lock clean
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -14,7 +14,7 @@ demo: .venv/.ok
 .venv/.ok: requirements.lock pyproject.toml
 	python3 -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
@@ -23,6 +23,10 @@ test: .venv/.ok
 
 unit: .venv/.ok
 	$(BIN)/python -m pytest tests/unit
+
+# The unit tier once more, its properties with a thousand random examples each instead of a fixed few.
+properties: .venv/.ok
+	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest tests/unit
 
 lint: .venv/.ok
 	$(BIN)/ruff check $(PATHS)

@@ -1,21 +1,26 @@
 """The unit tier asks nothing of the world: no network, no sleep, no clock but the one it is given."""
 
+import os
 import socket
 import time
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("unit", deadline=None, max_examples=40, derandomize=True, database=None)
-hypothesis.settings.load_profile("unit")
+hypothesis.settings.register_profile("unit", deadline=None, max_examples=25, derandomize=True, database=None)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=1000, database=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
 
 def _refuse(*_args: object, **_kwargs: object) -> None:
     raise AssertionError("a unit test neither sleeps nor opens a connection")
 
 
-@pytest.fixture(autouse=True)
-def _no_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket.socket, "connect", _refuse)
-    monkeypatch.setattr(socket.socket, "bind", _refuse)
-    monkeypatch.setattr(time, "sleep", _refuse)
+@pytest.fixture(autouse=True, scope="module")
+def _no_world() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _refuse)
+        patch.setattr(socket.socket, "bind", _refuse)
+        patch.setattr(time, "sleep", _refuse)
+        yield

@@ -148,7 +148,6 @@ GOOD = api.SendSmsRequest(
 
 
 @given(_REQUESTS)
-@settings(max_examples=150)
 @example(GOOD)
 def test_message_is_judged_as_the_proto_judges_it(request_: api.SendSmsRequest) -> None:
     assert of(structural(request_, time.time())) == oracle(request_)
@@ -174,7 +173,6 @@ def test_each_field_alone_is_judged_as_the_proto_judges_it(field: str, strategy:
     seen: set[bool] = set()
 
     @given(strategy)
-    @settings(max_examples=60)
     def compare(value: object) -> None:
         request = api.SendSmsRequest()
         request.CopyFrom(GOOD)
@@ -236,7 +234,6 @@ _LISTS = st.fixed_dictionaries(
 
 
 @given(_LISTS)
-@settings(max_examples=100)
 def test_listing_is_judged_as_the_proto_judges_it(request_: api.ListMessagesRequest) -> None:
     assert ours(lambda: check_list(request_)) == oracle(request_)
 

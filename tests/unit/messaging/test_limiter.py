@@ -21,12 +21,12 @@ def test_waterfill_gives_all_that_can_be_taken_and_never_more(total: int, caps: 
 
 
 @given(st.integers(0, 500), CAPS)
+@example(4, {"a": 2, "b": 5, "c": 5})
 def test_waterfill_is_as_equal_as_the_caps_allow(total: int, caps: dict[str, int]) -> None:
     parts = waterfill(total, caps)
     unsated = [parts[name] for name, cap in caps.items() if parts[name] < cap]
     if unsated:
-        assert max(unsated) - min(unsated) <= 1
-        assert all(part <= max(unsated) for part in parts.values()), "nobody has more than one who could take more"
+        assert max(parts.values()) <= min(unsated) + 1, "nobody has much more than one who could take more"
 
 
 @given(st.integers(0, 500), CAPS)
