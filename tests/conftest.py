@@ -8,7 +8,6 @@ import pathlib
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-
 from typing import TYPE_CHECKING
 
 import pytest

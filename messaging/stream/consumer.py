@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 
 import attrs
 from nats.aio.msg import Msg
@@ -29,12 +31,14 @@ class Delivery:
     waiting: int
     _msg: Msg
     _timeout_s: float
+    _let_go: Callable[[], object]
 
     async def ack(self, budget_s: float = 10.0) -> bool:
         """Acknowledge and wait for the server's word, again and again: a plain one may be lost in a crash.
 
         Gives up after `budget_s`, and then the message comes again: a server that was killed may have forgotten this
-        delivery, and answers only once it has been drawn anew, so that waiting for ever could wait for ourselves.
+        delivery, and answers only once it has been drawn anew, so that waiting for ever could wait for ourselves. What
+        was given up counts as new when it is drawn, although the server may give it the same count.
         """
         end = time.monotonic() + budget_s
         pause = 0.05
@@ -45,6 +49,7 @@ class Delivery:
                 return True
             except _FOREIGN:
                 if time.monotonic() + pause >= end:
+                    self._let_go()
                     return False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
@@ -55,6 +60,7 @@ class Delivery:
         """Let another pod have it at once."""
         with contextlib.suppress(*_FOREIGN):
             await self._msg.nak()
+        self._let_go()
 
     async def keep(self) -> None:
         """Tell the server that work goes on."""
@@ -79,29 +85,19 @@ class Consumer:
         except _FOREIGN:
             await asyncio.sleep(0.1)
             return []
-        return [delivery for delivery in map(self._delivery, messages) if self._is_new(delivery)]
+        return [delivery for msg in messages if (delivery := self._new(msg))]
 
-    def _delivery(self, msg: Msg) -> Delivery:
+    def _new(self, msg: Msg) -> Delivery | None:
+        """Make the delivery, or None of a repeat of one that we hold or have done."""
         meta = msg.metadata
-        return Delivery(
-            msg.subject,
-            msg.data,
-            dict(msg.headers or {}),
-            meta.sequence.stream,
-            meta.num_delivered,
-            meta.num_pending,
-            msg,
-            self._timeout_s,
-        )
-
-    def _is_new(self, delivery: Delivery) -> bool:
-        key = (delivery.sequence, delivery.delivered)
+        key = (meta.sequence.stream, meta.num_delivered)
         if key in self._seen:
-            return False
+            return None
         self._seen[key] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        return True
+        headers, let_go = dict(msg.headers or {}), partial(self._seen.pop, key, None)
+        return Delivery(msg.subject, msg.data, headers, *key, meta.num_pending, msg, self._timeout_s, let_go)
 
     async def close(self) -> None:
         """Stop drawing."""

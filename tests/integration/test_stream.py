@@ -184,6 +184,47 @@ async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: path
     server.stop()
 
 
+async def forget_deliveries(connection: Connection, durable: str) -> None:
+    """What a killed server can do: forget what it delivered last. The consumer is made anew, the messages stay."""
+    context = connection.client.jetstream()
+    info = await context.consumer_info(topo.SEND, durable)
+    await context.delete_consumer(topo.SEND, durable)
+    assert info.config is not None
+    await context.add_consumer(topo.SEND, info.config)
+
+
+async def test_a_forgotten_delivery_that_was_given_up_is_drawn_again_at_once(connection: Connection) -> None:
+    durable, publisher = topo.dispatch_consumer("p2", "normal"), Publisher(connection)
+    consumer = await open_consumer(connection, topo.SEND, durable)
+    address = an_address()
+    await publisher.enqueue(entry_of(address), address, "p2", "normal")
+    [first] = await consumer.fetch(5, 2)
+    await forget_deliveries(connection, durable)
+    assert not await first.ack(budget_s=0.5)
+    [again] = await consumer.fetch(5, 2)
+    assert (again.sequence, again.delivered) == (first.sequence, first.delivered)
+    assert again.data == first.data
+    assert await again.ack()
+
+
+async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_drawn_anew(connection: Connection) -> None:
+    durable, publisher = topo.dispatch_consumer("p2", "normal"), Publisher(connection)
+    consumer = await open_consumer(connection, topo.SEND, durable)
+    for address in (an_address(), an_address()):
+        await publisher.enqueue(entry_of(address), address, "p2", "normal")
+    [_, held] = await consumer.fetch(2, 2)
+    await forget_deliveries(connection, durable)
+    acking = asyncio.create_task(held.ack(budget_s=8))
+    await asyncio.sleep(1)
+    assert not acking.done()
+    assert await consumer.fetch(2, 1) == [], "we hold both: neither is a new message"
+    assert await acking
+    await forget_deliveries(connection, durable)
+    assert len(await consumer.fetch(5, 1)) <= 1
+    info = await connection.client.jetstream().consumer_info(topo.SEND, durable)
+    assert (info.num_pending or 0) + (info.num_ack_pending or 0) == 1, "only the other one is left"
+
+
 async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
