@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -47,7 +47,7 @@ class Plan:
     """What to start. `environment` adds settings; existing servers are used when it names them.
 
     `providers` are simulated ones unless the environment names a providers file; `tables` adds lines to the tables of
-    some of them.
+    some of them. `own_settings` gives a process, by its name and what it would see, what only it is to see.
     """
 
     folder: pathlib.Path
@@ -58,9 +58,10 @@ class Plan:
     gateways: int = 1
     listen: str = ""
     durable: bool = True
-    projector: bool = True
+    projectors: int = 1
     coordinators: int = 1
     simulator_latency_s: str = _SIMULATED_LATENCY_S
+    own_settings: Callable[[str, Mapping[str, str]], Mapping[str, str]] = lambda _name, _environment: {}
 
 
 class System:
@@ -102,9 +103,10 @@ class System:
         for name in self._provider_names():
             for index in range(self.plan.dispatchers_each):
                 self.spawn(f"dispatcher-{name}-{index + 1}", "dispatcher", "work", "--provider", name)
-        if self.plan.projector:
+        if self.plan.projectors:
             self._migrate()
-            self.spawn("projector-1", "dispatcher", "project")
+            for index in range(self.plan.projectors):
+                self.spawn(f"projector-{index + 1}", "dispatcher", "project")
 
     def _start_nats(self) -> None:
         if "SMSGW_NATS_URL" not in self.environment:
@@ -113,7 +115,7 @@ class System:
             self.environment["SMSGW_NATS_URL"] = self.nats.url
 
     def _choose_database(self) -> None:
-        if "SMSGW_DATABASE_URL" not in self.environment and self.plan.projector:
+        if "SMSGW_DATABASE_URL" not in self.environment and self.plan.projectors:
             self.postgres = Postgres(self.folder / "postgres", free_port(), durable=self.plan.durable)
             self.environment["SMSGW_DATABASE_URL"] = self.postgres.url
 
@@ -176,6 +178,7 @@ class System:
         arguments, settings = self.commands[name]
         environment = {**self.environment, **settings}
         environment["SMSGW_POD"] = name
+        environment.update(self.plan.own_settings(name, environment))
         child = Child(
             [sys.executable, "-m", *arguments],
             log=self.logs / f"{name}.log",

@@ -1,0 +1,56 @@
+"""`python -m tests.load.chaos`: one run of chaos, its report, and exit code 1 when a promise was broken."""
+
+import asyncio
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import click
+
+from tests.load.chaos.run import Run, run
+
+
+@click.command()
+@click.option("--messages", type=click.IntRange(1, 10_000_000), default=20_000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Chooses the faults and the messages.")
+@click.option("--every", type=click.FloatRange(0.2), default=4.0, show_default=True, help="Seconds between faults.")
+@click.option("--nats-servers", type=click.Choice(["1", "3"]), default="1", show_default=True)
+@click.option("--ttl", type=click.FloatRange(10), default=60.0, show_default=True, help="Seconds to live.")
+@click.option("--plant", default="", help="A bug that the system is to have; see plants.py.")
+@click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for report.json and report.md.")
+@click.option("--keep", is_flag=True, help="Keep the data and the logs.")
+def main(
+    messages: int,
+    seed: int,
+    every: float,
+    nats_servers: str,
+    ttl: float,
+    plant: str,
+    out: pathlib.Path | None,
+    *,
+    keep: bool,
+) -> None:
+    """Send messages through a system that is being broken, and check what became of each."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
+    folder.chmod(0o755)  # PostgreSQL may run as another user
+    wanted = Run(messages, seed, every, int(nats_servers), ttl, plant)
+    try:
+        report = asyncio.run(run(wanted, folder, click.echo))
+    finally:
+        if keep:
+            click.echo(f"Data and logs are kept in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    text = report.to_markdown()
+    click.echo(text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        (out / "report.md").write_text(text)
+    sys.exit(1 if report.broken else 0)
+
+
+if __name__ == "__main__":
+    main()

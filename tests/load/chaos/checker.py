@@ -1,0 +1,137 @@
+"""Compares the three records. Pure: each promise is one finding, with how often it was broken and for whom."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import attrs
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging.lifecycle import may_follow
+from ops.simulator.record import highest_window
+from tests.load.chaos.ledger import Acceptance, Ledger
+from tests.load.chaos.records import Arrival, History
+
+FINAL = frozenset(
+    {
+        pb.MESSAGE_STATE_SENT,
+        pb.MESSAGE_STATE_FAILED,
+        pb.MESSAGE_STATE_EXPIRED,
+        pb.MESSAGE_STATE_CANCELED,
+        pb.MESSAGE_STATE_REJECTED,
+        pb.MESSAGE_STATE_UNKNOWN,
+    }
+)
+_RECORDED_S = 0.25
+"""A pod notes an event's time before the stream has it: what left before the answer was stored is not sent again."""
+
+_EXAMPLES = 5
+
+
+@attrs.frozen
+class Finding:
+    """One line of the report. `count` of a `promise` must be 0; other lines only tell."""
+
+    name: str
+    count: int
+    examples: tuple[str, ...] = ()
+    promise: bool = True
+
+    @property
+    def broken(self) -> bool:
+        """Whether this breaks a promise."""
+        return self.promise and self.count > 0
+
+
+@attrs.frozen
+class Limits:
+    """What was bought, in requests a second."""
+
+    provider: int
+    fleet: int
+
+
+def check(ledger: Ledger, arrivals: Sequence[Arrival], history: History, limits: Limits) -> list[Finding]:
+    """Judge a run whose deadlines have passed."""
+    accepted = ledger.accepted
+    taken: dict[str, list[int]] = {}
+    for one in arrivals:
+        if one.taken:
+            taken.setdefault(one.message_id, []).append(one.at_ns)
+    again = [name for name, times in taken.items() if len(times) > 1]
+    known = [name for name in again if _known_before(taken[name], name, history)]
+    blind = [name for name in again if len(taken[name]) - 1 > _unclear(history, name)]
+    return [
+        _finding("accepted and missing", _missing(accepted, taken, history)),
+        _finding("one request, two messages", ledger.mismatches),
+        _finding("refused for good without a reason", [f"{name} {why}" for name, why in ledger.refused.items()]),
+        _finding("received twice although the answer had been recorded", known),
+        _finding("received twice without an unclear attempt", blind),
+        _finding("received twice after an unclear attempt, and marked so", sorted({*again} - {*blind}), promise=False),
+        _finding("sent although nobody accepted it", [name for name in taken if name not in history.stored]),
+        *_windows(arrivals, limits),
+        _finding("without a final state after the deadline", _unfinished(accepted, history)),
+        _finding("moved backward", _backward(history)),
+        _finding("store and stream disagree", _disagreeing(history)),
+    ]
+
+
+def states(ledger: Ledger, history: History) -> dict[str, int]:
+    """Count the accepted messages by their last state."""
+    found = (history.stored.get(name) for name in ledger.accepted)
+    names = (pb.MessageState.Name(one.state).removeprefix("MESSAGE_STATE_") if one else "MISSING" for one in found)  # type: ignore[arg-type]
+    return dict(Counter(names).most_common())
+
+
+def _finding(name: str, examples: Sequence[str], *, promise: bool = True) -> Finding:
+    return Finding(name, len(examples), tuple(sorted(examples)[:_EXAMPLES]), promise)
+
+
+def _missing(accepted: Mapping[str, Acceptance], taken: Mapping[str, object], history: History) -> list[str]:
+    """Give messages that nobody has: unknown to the store, or said to be sent while no provider took them."""
+    return [
+        name
+        for name in accepted
+        if (one := history.stored.get(name)) is None or (one.state == pb.MESSAGE_STATE_SENT and name not in taken)
+    ]
+
+
+def _known_before(times: Sequence[int], name: str, history: History) -> bool:
+    recorded = [one.at for one in history.moments.get(name, ()) if one.accepted]
+    return bool(recorded) and max(times) / 1e9 > min(recorded) + _RECORDED_S
+
+
+def _unclear(history: History, name: str) -> int:
+    stored = history.stored.get(name)
+    return sum(1 for one in stored.outcomes if one == pb.ATTEMPT_OUTCOME_AMBIGUOUS) if stored else 0
+
+
+def _windows(arrivals: Sequence[Arrival], limits: Limits) -> list[Finding]:
+    findings = []
+    for provider in sorted({one.provider for one in arrivals}):
+        highest = highest_window([one.at_ns for one in arrivals if one.provider == provider])
+        over = max(0, highest - limits.provider)
+        findings.append(Finding(f"above the limit of {provider} (highest second {highest})", over))
+    highest = highest_window([one.at_ns for one in arrivals])
+    return [*findings, Finding(f"above the fleet's limit (highest second {highest})", max(0, highest - limits.fleet))]
+
+
+def _unfinished(accepted: Mapping[str, Acceptance], history: History) -> list[str]:
+    return [name for name in accepted if (one := history.stored.get(name)) is not None and one.state not in FINAL]
+
+
+def _backward(history: History) -> list[str]:
+    found = []
+    for name, moments in history.moments.items():
+        steps = zip(moments, moments[1:], strict=False)
+        if any(not may_follow(before.state, after.state) for before, after in steps):
+            found.append(name)
+    return found
+
+
+def _disagreeing(history: History) -> list[str]:
+    wrong = [
+        name
+        for name, (sequence, state) in history.newest.items()
+        if (one := history.stored.get(name)) is None or (one.version, one.state) != (sequence, state)
+    ]
+    return wrong + [name for name, one in history.stored.items() if one.version and name not in history.newest]

@@ -1,0 +1,152 @@
+"""One run from start to report."""
+
+import asyncio
+import pathlib
+import time
+from collections.abc import Callable
+
+import attrs
+
+from ops.system import RATE_PER_S
+from tests.load.chaos import checker
+from tests.load.chaos.callers import Callers
+from tests.load.chaos.plan import Fault, make_plan
+from tests.load.chaos.records import History, Sockets, read_history
+from tests.load.chaos.report import Report, recovery
+from tests.load.chaos.stage import Stage
+
+FLEET_RATE_PER_S = 200
+_BACKLOG = 1500
+_CALM_S = 6.0
+"""The last seconds of the load are left without a new fault."""
+
+_SETTLED_S = 30.0
+
+
+@attrs.frozen
+class Run:
+    """What to run: see the options of the command."""
+
+    messages: int
+    seed: int = 1
+    every_s: float = 4.0
+    nats_servers: int = 1
+    ttl_s: float = 60.0
+    plant: str = ""
+    pods: int = 2
+
+    @property
+    def command(self) -> str:
+        """The command that repeats this run."""
+        words = [f"--messages {self.messages}", f"--seed {self.seed}", f"--every {self.every_s:g}"]
+        words += [f"--nats-servers {self.nats_servers}", f"--ttl {self.ttl_s:g}"]
+        return " ".join(["python -m tests.load.chaos", *words, *([f"--plant {self.plant}"] if self.plant else [])])
+
+    @property
+    def span_s(self) -> float:
+        """How long the load lasts if the whole rate is used."""
+        return self.messages / FLEET_RATE_PER_S
+
+
+async def run(
+    wanted: Run, folder: pathlib.Path, say: Callable[[str], object], plan: list[Fault] | None = None
+) -> Report:
+    """Run and judge; `plan` replaces the seeded faults."""
+    stage = Stage(folder, nats_servers=wanted.nats_servers, plant=wanted.plant, pods=wanted.pods)
+    try:
+        await stage.start()
+        if plan is None:
+            span = wanted.span_s - _CALM_S
+            names = list(stage.system.simulators)
+            plan = make_plan(wanted.seed, span, wanted.every_s, stage.processes, stage.servers, names)
+        return await _drive(wanted, stage, plan, say)
+    finally:
+        await stage.stop()
+
+
+async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[str], object]) -> Report:
+    sockets = Sockets(stage.system.simulators)
+    callers = Callers(
+        wanted.seed,
+        wanted.messages,
+        wanted.ttl_s,
+        stage.system.gateways,
+        lambda: len(callers.ledger.ids) - len(sockets.taken) > _BACKLOG,
+    )
+    began = time.time()
+    follow = asyncio.create_task(sockets.follow(), name="sockets")
+    async with asyncio.TaskGroup() as group:
+        faults = group.create_task(_suffer(stage, plan, say), name="faults")
+        tell = asyncio.create_task(_tell(callers, sockets, say), name="tell")
+        group.create_task(callers.run(), name="callers")
+    loaded = time.time()
+    _ = faults
+    await _until_taken(callers, sockets)
+    dry = time.time()
+    tell.cancel()
+    deadline = max((one.deadline for one in callers.ledger.accepted.values()), default=began)
+    history = await _settled(stage, callers, deadline, say)
+    follow.cancel()
+    await sockets.read()
+    await callers.close()
+    late = await stage.stop()
+    arrivals = sockets.arrivals
+    limits = checker.Limits(RATE_PER_S, FLEET_RATE_PER_S)
+    lasted = (max(one.at_ns for one in arrivals) - min(one.at_ns for one in arrivals)) / 1e9
+    return Report(
+        wanted.command,
+        len(callers.ledger.accepted),
+        callers.ledger.repeats,
+        lasted,
+        len(arrivals) / max(0.1, min(lasted, dry - began)),
+        callers.ledger.failures,
+        checker.states(callers.ledger, history),
+        checker.check(callers.ledger, arrivals, history, limits),
+        [str(one.fault) for one in stage.done],
+        recovery(stage.done, arrivals, FLEET_RATE_PER_S, loaded),
+        late,
+    )
+
+
+async def _suffer(stage: Stage, plan: list[Fault], say: Callable[[str], object]) -> None:
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for fault in plan:
+            await asyncio.sleep(max(0.0, began + fault.at_s - time.monotonic()))
+            say(str(fault))
+            group.create_task(stage.suffer(fault), name=fault.kind)
+
+
+async def _tell(callers: Callers, sockets: Sockets, say: Callable[[str], object]) -> None:
+    while True:
+        await asyncio.sleep(10)
+        say(f"  {len(callers.ledger.ids):,} accepted, {len(sockets.taken):,} taken")
+
+
+async def _until_taken(callers: Callers, sockets: Sockets) -> None:
+    """Wait until the rest is taken, or nothing moves any more."""
+    before, since = -1, time.monotonic()
+    while len(sockets.taken) < len(callers.ledger.accepted) and time.monotonic() - since < 5:
+        if len(sockets.taken) != before:
+            before, since = len(sockets.taken), time.monotonic()
+        await asyncio.sleep(0.2)
+
+
+async def _settled(stage: Stage, callers: Callers, deadline: float, say: Callable[[str], object]) -> History:
+    """Wait until every message is final and the store has caught up, or everybody's deadline and patience are over."""
+    environment = stage.system.environment
+    while True:
+        history = await read_history(environment["SMSGW_DATABASE_URL"], environment["SMSGW_NATS_URL"])
+        stored = history.stored
+        waiting = [
+            one for one in callers.ledger.accepted if one not in stored or stored[one].state not in checker.FINAL
+        ]
+        behind = [
+            one for one, (sequence, _) in history.newest.items() if one in stored and stored[one].version != sequence
+        ]
+        if not waiting and not behind:
+            return history
+        if time.time() > deadline + _SETTLED_S:
+            return history
+        say(f"  {len(waiting):,} not final, {len(behind):,} behind in the store")
+        await asyncio.sleep(max(2.0, min(10.0, len(stored) / 20_000)))

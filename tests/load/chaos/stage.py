@@ -1,0 +1,237 @@
+"""The system under test as separate processes, two of each, and the hands that do it harm."""
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import time
+import urllib.request
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+import structlog
+
+from messaging.errors import Unavailable
+from messaging.stream import topology as topo
+from messaging.stream.connection import ApiError, open_connection
+from ops.system import Plan, System
+from ops.up import wait_for_answer
+from tests.load.chaos.links import LOCALHOST, Link
+from tests.load.chaos.plan import Fault
+
+_log = structlog.get_logger(__name__)
+
+SETTINGS = {
+    "SMSGW_RETRY_DELAYS_S": "1,2,4",
+    "SMSGW_BREAKER_COOLDOWN_S": "2",
+    "SMSGW_ACK_WAIT_S": "5",
+    "SMSGW_LOOKUP_AFTER_S": "1",
+    "SMSGW_DRAIN_S": "6",
+    "SMSGW_LOG_LEVEL": "info",
+}
+TIMEOUT_S = 3
+_LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true"))
+"""Some can be asked about an unclear outcome, the others leave it UNKNOWN."""
+
+_WELL = {"latency_s": 0.03, "latency_jitter_s": 0.03, "hang_s": 6.0}
+
+
+@attrs.define
+class Done:
+    """A fault as it happened; times are Unix seconds."""
+
+    fault: Fault
+    began: float
+    ended: float
+
+
+class Stage:
+    """Starts the system; `nats_servers` 1 or 3, `plant` names a bug that its processes are to have."""
+
+    def __init__(self, folder: pathlib.Path, *, nats_servers: int = 1, plant: str = "", pods: int = 2) -> None:
+        environment = dict(SETTINGS)
+        if plant:
+            environment |= {"CHAOS_PLANT": plant, "PYTHONPATH": str(pathlib.Path(__file__).parent / "site")}
+        extra = {"nats_servers": nats_servers} if nats_servers > 1 else {}
+        providers = ("p1", "p2", "p3", "p4", "p5")
+        self.system = System(
+            Plan(
+                folder,
+                environment=environment,
+                durable=False,
+                gateways=2,
+                coordinators=2,
+                projectors=2,
+                dispatchers_each=pods,
+                tables={name: (f"timeout_s = {TIMEOUT_S}", *_LOOK_UP.get(name, ())) for name in providers},
+                providers=providers,
+                own_settings=self._own_settings,
+                **extra,
+            )
+        )
+        self.links: dict[str, dict[str, list[Link]]] = {}
+        self.done: list[Done] = []
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self) -> None:
+        """Start everything, each process behind links of its own."""
+        await asyncio.to_thread(self.system.start)
+        if not await wait_for_answer(self.system):
+            raise TimeoutError("the front door does not answer")
+        for name in self.system.simulators:
+            await self._behave(name, {})
+
+    async def stop(self) -> list[str]:
+        """Stop everything; names what had to be killed."""
+        for links in self.links.values():
+            for link in (*links["nats"], *links["postgres"]):
+                link.delay_s = 0.0
+                link.stall(on=False)
+        late = await asyncio.to_thread(self.system.stop)
+        for links in self.links.values():
+            for link in (*links["nats"], *links["postgres"]):
+                link.close()
+        return late
+
+    @property
+    def processes(self) -> list[str]:
+        """Everything of ours that may be hit."""
+        return [name for name in self.system.processes if name != "simulator"]
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers that may be hit."""
+        nats = self.system.nats
+        count = len(getattr(nats, "servers", [nats]))
+        return ["postgres", *(["nats"] if count == 1 else [f"nats-{n + 1}" for n in range(count)])]
+
+    def _own_settings(self, name: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+        """Put links between one process and the servers; called from the thread that starts it."""
+        if name == "simulator":
+            return {}
+        return asyncio.run_coroutine_threadsafe(self._link(name, environment), self._loop).result(10)
+
+    async def _link(self, name: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+        urls = {"nats": environment["SMSGW_NATS_URL"], "postgres": environment["SMSGW_DATABASE_URL"]}
+        if name not in self.links:
+            self.links[name] = {
+                server: [await Link(urlsplit(one).port or 0).open() for one in url.split(",")]
+                for server, url in urls.items()
+            }
+        own = {
+            server: ",".join(_at_port(one, link.port) for one, link in zip(url.split(","), links, strict=True))
+            for (server, url), links in zip(urls.items(), self.links[name].values(), strict=True)
+        }
+        return {"SMSGW_NATS_URL": own["nats"], "SMSGW_DATABASE_URL": own["postgres"]}
+
+    async def suffer(self, fault: Fault) -> None:
+        """Do one fault from its beginning to its end."""
+        began = time.time()
+        await getattr(self, f"_{fault.kind}")(fault)
+        self.done.append(Done(fault, began, time.time()))
+
+    async def _kill(self, fault: Fault) -> None:
+        self.system.signal(fault.target, signal.SIGKILL)
+        await asyncio.to_thread(self.system.processes[fault.target].wait, 5)
+        await asyncio.sleep(fault.lasts_s)
+        await asyncio.to_thread(self.system.restart, fault.target)
+
+    async def _pause(self, fault: Fault) -> None:
+        self.system.signal(fault.target, signal.SIGSTOP)
+        await asyncio.sleep(fault.lasts_s)
+        self.system.signal(fault.target, signal.SIGCONT)
+
+    async def _roll(self, fault: Fault) -> None:
+        child = self.system.processes[fault.target]
+        child.send(signal.SIGTERM)
+        if not await asyncio.to_thread(child.wait, 12):
+            _log.error("did not drain", process=fault.target)
+            child.kill()
+        await asyncio.to_thread(self.system.restart, fault.target)
+
+    def _lines(self, fault: Fault) -> list[Link]:
+        links = self.links[fault.target]
+        return [*links["nats"], *links["postgres"]]
+
+    async def _cut(self, fault: Fault) -> None:
+        for link in self._lines(fault):
+            link.cut()
+
+    async def _stall(self, fault: Fault) -> None:
+        for link in self._lines(fault):
+            link.stall(on=True)
+        await asyncio.sleep(fault.lasts_s)
+        for link in self._lines(fault):
+            link.stall(on=False)
+
+    async def _delay(self, fault: Fault) -> None:
+        for link in self._lines(fault):
+            link.delay_s = float(fault.detail)
+        await asyncio.sleep(fault.lasts_s)
+        for link in self._lines(fault):
+            link.delay_s = 0.0
+
+    def _server(self, name: str) -> object:
+        if name == "postgres":
+            return self.system.postgres
+        nats = self.system.nats
+        return nats if name == "nats" else nats.servers[int(name.removeprefix("nats-")) - 1]  # type: ignore[union-attr]
+
+    async def _crash(self, fault: Fault) -> None:
+        server = self._server(fault.target)
+        await asyncio.to_thread(server.kill)  # type: ignore[attr-defined]
+        await asyncio.sleep(fault.lasts_s)
+        await asyncio.to_thread(server.start)  # type: ignore[attr-defined]
+
+    async def _freeze(self, fault: Fault) -> None:
+        pid = self._server(fault.target).pid  # type: ignore[attr-defined]
+        _signal_tree(pid, signal.SIGSTOP)
+        await asyncio.sleep(fault.lasts_s)
+        _signal_tree(pid, signal.SIGCONT)
+
+    async def _fill(self, fault: Fault) -> None:
+        """Let the stream of accepted messages take nothing more, as when its disk is full."""
+        try:
+            async with open_connection(self.system.environment["SMSGW_NATS_URL"], "chaos") as connection:
+                info = await connection.api(f"STREAM.INFO.{topo.ACCEPT}")
+                full = {**info["config"], "max_bytes": max(1, int(info["state"]["bytes"]))}
+                await connection.api(f"STREAM.UPDATE.{topo.ACCEPT}", full)
+                await asyncio.sleep(fault.lasts_s)
+                await self._empty(info["config"])
+        except (Unavailable, ApiError) as exc:
+            _log.warning("not filled", error=str(exc))
+
+    async def _empty(self, config: Mapping[str, object]) -> None:
+        while True:
+            try:
+                async with open_connection(self.system.environment["SMSGW_NATS_URL"], "chaos") as connection:
+                    await connection.api(f"STREAM.UPDATE.{topo.ACCEPT}", config)
+                    return
+            except (Unavailable, ApiError):
+                await asyncio.sleep(0.5)
+
+    async def _provider(self, fault: Fault) -> None:
+        name, rate = fault.detail.split()
+        await self._behave(fault.target, {"rates": {name: float(rate)}})
+        await asyncio.sleep(fault.lasts_s)
+        await self._behave(fault.target, {})
+
+    async def _behave(self, provider: str, behaviour: Mapping[str, object]) -> None:
+        data = json.dumps({**_WELL, **behaviour}).encode()
+        request = urllib.request.Request(self.system.simulators[provider] + "/_behaviour", data, method="PUT")
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=20).close())
+
+
+def _at_port(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    account = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return urlunsplit(parts._replace(netloc=f"{account}{LOCALHOST}:{port}"))
+
+
+def _signal_tree(pid: int, number: signal.Signals) -> None:
+    """Signal a server and its children: PostgreSQL is many processes."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for one in (pid, *map(int, children)):
+        os.kill(one, number)
