@@ -109,10 +109,7 @@ def _named(name: str, providers: Sequence[Provider]) -> Provider:
 async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
     """Send the messages of one provider until SIGTERM, then drain."""
     stopping = stop_event()
-    provider = next((one for one in providers if one.name == name), None)
-    if provider is None:
-        known = ", ".join(one.name for one in providers)
-        raise ConfigError([("--provider", f"{name} is not in the providers file; there are {known}")])
+    provider = _named(name, providers)
     adapter = open_adapter(provider)
     fleet = settings.fleet
     # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
@@ -143,14 +140,9 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
 
 
 def _guard(connection: Connection, provider: Provider, pod: str, fleet: Fleet, pacer: Pacer) -> Guard:
-    limits = Limits(
-        fleet.breaker_failures,
-        fleet.breaker_calls,
-        fleet.breaker_window_s,
-        fleet.breaker_cooldown_s,
-        fleet.breaker_cooldown_s + provider.timeout_s,
+    return Guard(
+        Bucket(connection, topo.BREAKERS_BUCKET), provider.name, Breaker(pod, limits_of(fleet, provider)), pacer
     )
-    return Guard(Bucket(connection, topo.BREAKERS_BUCKET), provider.name, Breaker(pod, limits), pacer)
 
 
 async def _worker(

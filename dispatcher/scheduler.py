@@ -35,7 +35,15 @@ class Scheduler:
             group.create_task(self._watch(), name="schedule-watch")
             while True:
                 deliveries = await consumer.fetch(_BATCH)
-                await asyncio.gather(*(self._move(delivery) for delivery in deliveries))
+                await asyncio.gather(*(self._take(delivery) for delivery in deliveries))
+
+    async def _take(self, delivery: Delivery) -> None:
+        """Schedule one message, or let it come again when the stream does not answer."""
+        try:
+            await self._move(delivery)
+        except StreamDown as exc:
+            _log.warning("left for redelivery", error=str(exc))
+            await delivery.give_back()
 
     async def _move(self, delivery: Delivery) -> None:
         """Schedule one message, then acknowledge; a crash between repeats the first, which replaces itself."""
@@ -60,7 +68,7 @@ class Scheduler:
             await asyncio.sleep(_WATCH_EVERY_S)
             try:
                 await self._look()
-            except (StreamDown, ApiError) as exc:
+            except (StreamDown, ApiError, CorruptRecord) as exc:
                 _log.warning("schedules not watched", error=str(exc))
 
     async def _look(self) -> None:

@@ -203,7 +203,9 @@ async def open_connection(
     closing: list[bool] = []
 
     async def report(exc: Exception) -> None:
-        _log.warning("stream connection", error=type(exc).__name__)
+        _log.debug(
+            "stream connection", error=type(exc).__name__
+        )  # each of many tries to come back; `lost` says it once
 
     async def lost() -> None:
         if not closing:

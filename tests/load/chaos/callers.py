@@ -63,7 +63,7 @@ class Callers:
 
     def request(self, n: int) -> api.SendSmsRequest:
         """Make the n-th request; the same for every asking."""
-        rng = random.Random(f"{self._seed} {n}")  # noqa: S311
+        rng = random.Random(f"{self._seed} {n}")
         request = api.SendSmsRequest(
             recipient=f"+23320{n % 10_000_000:07d}",
             body=f"Chaos {n}",

@@ -1,5 +1,6 @@
 """Compares the three records. Pure: each promise is one finding, with how often it was broken and for whom."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -50,8 +51,10 @@ class Limits:
     fleet: int
 
 
-def check(ledger: Ledger, arrivals: Sequence[Arrival], history: History, limits: Limits) -> list[Finding]:
-    """Judge a run whose deadlines have passed."""
+def check(
+    ledger: Ledger, arrivals: Sequence[Arrival], history: History, limits: Limits, ended: Sequence[str] = ()
+) -> list[Finding]:
+    """Judge a run whose deadlines have passed; `ended` are processes that ended by themselves or did not drain."""
     accepted = ledger.accepted
     taken: dict[str, list[int]] = {}
     for one in arrivals:
@@ -72,6 +75,7 @@ def check(ledger: Ledger, arrivals: Sequence[Arrival], history: History, limits:
         _finding("without a final state after the deadline", _unfinished(accepted, history)),
         _finding("moved backward", _backward(history)),
         _finding("store and stream disagree", _disagreeing(history)),
+        _finding("processes that broke, or did not drain in time", ended),
     ]
 
 
@@ -122,7 +126,7 @@ def _unfinished(accepted: Mapping[str, Acceptance], history: History) -> list[st
 def _backward(history: History) -> list[str]:
     found = []
     for name, moments in history.moments.items():
-        steps = zip(moments, moments[1:], strict=False)
+        steps = itertools.pairwise(moments)
         if any(not may_follow(before.state, after.state) for before, after in steps):
             found.append(name)
     return found

@@ -80,12 +80,13 @@ class _Side(asyncio.Protocol):
                 loop.call_at(due, self.flush)
                 return
             self._waiting.popleft()
-            self.peer.transport.write(data)
+            if not self.peer.transport.is_closing():
+                self.peer.transport.write(data)
         if self._ended:
+            self.link.sides.discard(self)
             self.peer.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.link.sides.discard(self)
         self._ended = True
         self.flush()
 
@@ -97,6 +98,7 @@ class _Side(asyncio.Protocol):
             linger = struct.pack("ii", 1, 0)
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.transport.abort()
+        self.link.sides.discard(self)
 
 
 class _Near(_Side):
@@ -113,6 +115,7 @@ class _Near(_Side):
             await asyncio.get_running_loop().create_connection(lambda: far, LOCALHOST, self.link.upstream)
         except OSError:
             self.reset()
+            self.link.sides.discard(self)
             return
         self.peer = far
         self.flush()

@@ -58,7 +58,7 @@ def make_plan(
 
     Nothing is hit while an earlier fault of it lasts, and no two servers of the stream are hit at once.
     """
-    rng = random.Random(f"chaos {seed}")  # noqa: S311
+    rng = random.Random(f"chaos {seed}")
     targets = {
         **dict.fromkeys(("kill", "pause", "roll", "cut", "stall", "delay"), processes),
         **dict.fromkeys(("crash", "freeze"), servers),

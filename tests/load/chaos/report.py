@@ -29,7 +29,6 @@ class Report:
     findings: Sequence[Finding]
     faults: Sequence[str]
     recovery_s: Mapping[str, Sequence[float | None]]
-    late: Sequence[str]
 
     @property
     def broken(self) -> bool:

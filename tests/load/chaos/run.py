@@ -20,12 +20,13 @@ _BACKLOG = 1500
 _CALM_S = 6.0
 """The last seconds of the load are left without a new fault."""
 
-_SETTLED_S = 30.0
-
 
 @attrs.frozen
 class Run:
-    """What to run: see the options of the command."""
+    """What to run: see the options of the command.
+
+    `pods` of each kind; providers answer after `latency_s`; after the last deadline the checker waits `patience_s`.
+    """
 
     messages: int
     seed: int = 1
@@ -34,6 +35,8 @@ class Run:
     ttl_s: float = 60.0
     plant: str = ""
     pods: int = 2
+    latency_s: float = 0.03
+    patience_s: float = 30.0
 
     @property
     def command(self) -> str:
@@ -52,7 +55,9 @@ async def run(
     wanted: Run, folder: pathlib.Path, say: Callable[[str], object], plan: list[Fault] | None = None
 ) -> Report:
     """Run and judge; `plan` replaces the seeded faults."""
-    stage = Stage(folder, nats_servers=wanted.nats_servers, plant=wanted.plant, pods=wanted.pods)
+    stage = Stage(
+        folder, nats_servers=wanted.nats_servers, plant=wanted.plant, pods=wanted.pods, latency_s=wanted.latency_s
+    )
     try:
         await stage.start()
         if plan is None:
@@ -76,17 +81,18 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
     began = time.time()
     follow = asyncio.create_task(sockets.follow(), name="sockets")
     async with asyncio.TaskGroup() as group:
-        faults = group.create_task(_suffer(stage, plan, say), name="faults")
+        revive = asyncio.create_task(stage.revive(), name="revive")
+        group.create_task(_suffer(stage, plan, say), name="faults")
         tell = asyncio.create_task(_tell(callers, sockets, say), name="tell")
         group.create_task(callers.run(), name="callers")
     loaded = time.time()
-    _ = faults
     await _until_taken(callers, sockets)
     dry = time.time()
     tell.cancel()
     deadline = max((one.deadline for one in callers.ledger.accepted.values()), default=began)
-    history = await _settled(stage, callers, deadline, say)
+    history = await _settled(stage, callers, deadline + wanted.patience_s, say)
     follow.cancel()
+    revive.cancel()
     await sockets.read()
     await callers.close()
     late = await stage.stop()
@@ -101,10 +107,9 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
         len(arrivals) / max(0.1, min(lasted, dry - began)),
         callers.ledger.failures,
         checker.states(callers.ledger, history),
-        checker.check(callers.ledger, arrivals, history, limits),
+        checker.check(callers.ledger, arrivals, history, limits, (*stage.broken, *late)),
         [str(one.fault) for one in stage.done],
         recovery(stage.done, arrivals, FLEET_RATE_PER_S, loaded),
-        late,
     )
 
 
@@ -132,8 +137,8 @@ async def _until_taken(callers: Callers, sockets: Sockets) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _settled(stage: Stage, callers: Callers, deadline: float, say: Callable[[str], object]) -> History:
-    """Wait until every message is final and the store has caught up, or everybody's deadline and patience are over."""
+async def _settled(stage: Stage, callers: Callers, end: float, say: Callable[[str], object]) -> History:
+    """Wait until every message is final and the store has caught up, or until `end` (Unix seconds)."""
     environment = stage.system.environment
     while True:
         history = await read_history(environment["SMSGW_DATABASE_URL"], environment["SMSGW_NATS_URL"])
@@ -146,7 +151,7 @@ async def _settled(stage: Stage, callers: Callers, deadline: float, say: Callabl
         ]
         if not waiting and not behind:
             return history
-        if time.time() > deadline + _SETTLED_S:
+        if time.time() > end:
             return history
         say(f"  {len(waiting):,} not final, {len(behind):,} behind in the store")
         await asyncio.sleep(max(2.0, min(10.0, len(stored) / 20_000)))

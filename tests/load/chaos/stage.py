@@ -14,12 +14,14 @@ import attrs
 import structlog
 
 from messaging.errors import Unavailable
+from messaging.process import EXIT_UNAVAILABLE
 from messaging.stream import topology as topo
 from messaging.stream.connection import ApiError, open_connection
 from ops.system import Plan, System
 from ops.up import wait_for_answer
 from tests.load.chaos.links import LOCALHOST, Link
 from tests.load.chaos.plan import Fault
+from tests.load.chaos.plants import planting
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +37,8 @@ TIMEOUT_S = 3
 _LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true"))
 """Some can be asked about an unclear outcome, the others leave it UNKNOWN."""
 
-_WELL = {"latency_s": 0.03, "latency_jitter_s": 0.03, "hang_s": 6.0}
+_HANG_S = 6.0
+_DRAIN_S = 12.0
 
 
 @attrs.define
@@ -48,31 +51,35 @@ class Done:
 
 
 class Stage:
-    """Starts the system; `nats_servers` 1 or 3, `plant` names a bug that its processes are to have."""
+    """Starts the system: `pods` of each kind, `nats_servers` 1 or 3; `plant` names a bug that it is to have."""
 
-    def __init__(self, folder: pathlib.Path, *, nats_servers: int = 1, plant: str = "", pods: int = 2) -> None:
+    def __init__(
+        self, folder: pathlib.Path, *, nats_servers: int = 1, plant: str = "", pods: int = 2, latency_s: float = 0.03
+    ) -> None:
         environment = dict(SETTINGS)
         if plant:
-            environment |= {"CHAOS_PLANT": plant, "PYTHONPATH": str(pathlib.Path(__file__).parent / "site")}
-        extra = {"nats_servers": nats_servers} if nats_servers > 1 else {}
+            environment |= planting(plant)
         providers = ("p1", "p2", "p3", "p4", "p5")
         self.system = System(
             Plan(
                 folder,
                 environment=environment,
                 durable=False,
-                gateways=2,
-                coordinators=2,
-                projectors=2,
+                gateways=pods,
+                coordinators=pods,
+                projectors=pods,
                 dispatchers_each=pods,
+                nats_servers=nats_servers,
                 tables={name: (f"timeout_s = {TIMEOUT_S}", *_LOOK_UP.get(name, ())) for name in providers},
                 providers=providers,
                 own_settings=self._own_settings,
-                **extra,
             )
         )
+        self._latency_s = latency_s
         self.links: dict[str, dict[str, list[Link]]] = {}
         self.done: list[Done] = []
+        self.broken: list[str] = []
+        self._down: set[str] = set()
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
@@ -126,6 +133,18 @@ class Stage:
         }
         return {"SMSGW_NATS_URL": own["nats"], "SMSGW_DATABASE_URL": own["postgres"]}
 
+    async def revive(self) -> None:
+        """Start again what ended by itself, as Kubernetes would, until cancelled.
+
+        That a process cannot start while a server is away is told by its exit code; any other end is a broken process.
+        """
+        while True:
+            for name in set(self.system.dead()) - self._down:
+                if (code := self.system.processes[name].exit_code) != EXIT_UNAVAILABLE:
+                    self.broken.append(f"{name} ended with {code}")
+                await asyncio.to_thread(self.system.restart, name)
+            await asyncio.sleep(0.5)
+
     async def suffer(self, fault: Fault) -> None:
         """Do one fault from its beginning to its end."""
         began = time.time()
@@ -133,10 +152,15 @@ class Stage:
         self.done.append(Done(fault, began, time.time()))
 
     async def _kill(self, fault: Fault) -> None:
+        self._down.add(fault.target)
         self.system.signal(fault.target, signal.SIGKILL)
         await asyncio.to_thread(self.system.processes[fault.target].wait, 5)
         await asyncio.sleep(fault.lasts_s)
-        await asyncio.to_thread(self.system.restart, fault.target)
+        await self._restart(fault.target)
+
+    async def _restart(self, name: str) -> None:
+        await asyncio.to_thread(self.system.restart, name)
+        self._down.discard(name)
 
     async def _pause(self, fault: Fault) -> None:
         self.system.signal(fault.target, signal.SIGSTOP)
@@ -144,12 +168,13 @@ class Stage:
         self.system.signal(fault.target, signal.SIGCONT)
 
     async def _roll(self, fault: Fault) -> None:
+        self._down.add(fault.target)
         child = self.system.processes[fault.target]
         child.send(signal.SIGTERM)
-        if not await asyncio.to_thread(child.wait, 12):
-            _log.error("did not drain", process=fault.target)
-            child.kill()
-        await asyncio.to_thread(self.system.restart, fault.target)
+        if not await asyncio.to_thread(child.wait, _DRAIN_S):
+            self.broken.append(f"{fault.target} did not drain")
+            await asyncio.to_thread(child.kill)
+        await self._restart(fault.target)
 
     def _lines(self, fault: Fault) -> list[Link]:
         links = self.links[fault.target]
@@ -219,7 +244,9 @@ class Stage:
         await self._behave(fault.target, {})
 
     async def _behave(self, provider: str, behaviour: Mapping[str, object]) -> None:
-        data = json.dumps({**_WELL, **behaviour}).encode()
+        data = json.dumps(
+            {"latency_s": self._latency_s, "latency_jitter_s": self._latency_s, "hang_s": _HANG_S, **behaviour}
+        ).encode()
         request = urllib.request.Request(self.system.simulators[provider] + "/_behaviour", data, method="PUT")
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=20).close())
 

@@ -1,0 +1,175 @@
+"""Bugs that a run can be given, to see that the checker finds them. The product knows nothing of them.
+
+They are patched into the processes when these start: see `site/sitecustomize.py`.
+"""
+
+import itertools
+import pathlib
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).parents[3]
+_EVERY = 25
+_STALE_S = 3.0
+
+
+def planting(name: str) -> Mapping[str, str]:
+    """Give the environment that plants a bug; raises KeyError when there is no such one."""
+    _ = PLANTS[name]
+    path = ":".join(map(str, (pathlib.Path(__file__).parent / "site", _ROOT, _ROOT / "gen")))
+    return {"CHAOS_PLANT": name, "PYTHONPATH": path}
+
+
+def plant(name: str) -> None:
+    """Plant a bug in this process, if it is one that the bug is for."""
+    module, patch = PLANTS[name]
+    if module in sys.orig_argv:
+        patch()
+
+
+def _drop_an_ack() -> None:
+    """The gateway says accepted without having waited for the stream's acknowledgement, which never came."""
+    from messaging.stream.publisher import Accepted, Publisher
+
+    turn, accept = itertools.count(1), Publisher.accept
+
+    async def careless(self: Publisher, *args: Any, **kwargs: Any) -> Any:
+        return Accepted(0) if next(turn) % _EVERY == 0 else await accept(self, *args, **kwargs)
+
+    Publisher.accept = careless  # type: ignore[method-assign]
+
+
+def _forget_requests() -> None:
+    """The gateway makes a new message of every asking."""
+    from gateway_grpc import acceptance
+
+    key = acceptance.key_of_request  # type: ignore[attr-defined]
+    acceptance.key_of_request = lambda secret, client, _request_id: key(secret, client, uuid.uuid4().hex)  # type: ignore[attr-defined]
+
+
+def _skip_the_marker() -> None:
+    """A dispatcher calls the provider without having written that it is about to."""
+    from sms.gateway.v1 import message_pb2 as pb
+
+    from dispatcher.scribe import Scribe
+
+    record = Scribe.record
+
+    async def hasty(self: Scribe, job: Any, event: Any, **kwargs: Any) -> bool:
+        last = event.attempts[-1] if event.attempts else None
+        if event.state == pb.MESSAGE_STATE_SENDING and last and not last.outcome:
+            job.last = event
+            return True
+        if not job.sequence:
+            event.state = pb.MESSAGE_STATE_QUEUED if event.state == pb.MESSAGE_STATE_SENT else event.state
+            if event.state == pb.MESSAGE_STATE_QUEUED:
+                event.state = pb.MESSAGE_STATE_SENDING
+                done = await record(self, job, event, **kwargs)
+                event.state = pb.MESSAGE_STATE_SENT
+                return done and await record(self, job, event, **kwargs)
+        return await record(self, job, event, **kwargs)
+
+    Scribe.record = hasty  # type: ignore[method-assign]
+
+
+def _stale_lease() -> None:
+    """A dispatcher that was paused goes on with the share that it had, and learns late that it is another's."""
+    from dispatcher.lease import LeaseHolder
+    from dispatcher.pacer import Pacer
+
+    sync, until, seen = LeaseHolder.sync, [0.0], [time.monotonic()]
+
+    async def late(self: LeaseHolder) -> None:
+        now = time.monotonic()
+        if now - seen[0] > 2.0:
+            until[0] = now + _STALE_S
+        seen[0] = now
+        if now >= until[0]:
+            await sync(self)
+
+    LeaseHolder.sync = late  # type: ignore[method-assign]
+    Pacer.renewed = lambda self, _until: setattr(self, "_valid_until", float("inf"))  # type: ignore[method-assign]
+
+
+def _forget_a_redelivery() -> None:
+    """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
+    from dispatcher import lookback, scribe, worker
+    from messaging.stream.consumer import Delivery
+
+    turn, ack = itertools.count(1), Delivery.ack
+
+    async def lost(self: Delivery, *args: Any, **kwargs: Any) -> bool:
+        return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
+
+    Delivery.ack = lost  # type: ignore[method-assign]
+    worker.look_back = lambda *_: lookback.Meaning.READY  # type: ignore[attr-defined]
+    scribe.may_follow = lambda *_: True  # type: ignore[attr-defined]
+
+
+def _forget_a_message() -> None:
+    """A dispatcher drops messages, and nobody ends what is overdue."""
+    from dispatcher.intake import Intake
+    from dispatcher.sweeper import Sweeper
+
+    turn, following = itertools.count(1), Intake.next
+
+    async def forgetful(self: Intake) -> Any:
+        while True:
+            lane, delivery = await following(self)
+            if next(turn) % _EVERY:
+                return lane, delivery
+            await delivery.ack()
+
+    async def idle(_self: Sweeper, _now: float) -> int:
+        return 0
+
+    Intake.next = forgetful  # type: ignore[method-assign]
+    Sweeper.sweep = idle  # type: ignore[method-assign]
+
+
+def _go_backward() -> None:
+    """A dispatcher writes that a message which was sent waits again."""
+    from sms.dispatch.v1 import dispatch_pb2 as wire
+    from sms.gateway.v1 import message_pb2 as pb
+
+    from dispatcher.scribe import Scribe
+
+    turn, follow = itertools.count(1), Scribe.follow
+
+    async def confused(self: Scribe, job: Any) -> None:
+        await follow(self, job)
+        if job.last.state == pb.MESSAGE_STATE_SENT and next(turn) % _EVERY == 0:
+            event = wire.Event()
+            event.CopyFrom(job.last)
+            event.state = pb.MESSAGE_STATE_QUEUED
+            await self._publisher.append_event(job.address, event, job.sequence)
+
+    Scribe.follow = confused  # type: ignore[method-assign]
+
+
+def _skip_a_row() -> None:
+    """The projector leaves out some of what it acknowledges."""
+    from messaging.store.history import History
+
+    turn, write = itertools.count(1), History.write
+
+    async def sloppy(self: History, batch: Any) -> None:
+        await write(self, [one for one in batch if one.event is None or next(turn) % _EVERY])
+
+    History.write = sloppy  # type: ignore[method-assign]
+
+
+PLANTS: Mapping[str, tuple[str, Callable[[], None]]] = {
+    "drop-an-ack": ("gateway_grpc", _drop_an_ack),
+    "forget-requests": ("gateway_grpc", _forget_requests),
+    "skip-the-marker": ("dispatcher", _skip_the_marker),
+    "stale-lease": ("work", _stale_lease),
+    "forget-a-redelivery": ("work", _forget_a_redelivery),
+    "forget-a-message": ("dispatcher", _forget_a_message),
+    "go-backward": ("work", _go_backward),
+    "skip-a-row": ("project", _skip_a_row),
+}
+"""By name: the word of the command line that the bug is for, and the patch."""
