@@ -14,11 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import attrs
 
 from messaging.errors import SetupError
 from ops.embedded.child import LOCALHOST, Child, free_port
+from ops.embedded.cluster import NatsCluster
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
 
@@ -47,7 +49,8 @@ class Plan:
     """What to start. `environment` adds settings; existing servers are used when it names them.
 
     `providers` are simulated ones unless the environment names a providers file; `tables` adds lines to the tables of
-    some of them. `own_settings` gives a process, by its name and what it would see, what only it is to see.
+    some of them. `nats_servers` is 1, or 3: a cluster, with three replicas of every stream. `own_settings` gives a
+    process, by its name and what it would see, what only it is to see.
     """
 
     folder: pathlib.Path
@@ -58,6 +61,7 @@ class Plan:
     gateways: int = 1
     listen: str = ""
     durable: bool = True
+    nats_servers: Literal[1, 3] = 1
     projectors: int = 1
     coordinators: int = 1
     simulator_latency_s: str = _SIMULATED_LATENCY_S
@@ -73,7 +77,7 @@ class System:
         self.logs = self.folder / "log"
         self.processes: dict[str, Child] = {}
         self.commands: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
-        self.nats: NatsServer | None = None
+        self.nats: NatsServer | NatsCluster | None = None
         self.postgres: Postgres | None = None
         self.gateways: list[str] = []
         self.simulators: dict[str, str] = {}
@@ -110,8 +114,11 @@ class System:
 
     def _start_nats(self) -> None:
         if "SMSGW_NATS_URL" not in self.environment:
-            self.nats = NatsServer(self.folder / "nats")
+            clustered = self.plan.nats_servers > 1
+            self.nats = (NatsCluster if clustered else NatsServer)(self.folder / "nats")
             self.nats.start()
+            if clustered:
+                self.environment.setdefault("SMSGW_REPLICAS", str(self.plan.nats_servers))
             self.environment["SMSGW_NATS_URL"] = self.nats.url
 
     def _choose_database(self) -> None:

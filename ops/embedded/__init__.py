@@ -4,7 +4,8 @@ The servers are the same as in production, so tests and `smsctl up` speak to the
 """
 
 from ops.embedded.child import ServerFailed
+from ops.embedded.cluster import NatsCluster
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
 
-__all__ = ["NatsServer", "Postgres", "ServerFailed"]
+__all__ = ["NatsCluster", "NatsServer", "Postgres", "ServerFailed"]

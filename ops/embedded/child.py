@@ -63,6 +63,14 @@ def free_port() -> int:
             return port
 
 
+def free_ports(count: int) -> list[int]:
+    """Find so many different ports."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
+
+
 class Child:
     """A running server; the constructor returns as soon as the process exists.
 

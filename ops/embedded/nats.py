@@ -30,18 +30,31 @@ def binary() -> pathlib.Path:
 class NatsServer:
     """A server on 127.0.0.1 that keeps its port through restarts, so that clients find it again.
 
-    `port` 0 takes a free one at the first start; `max_file` caps JetStream's files (bytes); `extra_config` is appended
-    to the configuration file. All methods block, and none minds being called twice.
+    `port` 0 takes a free one at the first start; `name` must be given to a member of a cluster, which is known by it
+    for ever, and must be no other server's; `max_file` caps JetStream's files (bytes); `extra_config` is appended to
+    the configuration file. All methods block, and none minds being called twice.
     """
 
     def __init__(
-        self, folder: pathlib.Path, port: int = 0, *, max_file: int | None = None, extra_config: str = ""
+        self,
+        folder: pathlib.Path,
+        port: int = 0,
+        *,
+        name: str = "",
+        max_file: int | None = None,
+        extra_config: str = "",
     ) -> None:
         self._folder = folder.resolve()
         self._port = port
+        self._name = name or f"embedded-{secrets.token_hex(4)}"
         self._max_file = max_file
         self._extra_config = extra_config
         self._child: Child | None = None
+
+    @property
+    def name(self) -> str:
+        """What the server calls itself, through restarts."""
+        return self._name
 
     @property
     def url(self) -> str:
@@ -58,15 +71,18 @@ class NatsServer:
         """What the server prints."""
         return self._folder / "nats-server.log"
 
+    @property
+    def _pid_file(self) -> pathlib.Path:
+        return self._folder / "nats-server.pid"
+
     def start(self) -> None:
         """Start, and return when clients can connect and JetStream has its streams back; raises ServerFailed."""
         if self.pid:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._port = self._port or free_port()
-        name = f"embedded-{secrets.token_hex(4)}"
         config = self._folder / "nats-server.conf"
-        config.write_text(self._config(name))
+        config.write_text(self._config())
         self._child = Child(
             [binary(), "-c", config],
             log=self.log,
@@ -74,27 +90,35 @@ class NatsServer:
             # Not a gentle one: a paused server would never see it. Nothing that was acknowledged is lost by it.
             death_signal=signal.SIGKILL,
         )
-        self._wait_until_ready(self._child, name)
+        self._wait_until_ready(self._child)
 
-    def _config(self, name: str) -> str:
+    def _config(self) -> str:
         limit = "" if self._max_file is None else f"  max_file_store: {self._max_file}\n"
         store = json.dumps(str(self._folder / "jetstream"))
         return (
-            f'server_name: "{name}"\nlisten: "{LOCALHOST}:{self._port}"\n'
+            f'server_name: "{self._name}"\nlisten: "{LOCALHOST}:{self._port}"\n'
+            f"pid_file: {json.dumps(str(self._pid_file))}\n"
             f"jetstream {{\n  store_dir: {store}\n{limit}}}\n{self._extra_config}\n"
         )
 
-    def _wait_until_ready(self, child: Child, name: str) -> None:
+    def _wait_until_ready(self, child: Child) -> None:
         end = time.monotonic() + START_S
         while child.alive and time.monotonic() < end:
-            if self._greets_as(name):
+            if self._has_begun(child) and self._greets():
                 return
             time.sleep(_POLL_S)
         why = "did not get ready in time" if child.alive else f"ended with status {child.exit_code}"
         child.kill()
         raise ServerFailed("nats-server", why, child.tail())
 
-    def _greets_as(self, name: str) -> bool:
+    def _has_begun(self, child: Child) -> bool:
+        """Whether the child is the server by now: before, one that stood here may still answer under its name."""
+        try:
+            return self._pid_file.read_text().strip() == str(child.pid)
+        except FileNotFoundError:
+            return False
+
+    def _greets(self) -> bool:
         try:
             with socket.create_connection((LOCALHOST, self._port), _PROBE_S) as probe, probe.makefile("rb") as lines:
                 greeting = lines.readline()
@@ -103,7 +127,7 @@ class NatsServer:
         if not greeting.startswith(b"INFO "):
             return False
         info = json.loads(greeting.removeprefix(b"INFO "))
-        return info.get("server_name") == name and info.get("jetstream") is True
+        return info.get("server_name") == self._name and info.get("jetstream") is True
 
     def stop(self) -> None:
         """Stop gracefully; takes some milliseconds."""

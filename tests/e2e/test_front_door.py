@@ -237,7 +237,7 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
             pulled += 1
             yield api.BatchSendRequest(sequence=n, messages=[refused] * 1000)
 
-    # Refused messages cost the system nothing. A chunk is of 1 MB: what the transport holds on both sides is few chunks.
+    # Refused messages cost the system nothing. A chunk is of 1 MB: what the transport holds of them is few.
     refused = api.SendSmsRequest(recipient="12", body="x" * 1000)
     # A window that does not grow with the speed of the line, or the client's own buffers would take everything.
     options = [("grpc.http2.bdp_probe", 0)]

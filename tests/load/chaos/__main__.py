@@ -35,7 +35,7 @@ def main(
     """Send messages through a system that is being broken, and check what became of each."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
-    wanted = Run(messages, seed, every, int(nats_servers), ttl, plant)
+    wanted = Run(messages, seed, every, 3 if nats_servers == "3" else 1, ttl, plant)
     try:
         report = asyncio.run(run(wanted, folder, click.echo))
     finally:

@@ -47,7 +47,7 @@ def _forget_requests() -> None:
     from gateway_grpc import acceptance
 
     key = acceptance.key_of_request  # type: ignore[attr-defined]
-    acceptance.key_of_request = lambda secret, client, _request_id: key(secret, client, uuid.uuid4().hex)  # type: ignore[attr-defined]
+    acceptance.key_of_request = lambda secret, client, _: key(secret, client, uuid.uuid4().hex)  # type: ignore[attr-defined, assignment]
 
 
 def _skip_the_marker() -> None:
@@ -56,21 +56,15 @@ def _skip_the_marker() -> None:
 
     from dispatcher.scribe import Scribe
 
-    record = Scribe.record
+    record, begun = Scribe.record, dict[str, Any]()
 
     async def hasty(self: Scribe, job: Any, event: Any, **kwargs: Any) -> bool:
-        last = event.attempts[-1] if event.attempts else None
-        if event.state == pb.MESSAGE_STATE_SENDING and last and not last.outcome:
-            job.last = event
+        name = job.command.message_id
+        if event.state == pb.MESSAGE_STATE_SENDING and not event.attempts[-1].outcome:
+            job.last = begun[name] = event
             return True
-        if not job.sequence:
-            event.state = pb.MESSAGE_STATE_QUEUED if event.state == pb.MESSAGE_STATE_SENT else event.state
-            if event.state == pb.MESSAGE_STATE_QUEUED:
-                event.state = pb.MESSAGE_STATE_SENDING
-                done = await record(self, job, event, **kwargs)
-                event.state = pb.MESSAGE_STATE_SENT
-                return done and await record(self, job, event, **kwargs)
-        return await record(self, job, event, **kwargs)
+        marker = begun.pop(name, None)
+        return (marker is None or await record(self, job, marker)) and await record(self, job, event, **kwargs)
 
     Scribe.record = hasty  # type: ignore[method-assign]
 
@@ -91,7 +85,7 @@ def _stale_lease() -> None:
             await sync(self)
 
     LeaseHolder.sync = late  # type: ignore[method-assign]
-    Pacer.renewed = lambda self, _until: setattr(self, "_valid_until", float("inf"))  # type: ignore[method-assign]
+    Pacer.renewed = lambda self, valid_until: setattr(self, "_valid_until", valid_until + 60)  # type: ignore[method-assign]
 
 
 def _forget_a_redelivery() -> None:
@@ -123,7 +117,7 @@ def _forget_a_message() -> None:
                 return lane, delivery
             await delivery.ack()
 
-    async def idle(_self: Sweeper, _now: float) -> int:
+    async def idle(self: Sweeper, now: float) -> int:
         return 0
 
     Intake.next = forgetful  # type: ignore[method-assign]

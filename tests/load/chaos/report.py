@@ -44,8 +44,8 @@ class Report:
         lines = [
             f"`{self.command}`",
             "",
-            f"{self.accepted:,} messages accepted ({self.repeats:,} of them asked for twice), sent in "
-            f"{self.seconds:.0f} s, {self.rate_per_s:.0f} requests a second, through {len(self.faults)} faults.",
+            f"{self.accepted:,} messages accepted, {self.repeats:,} of them asked for twice,",
+            f"sent in {self.seconds:.0f} s at {self.rate_per_s:.0f} a second, through {len(self.faults)} faults.",
             "Callers had to come again: " + (_counts(self.failures) or "never") + ".",
             "States in the end: " + _counts(self.states) + ".",
             "",

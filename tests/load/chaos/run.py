@@ -4,6 +4,7 @@ import asyncio
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import attrs
 
@@ -31,7 +32,7 @@ class Run:
     messages: int
     seed: int = 1
     every_s: float = 4.0
-    nats_servers: int = 1
+    nats_servers: Literal[1, 3] = 1
     ttl_s: float = 60.0
     plant: str = ""
     pods: int = 2

@@ -8,15 +8,19 @@ import signal
 import time
 import urllib.request
 from collections.abc import Mapping
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import structlog
 
+from messaging.config import read_settings
 from messaging.errors import Unavailable
 from messaging.process import EXIT_UNAVAILABLE
+from messaging.providers_file import read_providers
 from messaging.stream import topology as topo
 from messaging.stream.connection import ApiError, open_connection
+from ops.fleet import watching
 from ops.system import Plan, System
 from ops.up import wait_for_answer
 from tests.load.chaos.links import LOCALHOST, Link
@@ -39,6 +43,8 @@ _LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true")
 
 _HANG_S = 6.0
 _DRAIN_S = 12.0
+_START_S = 60.0
+_FOR_WATCHING = frozenset({"SMSGW_NATS_URL", "SMSGW_PROVIDERS_FILE"})
 
 
 @attrs.define
@@ -54,7 +60,13 @@ class Stage:
     """Starts the system: `pods` of each kind, `nats_servers` 1 or 3; `plant` names a bug that it is to have."""
 
     def __init__(
-        self, folder: pathlib.Path, *, nats_servers: int = 1, plant: str = "", pods: int = 2, latency_s: float = 0.03
+        self,
+        folder: pathlib.Path,
+        *,
+        nats_servers: Literal[1, 3] = 1,
+        plant: str = "",
+        pods: int = 2,
+        latency_s: float = 0.03,
     ) -> None:
         environment = dict(SETTINGS)
         if plant:
@@ -89,6 +101,14 @@ class Stage:
             raise TimeoutError("the front door does not answer")
         for name in self.system.simulators:
             await self._behave(name, {})
+        await asyncio.wait_for(self._until_every_pod_has_a_share(), _START_S)
+
+    async def _until_every_pod_has_a_share(self) -> None:
+        settings = read_settings({key: value for key, value in self.system.environment.items() if key in _FOR_WATCHING})
+        providers = read_providers(settings.servers.providers_file)
+        async with watching(settings, providers) as watch:
+            while any(lane.pods < self.system.plan.dispatchers_each for lane in (await watch.picture()).lanes):
+                await asyncio.sleep(0.2)
 
     async def stop(self) -> list[str]:
         """Stop everything; names what had to be killed."""

@@ -1,0 +1,106 @@
+"""Three nats-servers on one machine as one JetStream cluster: streams with three replicas, and servers that can die."""
+
+import json
+import pathlib
+import secrets
+import time
+import urllib.error
+import urllib.request
+
+from ops.embedded.child import LOCALHOST, START_S, ServerFailed, free_ports
+from ops.embedded.nats import NatsServer
+
+SIZE = 3
+_POLL_S = 0.05
+_PROBE_S = 1.0
+
+
+class NatsCluster:
+    """Servers on 127.0.0.1 that keep names and ports through restarts; each of `servers` dies and comes back alone.
+
+    All methods block, and none minds being called twice. A server's own `start` returns when it answers clients; when
+    all of them have a leader and the newest of every stream is what `wait_until_current` tells.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, max_file: int | None = None) -> None:
+        self._folder = folder.resolve()
+        self._max_file = max_file
+        self._monitors: dict[str, int] = {}
+        self._servers: tuple[NatsServer, ...] = ()
+
+    @property
+    def servers(self) -> tuple[NatsServer, ...]:
+        """The servers; none before the first start."""
+        return self._servers
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: every server, separated by commas; known from the first start on."""
+        return ",".join(server.url for server in self._servers)
+
+    def named(self, name: str) -> NatsServer:
+        """Find a server by its name, as the JetStream API tells leaders and replicas; raises KeyError."""
+        return {server.name: server for server in self._servers}[name]
+
+    def start(self) -> None:
+        """Start what is down, and return when every server is current; raises ServerFailed."""
+        if not self._servers:
+            self._servers = self._made()
+        for server in self._servers:
+            server.start()
+        self.wait_until_current()
+
+    def _made(self) -> tuple[NatsServer, ...]:
+        """Give names and ports. Names stay with the folder: a server under another name would be one more peer."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "cluster.name"
+        if not path.exists():
+            path.write_text(f"embedded-{secrets.token_hex(4)}")
+        cluster = path.read_text()
+        ports = free_ports(3 * SIZE)
+        clients, monitors, routes = ports[:SIZE], ports[SIZE : 2 * SIZE], ports[2 * SIZE :]
+        servers = []
+        for index, (port, monitor, route) in enumerate(zip(clients, monitors, routes, strict=True), 1):
+            name = f"{cluster}-{index}"
+            self._monitors[name] = monitor
+            config = _clustered(cluster, route, routes) + f'http: "{LOCALHOST}:{monitor}"\n'
+            folder = self._folder / f"server-{index}"
+            servers.append(NatsServer(folder, port, name=name, max_file=self._max_file, extra_config=config))
+        return tuple(servers)
+
+    def wait_until_current(self, within_s: float = START_S) -> None:
+        """Wait until every running server has a leader and has caught up in all streams; raises ServerFailed."""
+        end = time.monotonic() + within_s
+        for server in self._servers:
+            while server.pid and (fault := self._fault(server)):
+                if time.monotonic() > end:
+                    raise ServerFailed(server.name, f"did not get current in time: {fault}", "")
+                time.sleep(_POLL_S)
+
+    def _fault(self, server: NatsServer) -> str:
+        """Say what a server lacks to be healthy; empty when nothing."""
+        url = f"http://{LOCALHOST}:{self._monitors[server.name]}/healthz"
+        try:
+            with urllib.request.urlopen(url, timeout=_PROBE_S):
+                return ""
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.read().decode(errors="replace")
+        except OSError as exc:
+            return str(exc)
+
+    def stop(self) -> None:
+        """Stop all gracefully, one after another."""
+        for server in self._servers:
+            server.stop()
+
+    def kill(self) -> None:
+        """End all processes at once as a crash would."""
+        for server in self._servers:
+            server.kill()
+
+
+def _clustered(name: str, port: int, ports: list[int]) -> str:
+    routes = json.dumps([f"nats-route://{LOCALHOST}:{other}" for other in ports])
+    lines = f'name: "{name}"', f'listen: "{LOCALHOST}:{port}"', f"routes: {routes}", "no_advertise: true"
+    return "cluster {\n  " + "\n  ".join(lines) + "\n}\n"

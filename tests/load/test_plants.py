@@ -1,0 +1,54 @@
+"""A bug for each line of the checker: a run that has it must be found out. Without one the same run is clean."""
+
+import pathlib
+
+import pytest
+
+from tests.load.chaos.plan import Fault
+from tests.load.chaos.run import Run, run
+
+KILLS = [
+    *(Fault(1.5 + n / 2, "kill", f"dispatcher-p{n + 1}-1", 0.3) for n in range(5)),
+    *(Fault(5.5 + n / 2, "kill", f"dispatcher-p{n + 1}-1", 0.3) for n in range(5)),
+]
+PAUSES = [Fault(1.0 + n / 10, "pause", f"dispatcher-p{n + 1}-1", 6.0) for n in range(5)]
+
+
+async def broken(folder: pathlib.Path, wanted: Run, faults: list[Fault]) -> set[str]:
+    """Run, and give the promises that were broken."""
+    report = await run(wanted, folder / (wanted.plant or "clean"), print, faults)
+    return {one.name.partition(" (")[0] for one in report.findings if one.broken}
+
+
+async def test_a_run_without_a_planted_bug_is_clean(open_folder: pathlib.Path) -> None:
+    wanted = Run(700, seed=5, pods=1, ttl_s=20, patience_s=4, latency_s=0.5)
+    assert await broken(open_folder, wanted, KILLS) == set()
+
+
+@pytest.mark.parametrize(
+    ("plant", "line"),
+    [
+        ("drop-an-ack", "accepted and missing"),
+        ("forget-requests", "one request, two messages"),
+        ("forget-a-message", "without a final state after the deadline"),
+        ("go-backward", "moved backward"),
+        ("skip-a-row", "store and stream disagree"),
+    ],
+)
+async def test_a_planted_bug_is_found(open_folder: pathlib.Path, plant: str, line: str) -> None:
+    assert line in await broken(open_folder, Run(300, seed=5, plant=plant, pods=1, ttl_s=6, patience_s=2), [])
+
+
+async def test_a_forgotten_redelivery_is_found(open_folder: pathlib.Path) -> None:
+    wanted = Run(300, seed=5, plant="forget-a-redelivery", pods=1, ttl_s=15, patience_s=0)
+    assert "received twice although the answer had been recorded" in await broken(open_folder, wanted, [])
+
+
+async def test_attempts_without_a_marker_are_found_when_pods_die(open_folder: pathlib.Path) -> None:
+    wanted = Run(700, seed=5, plant="skip-the-marker", pods=1, ttl_s=20, patience_s=4, latency_s=0.5)
+    assert "received twice without an unclear attempt" in await broken(open_folder, wanted, KILLS)
+
+
+async def test_a_paused_pod_that_sends_on_a_stale_lease_is_found(open_folder: pathlib.Path) -> None:
+    wanted = Run(2400, seed=5, plant="stale-lease", pods=2, ttl_s=20, patience_s=4)
+    assert "above the fleet's limit" in await broken(open_folder, wanted, PAUSES)
