@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from messaging.cancellation import heeding
 from messaging.errors import StreamDown, StreamFull
 
 _log = structlog.get_logger(__name__)
@@ -133,7 +134,7 @@ class Connection:
             try:
                 body = json.dumps({"multi_last": [subject]}).encode()
                 await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", body, inbox)
-                while (msg := await sub.next_msg(self.timeout_s)).headers and not msg.headers.get("Status"):
+                while (msg := await heeding(sub.next_msg(self.timeout_s))).headers and not msg.headers.get("Status"):
                     found.append(_record_of(msg))
             finally:
                 await sub.unsubscribe()
@@ -171,7 +172,8 @@ class Connection:
         self, subject: str, data: bytes, headers: dict[str, str] | None, timeout_s: float | None
     ) -> dict[str, Any]:
         try:
-            msg = await self.client.request(subject, data, timeout=timeout_s or self.timeout_s, headers=headers)
+            call = self.client.request(subject, data, timeout=timeout_s or self.timeout_s, headers=headers)
+            msg = await heeding(call)
             answer: dict[str, Any] = json.loads(msg.data)
         except (*_FOREIGN, ValueError) as exc:
             raise StreamDown(f"{type(exc).__name__} on {'.'.join(subject.split('.')[:4])}") from exc

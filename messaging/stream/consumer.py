@@ -13,6 +13,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MsgAlreadyAckdError
 from nats.js.client import JetStreamContext
 
+from messaging.cancellation import heeding
 from messaging.stream.connection import Connection
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
@@ -44,7 +45,7 @@ class Delivery:
         pause = 0.05
         while True:
             try:
-                await self._msg.ack_sync(timeout=self._timeout_s)
+                await heeding(self._msg.ack_sync(timeout=self._timeout_s))
             except MsgAlreadyAckdError:
                 return True
             except _FOREIGN:
@@ -79,7 +80,7 @@ class Consumer:
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
         """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
         try:
-            messages = await self._subscription.fetch(batch, wait_s)
+            messages = await heeding(self._subscription.fetch(batch, wait_s))
         except TimeoutError:
             return []
         except _FOREIGN:

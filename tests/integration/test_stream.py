@@ -225,6 +225,28 @@ async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_draw
     assert (info.num_pending or 0) + (info.num_ack_pending or 0) == 1, "only the other one is left"
 
 
+async def test_a_busy_task_ends_when_it_is_told_to(connection: Connection) -> None:
+    address = an_address()
+    consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p2", "bulk"))
+
+    async def ask() -> None:
+        while True:
+            await connection.last(topo.EVENT, topo.event_subject(address))
+
+    async def draw() -> None:
+        while True:
+            await Publisher(connection).enqueue(entry_of(address), address, "p2", "bulk")
+            for delivery in await consumer.fetch(1, 0.5):
+                await delivery.ack()
+
+    for n in range(60):
+        task = asyncio.create_task(ask() if n % 2 else draw())
+        await asyncio.sleep(0.002 + n / 10_000)
+        task.cancel()
+        _, late = await asyncio.wait({task}, timeout=2)
+        assert not late
+
+
 async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()

@@ -50,6 +50,9 @@ KINDS: Mapping[str, Kind] = {
     "provider": Kind(6, 2.0, 8.0),
 }
 
+_DRAINS_S = 13.0
+"""What ends by itself may take so long."""
+
 
 def make_plan(
     seed: int, span_s: float, every_s: float, processes: Sequence[str], servers: Sequence[str], providers: Sequence[str]
@@ -75,7 +78,7 @@ def make_plan(
         lasts = rng.uniform(KINDS[kind].shortest_s, KINDS[kind].longest_s)
         if free:
             target = rng.choice(free)
-            busy[_unit(target)] = at + lasts + every_s
+            busy[_unit(target)] = at + (lasts or _DRAINS_S) + every_s
             plan.append(Fault(at, kind, target, lasts, _detail(rng, kind)))
         at += every_s * rng.uniform(0.5, 1.5)
     return plan
