@@ -9,6 +9,7 @@ import enum
 import hashlib
 import re
 import uuid
+from typing import Any
 
 import attrs
 from sms.gateway.v1 import message_pb2 as pb
@@ -118,16 +119,23 @@ def mask(recipient: str) -> str:
 
 
 def state_name(state: int) -> str:
-    """Name a state as people read it: ACCEPTED, SENT and so on."""
-    return pb.MessageState.Name(pb.MessageState.ValueType(state)).removeprefix("MESSAGE_STATE_")
+    """Name a state as people read it: ACCEPTED, SENT and so on; the number of one that only a newer version knows."""
+    return _name(pb.MessageState, state, "MESSAGE_STATE_")
 
 
 def outcome_name(outcome: int) -> str:
     """Name an attempt's outcome as people read it: accepted, throttled, …; `started` while it has none."""
-    name = pb.AttemptOutcome.Name(pb.AttemptOutcome.ValueType(outcome)).removeprefix("ATTEMPT_OUTCOME_").lower()
+    name = _name(pb.AttemptOutcome, outcome, "ATTEMPT_OUTCOME_").lower()
     return "started" if name == "unspecified" else name
 
 
 def priority_name(priority: int) -> str:
     """Name a priority as people read it: OTP, NORMAL, BULK."""
-    return pb.Priority.Name(pb.Priority.ValueType(priority)).removeprefix("PRIORITY_").replace("UNSPECIFIED", "NORMAL")
+    return _name(pb.Priority, priority, "PRIORITY_").replace("UNSPECIFIED", "NORMAL")
+
+
+def _name(kind: Any, number: int, prefix: str) -> str:
+    if number not in kind.values():
+        return str(number)
+    name: str = kind.Name(number)
+    return name.removeprefix(prefix)

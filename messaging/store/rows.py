@@ -99,7 +99,10 @@ def _time(record: Message, field: str) -> datetime | None:
     if not record.HasField(field):
         return None
     stamp: Timestamp = getattr(record, field)
-    return stamp.ToDatetime(tzinfo=UTC)
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as exc:
+        raise CorruptRecord(record.DESCRIPTOR.name, f"its {field} is in no calendar") from exc
 
 
 def _message_row(story: _Story) -> Row:

@@ -34,7 +34,11 @@ class FaultProxy:
         return f"nats://127.0.0.1:{self.port}"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        try:
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        except OSError:  # the server is down: so is its proxy
+            writer.transport.abort()
+            return
         self._writers |= {writer, upstream_writer}
         for source, target, answers in ((reader, upstream_writer, False), (upstream_reader, writer, True)):
             task = asyncio.create_task(self._pump(source, target, answers=answers))

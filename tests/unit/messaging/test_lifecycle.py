@@ -1,6 +1,8 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.lifecycle import REPLAYABLE, TRANSITIONS, may_follow
@@ -81,3 +83,48 @@ def test_dead_letter_of_a_message_that_was_sent_or_withdrawn_is_not_replayed() -
         pb.MESSAGE_STATE_UNDELIVERED,
         pb.MESSAGE_STATE_CANCELED,
     }
+
+
+RANK: dict[int, int] = {
+    pb.MESSAGE_STATE_ACCEPTED: 0,
+    pb.MESSAGE_STATE_SCHEDULED: 1,
+    pb.MESSAGE_STATE_QUEUED: 2,
+    pb.MESSAGE_STATE_SENDING: 2,
+    pb.MESSAGE_STATE_UNKNOWN: 3,
+    pb.MESSAGE_STATE_SENT: 4,
+    **dict.fromkeys(FINAL_STATES - {pb.MESSAGE_STATE_UNKNOWN}, 5),
+}
+"""How far a message has come; only waiting and sending may take turns."""
+
+ON_THE_WAY = [state for state in sorted(STATES) if state not in FINAL_STATES or state == pb.MESSAGE_STATE_UNKNOWN]
+ANY_EVENTS = st.lists(st.sampled_from([*pb.MessageState.values(), 99, *ON_THE_WAY * 3]), min_size=10, max_size=30)
+
+
+def walk(start: int, events: list[int]) -> list[int]:
+    """Every state of a message that meets these events and takes only what may follow."""
+    states = [start]
+    for event in events:
+        states.append(event if may_follow(states[-1], event) else states[-1])
+    return states
+
+
+@given(st.sampled_from([pb.MESSAGE_STATE_ACCEPTED, pb.MESSAGE_STATE_SCHEDULED]), ANY_EVENTS)
+def test_message_never_moves_backward_whatever_events_come_in_whatever_order(start: int, events: list[int]) -> None:
+    states = walk(start, events + events)
+    for before, after in itertools.pairwise(states):
+        assert RANK[after] >= RANK[before]
+        if before in FINAL_STATES - {pb.MESSAGE_STATE_UNKNOWN}:
+            assert after == before
+        if before in SETTLED_STATES:
+            assert after in SETTLED_STATES, "we never take up again what is settled"
+
+
+@given(ANY_EVENTS, st.lists(st.integers(0, 29), max_size=30))
+def test_late_and_repeated_events_of_a_settled_message_leave_only_what_a_receipt_may_say(
+    events: list[int], again: list[int]
+) -> None:
+    states = walk(pb.MESSAGE_STATE_ACCEPTED, events)
+    if states[-1] not in SETTLED_STATES:
+        return
+    late = walk(states[-1], [states[number] for number in again if number < len(states)])
+    assert set(late) <= {states[-1]} | TRANSITIONS[states[-1]] & RECEIPTS
