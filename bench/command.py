@@ -5,11 +5,12 @@ import asyncio
 import json
 import pathlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
 
+from bench import tables
 from bench.figure import Result
 
 
@@ -18,7 +19,7 @@ class Bench:
     """One benchmark: `sizes` names its numbers in the normal form, `short` those of the short one that CI runs."""
 
     name: str
-    run: Callable[..., Awaitable[Result]]
+    run: Callable[..., Coroutine[Any, Any, Result]]
     sizes: dict[str, Any]
     short: dict[str, Any]
     full: dict[str, Any] = attrs.Factory(dict)
@@ -32,9 +33,7 @@ def main(bench: Bench) -> None:
     """Run one benchmark from the command line."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{bench.name}")
     parser.add_argument("--json", default="", metavar="FILE", help="where the JSON goes, - for standard output")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--short", dest="form", action="store_const", const="short", default="normal")
-    form.add_argument("--full", dest="form", action="store_const", const="full")
+    parser.add_argument("--form", choices=("short", "normal", "full"), default="normal")
     for name, value in bench.sizes.items():
         kind: Callable[[str], Any] = _numbers if isinstance(value, list) else type(value)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"normally {value}")
@@ -48,10 +47,7 @@ def main(bench: Bench) -> None:
     elif options["json"]:
         pathlib.Path(options["json"]).write_text(text + "\n")
     if options["json"] != "-":
-        from bench.report import table
-
-        print(result.title)
-        print(table(result))
+        print(f"{result.title}\n\n{tables.figures(result)}")
     problems = result.nonsense()
     sys.exit("\n".join(problems) if problems else 0)
 

@@ -74,8 +74,10 @@ class Result:
 
     def nonsense(self) -> list[str]:
         """Name every figure that cannot be: no values, not a number, or below zero."""
-        found = [] if self.figures else [f"{self.bench}: no figures"]
-        for one in self.figures:
-            if not one.values or any(not math.isfinite(value) or value < 0 for value in one.values):
-                found.append(f"{self.bench}: {one.name} is {list(one.values)}")
-        return found
+        if not self.figures:
+            return [f"{self.bench}: no figures"]
+        return [
+            f"{self.bench}: {one.name} is {list(one.values)}"
+            for one in self.figures
+            if not one.values or any(not math.isfinite(value) or value < 0 for value in one.values)
+        ]

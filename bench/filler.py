@@ -15,7 +15,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from bench.floor import heard
-from bench.hand import serve
+from bench.hand import Work, serve
 from bench.template import Template
 from messaging import codec
 from messaging.model import Address, Lane
@@ -35,7 +35,7 @@ class Filler:
 
     async def work(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what the command's `kind` says."""
-        kinds = {"waiting": self.waiting, "stories": self.stories}
+        kinds: dict[str, Work] = {"waiting": self.waiting, "stories": self.stories}
         return await kinds[command.pop("kind")](**command)
 
     async def waiting(self, *, count: int, providers: list[str]) -> dict[str, Any]:

@@ -12,16 +12,15 @@ from typing import Any
 import grpc
 from nats.js.client import JetStreamContext
 from sms.gateway.v1 import gateway_pb2 as api
-from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from bench.hand import serve
+from bench.hand import Work, serve
 from bench.template import Template
 from messaging.stream.connection import open_connection
 
 _IN_FLIGHT = 256
 
 
-class BareServer(rpc.SmsGatewayServiceServicer):
+class BareService:
     """Answers every SendSms alike, once the stream has acknowledged."""
 
     def __init__(self, stream: JetStreamContext, template: Template) -> None:
@@ -30,18 +29,28 @@ class BareServer(rpc.SmsGatewayServiceServicer):
         self._answer = api.SendSmsResponse(message_id="0" * 36, provider="p1", segments=1, recipient="+233200000000")
         self.conditional = True
 
-    async def SendSms(self, request: api.SendSmsRequest, context: Any) -> api.SendSmsResponse:  # noqa: ARG002, N802
+    async def send_sms(self, _request: api.SendSmsRequest, _context: Any) -> api.SendSmsResponse:
         """Publish and answer."""
         subject, address = self._template.subject("p1")
         headers = self._template.headers(address, conditional=self.conditional)
         await self._stream.publish(subject, self._template.data, headers=dict(headers))
         return self._answer
 
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Give its one method as gRPC takes it."""
+        handler = grpc.unary_unary_rpc_method_handler(
+            self.send_sms,
+            request_deserializer=api.SendSmsRequest.FromString,
+            response_serializer=api.SendSmsResponse.SerializeToString,
+        )
+        service = api.DESCRIPTOR.services_by_name["SmsGatewayService"].full_name
+        return grpc.method_handlers_generic_handler(service, {"SendSms": handler})
+
 
 class Floor:
     """One process of the floor."""
 
-    def __init__(self, stream: JetStreamContext, template: Template, server: BareServer, port: int) -> None:
+    def __init__(self, stream: JetStreamContext, template: Template, server: BareService, port: int) -> None:
         self._stream = stream
         self._template = template
         self._server = server
@@ -49,7 +58,7 @@ class Floor:
 
     async def work(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what the command's `kind` says."""
-        kinds = {"serve": self.serve, "pipeline": self.pipeline}
+        kinds: dict[str, Work] = {"serve": self.serve, "pipeline": self.pipeline}
         return await kinds[command.pop("kind")](**command)
 
     async def serve(self, *, conditional: bool) -> dict[str, Any]:
@@ -81,9 +90,9 @@ async def main(url: str) -> None:
     async with open_connection(url, "bench-floor") as connection:
         template = await Template.read(connection)
         stream = connection.client.jetstream(timeout=30, publish_async_max_pending=_IN_FLIGHT)
-        bare = BareServer(stream, template)
+        bare = BareService(stream, template)
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        rpc.add_SmsGatewayServiceServicer_to_server(bare, server)
+        server.add_generic_rpc_handlers((bare.handlers(),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         await serve(Floor(stream, template, bare, port).work)

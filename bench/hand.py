@@ -14,7 +14,7 @@ from typing import Any
 _LONGEST_LINE = 64 * 1024 * 1024
 _STOP_S = 5.0
 
-Work = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Work = Callable[..., Awaitable[dict[str, Any]]]
 
 
 class HandFailed(Exception):
@@ -34,12 +34,17 @@ class Hand:
 
     async def ask(self, **command: Any) -> dict[str, Any]:
         """Tell it one thing and wait for the answer; raises HandFailed."""
-        writer, reader = self._process.stdin, self._process.stdout
-        if writer is None or reader is None:
-            raise HandFailed("it has no pipes")
+        writer = self._process.stdin
+        if writer is None:
+            raise HandFailed("it has no input")
         writer.write(json.dumps(command).encode() + b"\n")
         await writer.drain()
-        line = await reader.readline()
+        return await self.heard()
+
+    async def heard(self) -> dict[str, Any]:
+        """Wait for one line of it; raises HandFailed."""
+        reader = self._process.stdout
+        line = await reader.readline() if reader is not None else b""
         if not line:
             raise HandFailed("it ended; what it said stands above")
         answer: dict[str, Any] = json.loads(line)
@@ -62,7 +67,7 @@ class Hand:
 
 @contextlib.asynccontextmanager
 async def hired(module: str, *arguments: str) -> AsyncIterator[Hand]:
-    """Start `python -m <module>` as a hand, and stop it at the end."""
+    """Start `python -m <module>` as a hand, wait until it is ready, and stop it at the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -71,16 +76,21 @@ async def hired(module: str, *arguments: str) -> AsyncIterator[Hand]:
     )
     hand = Hand(process)
     try:
+        await hand.heard()
         yield hand
     finally:
         await hand.stop()
 
 
 async def serve(work: Work) -> None:
-    """Do what each line on standard input says, until it ends."""
+    """Say that all is ready, then do what each line on standard input says, until it ends."""
     reader = asyncio.StreamReader(limit=_LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    _say({"ready": True})
     while line := await reader.readline():
-        answer = await work(json.loads(line))
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        _say(await work(json.loads(line)))
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()

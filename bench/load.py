@@ -10,7 +10,7 @@ import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from bench.hand import serve
+from bench.hand import Work, serve
 
 BODY = "Your code is 482913. It is valid for ten minutes. Never tell it to anyone, whoever asks."
 _CALL_S = 30.0
@@ -39,7 +39,7 @@ class Caller:
 
     async def work(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what the command's `kind` says."""
-        kinds = {
+        kinds: dict[str, Work] = {
             "unary": self.unary,
             "counted": self.counted,
             "batch": self.batch,

@@ -132,9 +132,8 @@ async def staged(
     *, limits: Limits | None = None, environment: Mapping[str, str] | None = None, **plan: Any
 ) -> AsyncIterator[Stage]:
     """Start a system in a new folder and remove it at the end; `plan` is as in ops.system.Plan."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-bench-"))
-    folder.chmod(0o755)  # PostgreSQL may run as another user
-    settings = {**_UNBOUNDED, "SMSGW_LOG_LEVEL": "info", **(environment or {})}
+    folder = _new_folder()
+    settings = {**_UNBOUNDED, **(environment or {})}
     if limits is not None:
         settings["SMSGW_FLEET_RATE_PER_S"] = str(limits.fleet)
         settings["SMSGW_PROVIDERS_FILE"] = str(folder / "providers.toml")
@@ -151,6 +150,12 @@ async def staged(
     finally:
         await asyncio.to_thread(system.stop)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> pathlib.Path:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-bench-"))
+    folder.chmod(0o755)  # PostgreSQL may run as another user
+    return folder
 
 
 def _lift(system: System, limits: Limits) -> dict[str, int]:

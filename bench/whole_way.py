@@ -14,7 +14,7 @@ from messaging.stream import topology as topo
 ARMS = ("BatchSend", "SendSms")
 _OTHERS = ("nats-server", "postgres", "simulator")
 _LIFTED = Limits(provider=2000, fleet=10_000)
-_WARM_UP = 300
+_WARM_UP = 100
 _SHARES_S = 3.0
 _CHUNK = 500
 
@@ -75,14 +75,18 @@ def _figures(found: dict[str, list[float]], idle: float) -> list[Figure]:
 
 
 _NOTES = (
-    "One gateway, one coordinator, five dispatchers, one projector; rates of 2,000 a second for each provider and "
-    "10,000 for all, so that only the machine limits. Providers answer after 50 ms.",
-    "Counted are user and system time of whole processes, from the first call until the history holds everything, "
-    "with what they also use when idle. `gateway`, `dispatcher`, `coordinator` and `projector` are ours; nats-server, "
-    "PostgreSQL and the simulated providers stand apart; the caller is not counted.",
+    (
+        "One gateway, one coordinator, five dispatchers, one projector; rates of 2,000 a second for each provider and "
+        "10,000 for all, so that only the machine limits. Providers answer after 50 ms."
+    ),
+    (
+        "Counted are user and system time of whole processes, from the first call until the history holds everything, "
+        "with what they also use when idle. `gateway`, `dispatcher`, `coordinator` and `projector` are ours; "
+        "nats-server, PostgreSQL and the simulated providers stand apart; the caller is not counted."
+    ),
 )
 
-BENCH = Bench("whole_way", run, {"repetitions": 5, "messages": 4_000}, {"repetitions": 1, "messages": 300})
+BENCH = Bench("whole_way", run, {"repetitions": 5, "messages": 4_000}, {"repetitions": 1, "messages": 100})
 
 if __name__ == "__main__":
     main(BENCH)
