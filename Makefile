@@ -1,9 +1,9 @@
 # Two commands from nothing: `make up` and `make test`. Needs python3 (3.11 or newer, with venv) and make.
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-PATHS := messaging gateway_grpc dispatcher ops tools tests
+PATHS := messaging gateway_grpc dispatcher ops bench tools tests
 
-.PHONY: up demo test unit properties lint types proto proto-check lock clean
+.PHONY: up demo test unit properties bench bench-full bench-short lint types proto proto-check lock clean
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -27,6 +27,16 @@ unit: .venv/.ok
 # The unit tier once more, its properties with a thousand random examples each instead of a fixed few.
 properties: .venv/.ok
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest tests/unit
+
+# Ratios of this machine into docs/performance.md: see there.
+bench bench-full: .venv/.ok
+	$(BIN)/python -m bench.run --form $(if $(filter bench-full,$@),full,normal)
+	$(BIN)/python -m bench.report
+
+# Whether every benchmark runs and makes sense; says nothing of speed.
+bench-short: .venv/.ok
+	$(BIN)/python -m bench.run --form short --folder var/bench-short
+	$(BIN)/python -m bench.report --folder var/bench-short
 
 lint: .venv/.ok
 	$(BIN)/ruff check $(PATHS)

@@ -1,0 +1,73 @@
+"""BatchSend: messages accepted a second, against nats-py's own pipelined publishing of the same bytes."""
+
+import contextlib
+from collections import defaultdict
+
+from bench.command import Bench, main
+from bench.figure import Figure, Result
+from bench.hand import Hand, hired
+from bench.spread import ratios
+from bench.stage import Stage, staged
+
+ARMS = ("gateway", "nats-py", "nats-py, plain publish")
+_CHUNK = 500
+
+
+async def run(repetitions: int, messages: int) -> Result:
+    """Measure every arm once in each round, beginning with another one each time."""
+    found: dict[str, list[float]] = defaultdict(list)
+    async with contextlib.AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(
+            staged(dispatchers_each=0, coordinators=0, projector=False, providers=("p1", "p2", "p3"))
+        )
+        caller = await stack.enter_async_context(hired("bench.load"))
+        await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages // 4, chunk=_CHUNK)
+        floor = await stack.enter_async_context(hired("bench.floor", stage.url))
+        await floor.ask(kind="pipeline", count=messages // 4, conditional=True)
+        for repetition in range(repetitions):
+            for n in range(len(ARMS)):
+                await _measure(stage, ARMS[(repetition + n) % len(ARMS)], caller, floor, messages, found)
+    setting = {"repetitions": repetitions, "messages": messages, "chunk": _CHUNK}
+    return Result("batch_send", "BatchSend accepted a second", setting, _figures(found), _NOTES)
+
+
+async def _measure(
+    stage: Stage, arm: str, caller: Hand, floor: Hand, messages: int, found: dict[str, list[float]]
+) -> None:
+    await stage.purge()
+    watch = stage.stopwatch()
+    if arm == "gateway":
+        answer = await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages, chunk=_CHUNK)
+    else:
+        answer = await floor.ask(kind="pipeline", count=messages, conditional=arm == "nats-py")
+    used = watch.read()
+    found[arm].append(answer["accepted"] / answer["seconds"])
+    if arm == "gateway":
+        found["CPU"].append(used["gateway-1"] / answer["accepted"] * 1e3)
+        found["refused"].append(messages - answer["accepted"])
+
+
+def _figures(found: dict[str, list[float]]) -> list[Figure]:
+    figures = [
+        Figure("gateway ÷ nats-py", "×", ratios(found["gateway"], found["nats-py"])),
+        Figure("gateway ÷ nats-py with plain publish", "×", ratios(found["gateway"], found["nats-py, plain publish"])),
+    ]
+    figures += [Figure(f"accepted: {arm}", "/s", found[arm], ">= 10000" if arm == "gateway" else "") for arm in ARMS]
+    figures.append(Figure("CPU of the gateway for a message", "ms", found["CPU"]))
+    figures.append(Figure("refused", "messages", found["refused"], "<= 0"))
+    return figures
+
+
+_NOTES = (
+    (
+        "One stream of chunks of 500 into one gateway process. The other arms are one process that publishes the same "
+        "bytes and headers by `js.publish_async` with 256 in flight, without gRPC: it has nothing to receive, to check or "
+        "to answer."
+    ),
+    "The caller makes its requests before the clock starts, and shares the cores with the gateway.",
+)
+
+BENCH = Bench("batch_send", run, {"repetitions": 5, "messages": 20_000}, {"repetitions": 1, "messages": 1_000})
+
+if __name__ == "__main__":
+    main(BENCH)

@@ -1,0 +1,83 @@
+"""What a benchmark hands over: figures with all their repetitions, as values that go into JSON and come back. Pure."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from bench.spread import Spread, spread
+
+_GOALS = {">=": operator.ge, "<=": operator.le}
+
+
+def _floats(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+@attrs.frozen
+class Figure:
+    """One quantity under one name, a value for each repetition.
+
+    `goal` is empty or as ">= 0.85", held against the median. `at` is the size at which it was measured, where the
+    bench asks how a cost grows; figures of one name and several sizes make one line of a plot.
+    """
+
+    name: str
+    unit: str
+    values: tuple[float, ...] = attrs.field(converter=_floats)
+    goal: str = ""
+    at: float | None = None
+
+    @property
+    def spread(self) -> Spread:
+        """The repetitions summed up."""
+        return spread(self.values)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median reaches the goal; None without one."""
+        if not self.goal:
+            return None
+        sign, _, number = self.goal.partition(" ")
+        return bool(_GOALS[sign](self.spread.middle, float(number)))
+
+
+@attrs.frozen
+class Result:
+    """One benchmark's figures, how it was set, and what a reader must know."""
+
+    bench: str
+    title: str
+    setting: Mapping[str, Any]
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Show it as a JSON object; the spread stands beside the values that it sums up."""
+        figures = [{**attrs.asdict(one), "spread": attrs.asdict(one.spread)} for one in self.figures]
+        return {
+            "bench": self.bench,
+            "title": self.title,
+            "setting": dict(self.setting),
+            "figures": figures,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Result":
+        """Read what `to_json` wrote."""
+        names = [field.name for field in attrs.fields(Figure)]
+        figures = [Figure(**{name: one[name] for name in names}) for one in document["figures"]]
+        return cls(document["bench"], document["title"], document["setting"], figures, document["notes"])
+
+    def nonsense(self) -> list[str]:
+        """Name every figure that cannot be: no values, not a number, or below zero."""
+        if not self.figures:
+            return [f"{self.bench}: no figures"]
+        return [
+            f"{self.bench}: {one.name} is {list(one.values)}"
+            for one in self.figures
+            if not one.values or any(not math.isfinite(value) or value < 0 for value in one.values)
+        ]

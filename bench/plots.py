@@ -1,0 +1,83 @@
+"""Which figures are drawn, and how. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from bench import svg
+from bench.figure import Figure, Result
+
+
+@attrs.frozen
+class Plot:
+    """One picture of one benchmark: the figures whose names begin with `start` and end with `end`.
+
+    `across` names the sizes where lines are drawn over them; empty means bars.
+    """
+
+    file: str
+    bench: str
+    title: str
+    start: str
+    end: str = ""
+    across: str = ""
+
+    def chooses(self, figure: Figure) -> bool:
+        """Whether a figure is in the picture."""
+        return figure.name.startswith(self.start) and figure.name.endswith(self.end)
+
+
+PLOTS = (
+    Plot("send-sms-accepted", "send_sms", "SendSms accepted a second", "accepted"),
+    Plot("send-sms-p99", "send_sms", "SendSms: 99 of 100 answers come within", "answer p99"),
+    Plot("send-sms-cpu", "send_sms", "SendSms: CPU of the server for a call", "CPU of the server for a call:"),
+    Plot("batch-send-accepted", "batch_send", "BatchSend accepted a second", "accepted"),
+    Plot("to-socket", "to_socket", "Idle: from SendSms to the provider's socket, and to its answer", "SendSms"),
+    Plot(
+        "whole-way-cpu",
+        "whole_way",
+        "CPU for a message on the whole way, by BatchSend",
+        "CPU for a message, by BatchSend",
+    ),
+    Plot("pacing-gaps", "pacing", "Gaps between the sends of one provider, even gap = 1", "gap"),
+    Plot("waiting-rates", "waiting", "Rates beside a backlog", "", "ed", "messages waiting"),
+    Plot("waiting-memory", "waiting", "Memory beside a backlog", "memory with", "", "messages waiting"),
+    Plot("stored-p99", "stored", "99 of 100 answers from the history come within", "", "p99", "messages stored"),
+    Plot("stored-projected", "stored", "Records that one projector writes", "projected", "", "messages stored"),
+)
+
+
+def draw(results: Iterable[Result]) -> Iterator[tuple[Plot, str]]:
+    """Give every plot that there are figures for, as SVG text."""
+    known = {result.bench: result for result in results}
+    for plot in PLOTS:
+        if plot.bench not in known:
+            continue
+        chosen = [one for one in known[plot.bench].figures if plot.chooses(one)]
+        if chosen:
+            yield plot, _lines(plot, chosen) if plot.across else _bars(plot, chosen)
+
+
+def _bars(plot: Plot, chosen: list[Figure]) -> str:
+    rows = [
+        svg.Bar(_label(plot, one), one.spread, ours="floor" not in one.name and "nats" not in one.name)
+        for one in chosen
+    ]
+    goals = {one.goal for one in chosen if one.goal}
+    goal = float(goals.pop().partition(" ")[2]) if len(goals) == 1 else None
+    return svg.bars(plot.title, chosen[0].unit, rows, goal)
+
+
+def _label(plot: Plot, figure: Figure) -> str:
+    """Leave out what every row of the picture begins with, up to a colon."""
+    _, colon, rest = figure.name.partition(": ")
+    return rest if colon and plot.start else figure.name
+
+
+def _lines(plot: Plot, chosen: list[Figure]) -> str:
+    series = defaultdict(list)
+    for one in chosen:
+        if one.at is not None:
+            series[_label(plot, one)].append((one.at, one.spread))
+    return svg.lines(plot.title, chosen[0].unit, plot.across, series)

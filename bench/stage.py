@@ -1,0 +1,176 @@
+"""A system for one benchmark: servers and processes in a folder of its own, and what can be asked of them."""
+
+import asyncio
+import contextlib
+import json
+import pathlib
+import shutil
+import signal
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import attrs
+
+from bench.cpu import Stopwatch
+from messaging.stream import topology as topo
+from messaging.stream.connection import Connection, open_connection
+from ops.embedded.child import free_port
+from ops.system import Plan, System
+from ops.up import wait_for_answer
+
+OURS = ("gateway", "dispatcher", "coordinator", "projector")
+_UNBOUNDED = {"SMSGW_MAX_BACKLOG": "100000000", "SMSGW_MAX_BACKLOG_PER_PROVIDER": "100000000"}
+_POLL_S = 0.05
+_PATIENCE_S = 900.0
+
+
+class StageFailed(Exception):
+    """The system did not do what the benchmark rests on."""
+
+
+@attrs.frozen
+class Limits:
+    """Rates (sends a second) for each provider and for all, instead of those that were bought."""
+
+    provider: int
+    fleet: int
+
+
+@attrs.define
+class Stage:
+    """A running system, and the connection by which the benchmark looks at its stream."""
+
+    system: System
+    connection: Connection
+
+    @property
+    def providers(self) -> list[str]:
+        """Name the simulated providers."""
+        return list(self.system.simulators)
+
+    @property
+    def url(self) -> str:
+        """Where nats-server is."""
+        return self.system.environment["SMSGW_NATS_URL"]
+
+    def pids(self) -> dict[str, int]:
+        """Name every process of the system, servers included."""
+        found = {name: child.pid for name, child in self.system.processes.items()}
+        servers = {"nats-server": self.system.nats, "postgres": self.system.postgres}
+        return found | {name: one.pid for name, one in servers.items() if one is not None and one.pid}
+
+    def stopwatch(self) -> Stopwatch:
+        """Begin to count the CPU seconds of every process."""
+        return Stopwatch(self.pids())
+
+    async def purge(self) -> None:
+        """Empty the accepted and the queued messages, so that every arm finds the same."""
+        for stream in (topo.ACCEPT, topo.SEND):
+            await self.connection.api(f"STREAM.PURGE.{stream}", timeout_s=30)
+
+    async def pending(self, stream: str) -> int:
+        """Count what the consumers of a stream have not yet done."""
+        page = await self.connection.api(f"CONSUMER.LIST.{stream}", {"offset": 0})
+        return sum(one.get("num_pending", 0) + one.get("num_ack_pending", 0) for one in page.get("consumers") or ())
+
+    async def until_done(self, *streams: str) -> None:
+        """Wait until the consumers of these streams have done everything."""
+        end = time.monotonic() + _PATIENCE_S
+        for stream in streams:
+            while await self.pending(stream):
+                if time.monotonic() > end:
+                    raise StageFailed(f"{stream} is not worked off")
+                await asyncio.sleep(_POLL_S)
+
+    async def taken(self) -> int:
+        """Count the messages that the simulated providers have taken."""
+        stats = await asyncio.gather(*(self._get(name, "/_stats") for name in self.providers))
+        return sum(json.loads(one)["taken"] for one in stats)
+
+    async def until_taken(self, count: int) -> None:
+        """Wait until the simulated providers have taken so many in all."""
+        end = time.monotonic() + _PATIENCE_S
+        while (taken := await self.taken()) < count:
+            if time.monotonic() > end or self.system.dead():
+                raise StageFailed(f"only {taken} of {count} reached a provider; ended: {self.system.dead()}")
+            await asyncio.sleep(_POLL_S)
+
+    async def arrivals(self) -> dict[str, list[dict[str, Any]]]:
+        """Give what each provider's sockets have received."""
+        found = {}
+        for name in self.providers:
+            lines = (await self._get(name, "/_requests")).splitlines()
+            found[name] = [json.loads(line) for line in lines]
+        return found
+
+    async def forget_arrivals(self) -> None:
+        """Clear the records of all providers."""
+        for name in self.providers:
+            await self._get(name, "/_reset", method="POST")
+
+    async def signal(self, kind: str, number: signal.Signals) -> None:
+        """Send a signal to every process of a kind."""
+        for name in self.system.processes:
+            if name.startswith(kind):
+                self.system.signal(name, number)
+
+    async def _get(self, provider: str, path: str, method: str = "GET") -> bytes:
+        request = urllib.request.Request(self.system.simulators[provider] + path, method=method)  # noqa: S310 - ours
+
+        def read() -> bytes:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own simulator
+                return bytes(answer.read())
+
+        return await asyncio.to_thread(read)
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    *, limits: Limits | None = None, environment: Mapping[str, str] | None = None, **plan: Any
+) -> AsyncIterator[Stage]:
+    """Start a system in a new folder and remove it at the end; `plan` is as in ops.system.Plan."""
+    folder = _new_folder()
+    settings = {**_UNBOUNDED, **(environment or {})}
+    if limits is not None:
+        settings["SMSGW_FLEET_RATE_PER_S"] = str(limits.fleet)
+        settings["SMSGW_PROVIDERS_FILE"] = str(folder / "providers.toml")
+    system = System(Plan(folder, environment=settings, durable=False, **plan))
+    ports = _lift(system, limits) if limits is not None else {}
+    try:
+        await asyncio.to_thread(system.start)
+        if ports:
+            _spawn_simulators(system, ports)
+        if not await wait_for_answer(system):
+            raise StageFailed("the front door does not answer")
+        async with open_connection(system.environment["SMSGW_NATS_URL"], "bench", timeout_s=30) as connection:
+            yield Stage(system, connection)
+    finally:
+        await asyncio.to_thread(system.stop)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> pathlib.Path:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-bench-"))
+    folder.chmod(0o755)  # PostgreSQL may run as another user
+    return folder
+
+
+def _lift(system: System, limits: Limits) -> dict[str, int]:
+    """Write a providers file with other rates."""
+    ports = {name: free_port() for name in system.plan.providers}
+    tables = [
+        f'[[provider]]\nname = "{name}"\nadapter = "simulated"\nurl = "http://127.0.0.1:{port}"\n'
+        f"rate_per_s = {limits.provider}\n"
+        for name, port in ports.items()
+    ]
+    (system.folder / "providers.toml").write_text("\n".join(tables))
+    return ports
+
+
+def _spawn_simulators(system: System, ports: Mapping[str, int]) -> None:
+    system.simulators = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    pairs = [part for name, port in ports.items() for part in ("--provider", f"{name}:{port}")]
+    system.spawn("simulator", "ops.simulator", *pairs, "--latency", system.plan.simulator_latency_s)

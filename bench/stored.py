@@ -1,0 +1,140 @@
+"""How cost grows with what is stored: reading one message, listing many, and writing the history."""
+
+import base64
+import contextlib
+import random
+import signal
+import time
+from typing import Any
+
+from bench import rows
+from bench.command import Bench, main
+from bench.cpu import rss_bytes
+from bench.figure import Figure, Result
+from bench.hand import Hand, hired
+from bench.spread import quantile
+from bench.stage import Stage, StageFailed, staged
+from messaging.stream import topology as topo
+
+_DAYS_BACK_MS = 6 * 86_400_000
+_PAGE = 50
+
+
+async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> Result:
+    """Grow the tables step by step; at each size read, list and project."""
+    figures: list[Figure] = []
+    first_ms = int(time.time() * 1000) - _DAYS_BACK_MS
+    async with contextlib.AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(staged(dispatchers_each=0, coordinators=0, providers=("p1",)))
+        caller = await stack.enter_async_context(hired("bench.load"))
+        await caller.ask(kind="counted", addresses=stage.system.gateways, count=1, in_flight=1)
+        filler = await stack.enter_async_context(hired("bench.filler", stage.url))
+        await stage.until_done(topo.ACCEPT, topo.EVENT)
+        there = 0
+        for size in sizes:
+            await rows.grow(stage.system.environment["SMSGW_DATABASE_URL"], there, size, first_ms)
+            there = size
+            questions = _Questions(size, first_ms)
+            figures += await _reading(stage, caller, questions, repetitions, reads)
+            figures += await _projecting(stage, filler, size, repetitions, stories)
+    setting = {"repetitions": repetitions, "reads": reads, "stories": stories, "sizes": sizes}
+    return Result("stored", "How cost grows with what is stored", setting, figures, _NOTES)
+
+
+class _Questions:
+    """What callers ask of a history of so many messages; the same at every run."""
+
+    def __init__(self, size: int, first_ms: int) -> None:
+        self._size = size
+        self._first_ms = first_ms
+        self._random = random.Random(size)  # noqa: S311 - the same questions at every run
+        self.kinds = {
+            "GetStatus": self.one,
+            "ListMessages, first page": self.first_page,
+            "ListMessages, a page far back": self.far_page,
+            "ListMessages, of a recipient": self.of_recipient,
+            "ListMessages, failed at a provider": self.failed,
+        }
+
+    def one(self) -> dict[str, Any]:
+        return {"message_id": str(rows.message_id(self._any(), self._first_ms))}
+
+    def first_page(self) -> dict[str, Any]:
+        return {"page_size": _PAGE}
+
+    def far_page(self) -> dict[str, Any]:
+        known = rows.message_id(self._any(), self._first_ms)
+        return {"page_size": _PAGE, "page_token": base64.urlsafe_b64encode(known.bytes).decode()}
+
+    def of_recipient(self) -> dict[str, Any]:
+        return {"page_size": _PAGE, "recipient": f"+23320{self._any() % 10_000_000:07d}"}
+
+    def failed(self) -> dict[str, Any]:
+        return {"page_size": _PAGE, "states": [8], "provider": "p1"}
+
+    def _any(self) -> int:
+        return self._random.randrange(self._size)
+
+
+async def _reading(stage: Stage, caller: Hand, questions: _Questions, repetitions: int, reads: int) -> list[Figure]:
+    middle: dict[str, list[float]] = {kind: [] for kind in questions.kinds}
+    slow: dict[str, list[float]] = {kind: [] for kind in questions.kinds}
+    for _ in range(repetitions):
+        for kind, make in questions.kinds.items():
+            asked = [make() for _ in range(reads)]
+            method = kind.partition(",")[0]
+            answer = await caller.ask(kind="read", addresses=stage.system.gateways, method=method, requests=asked)
+            if answer["found"] < reads:
+                raise StageFailed(f"{kind} found only {answer['found']} in {reads} calls")
+            middle[kind].append(quantile(answer["took_ns"], 0.5) / 1e6)
+            slow[kind].append(quantile(answer["took_ns"], 0.99) / 1e6)
+    size = float(questions._size)  # noqa: SLF001 - of this module
+    return [
+        *(Figure(f"{kind}, p50", "ms", values, at=size) for kind, values in middle.items()),
+        *(Figure(f"{kind}, p99", "ms", values, at=size) for kind, values in slow.items()),
+    ]
+
+
+async def _projecting(stage: Stage, filler: Hand, size: int, repetitions: int, stories: int) -> list[Figure]:
+    """Let stories gather while the projector stands still, and take the time until it has written them."""
+    rates, cpu = [], []
+    for _ in range(repetitions):
+        await stage.signal("projector", signal.SIGSTOP)
+        made = (await filler.ask(kind="stories", count=stories, provider="p1"))["made"]
+        watch, began = stage.stopwatch(), time.monotonic()
+        await stage.signal("projector", signal.SIGCONT)
+        await stage.until_done(topo.ACCEPT, topo.EVENT)
+        rates.append(made / (time.monotonic() - began))
+        cpu.append(watch.read()["projector-1"] / stories * 1e3)
+    pids = stage.pids()
+    memory = [
+        Figure(f"memory: {name.removesuffix('-1')}", "MiB", [rss_bytes(pids[name]) / 2**20], at=size)
+        for name in ("projector-1", "gateway-1", "postgres")
+    ]
+    return [
+        Figure("projected", "records/s", rates, at=size),
+        Figure("CPU of the projector for a message", "ms", cpu, at=size),
+        *memory,
+    ]
+
+
+_NOTES = (
+    (
+        "The rows are made by PostgreSQL (`insert … select` from a series of numbers), with one attempt and two events "
+        "for each message, over the last six days. None of these messages is on the stream any more, so GetStatus asks the "
+        "stream in vain and then reads the store. One caller, one call after the other."
+    ),
+    "A projected message is three records: its acceptance and two events.",
+    "PostgreSQL runs without fsync, as in every test; its memory counts shared pages once for each of its processes.",
+)
+
+BENCH = Bench(
+    "stored",
+    run,
+    {"repetitions": 5, "reads": 100, "stories": 1000, "sizes": [10_000, 100_000, 1_000_000]},
+    {"repetitions": 1, "reads": 5, "stories": 50, "sizes": [1_000]},
+    {"sizes": [10_000, 100_000, 1_000_000, 10_000_000]},
+)
+
+if __name__ == "__main__":
+    main(BENCH)

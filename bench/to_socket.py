@@ -1,0 +1,60 @@
+"""From SendSms to the provider's socket on an idle system: one message at a time, by the kernel's receive stamps."""
+
+from collections import defaultdict
+
+from bench.command import Bench, main
+from bench.figure import Figure, Result
+from bench.hand import hired
+from bench.spread import quantile
+from bench.stage import staged
+
+_WARM_UP = 5
+_PAUSE_S = 0.25
+
+
+async def run(repetitions: int, messages: int, pause_s: float) -> Result:
+    """Send, pause, send, and look afterwards when each arrived."""
+    found: dict[str, list[float]] = defaultdict(list)
+    async with staged() as stage, hired("bench.load") as caller:
+        gateways = stage.system.gateways
+        await caller.ask(kind="paced", addresses=gateways, count=_WARM_UP, pause_s=_PAUSE_S)
+        await stage.until_taken(_WARM_UP)
+        for _ in range(repetitions):
+            await stage.forget_arrivals()
+            answer = await caller.ask(kind="paced", addresses=gateways, count=messages, pause_s=pause_s)
+            await stage.until_taken(messages)
+            began = answer["began_ns"]
+            arrived = {one["reference"]: one["at_ns"] for lane in (await stage.arrivals()).values() for one in lane}
+            ways = [(arrived[message_id] - at) / 1e6 for message_id, at in began.items()]
+            took = [value / 1e6 for value in answer["took_ns"]]
+            for part, name in ((0.5, "p50"), (0.99, "p99")):
+                found[f"to the socket {name}"].append(quantile(ways, part))
+                found[f"answer {name}"].append(quantile(took, part))
+    figures = [
+        Figure("SendSms to the provider's socket, p50", "ms", found["to the socket p50"], "<= 8"),
+        Figure("SendSms to the provider's socket, p99", "ms", found["to the socket p99"], "<= 30"),
+        Figure("SendSms to its answer, p50", "ms", found["answer p50"]),
+        Figure("SendSms to its answer, p99", "ms", found["answer p99"]),
+    ]
+    setting = {"repetitions": repetitions, "messages": messages, "pause_s": pause_s}
+    return Result("to_socket", "From SendSms to the provider's socket", setting, figures, _NOTES)
+
+
+_NOTES = (
+    (
+        "The whole system runs (gateway, coordinator, five dispatchers, projector) and has nothing else to do. The "
+        "first stamp is taken before the call is made, the second by the kernel when the request arrives."
+    ),
+    "An idle lane keeps a share of two sends a second: the pause is long enough that no message waits for its turn.",
+    "A p99 of few messages is nearly their slowest one.",
+)
+
+BENCH = Bench(
+    "to_socket",
+    run,
+    {"repetitions": 5, "messages": 60, "pause_s": 0.25},
+    {"repetitions": 1, "messages": 5, "pause_s": 0.15},
+)
+
+if __name__ == "__main__":
+    main(BENCH)

@@ -1,0 +1,114 @@
+"""How cost grows with what waits: memory, accepting and dispatching beside a backlog of many messages."""
+
+import asyncio
+import contextlib
+import signal
+import time
+
+from bench.command import Bench, main
+from bench.cpu import rss_bytes
+from bench.figure import Figure, Result
+from bench.hand import Hand, hired
+from bench.spread import quantile
+from bench.stage import Limits, Stage, StageFailed, staged
+from messaging.stream import topology as topo
+
+_LIFTED = Limits(provider=2000, fleet=10_000)
+_IN_FLIGHT = 64
+_RAMP_S = 3.0
+_STOP_S = 15.0
+_PATIENCE_S = 300.0
+
+
+async def run(repetitions: int, seconds: float, sizes: list[int]) -> Result:
+    """Grow the backlog step by step; at each size accept beside it, then dispatch from it."""
+    figures: list[Figure] = []
+    async with contextlib.AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(staged(limits=_LIFTED, dispatchers_each=0, projector=False))
+        caller = await stack.enter_async_context(hired("bench.load"))
+        await caller.ask(kind="counted", addresses=stage.system.gateways, count=1, in_flight=1)
+        filler = await stack.enter_async_context(hired("bench.filler", stage.url))
+        for size in sizes:
+            await _fill(stage, filler, size)
+            figures += await _accepting(stage, caller, size, repetitions, seconds)
+            figures += await _dispatching(stage, size, repetitions, seconds)
+    setting = {"repetitions": repetitions, "seconds": seconds, "sizes": sizes}
+    return Result("waiting", "How cost grows with what waits", setting, figures, _NOTES)
+
+
+async def _fill(stage: Stage, filler: Hand, size: int) -> None:
+    """Let exactly so many wait, and wait until the work queue has drawn them all."""
+    await stage.purge()
+    await filler.ask(kind="waiting", count=size, providers=stage.providers)
+    end = time.monotonic() + _PATIENCE_S
+    while (there := await stage.pending(topo.SEND)) < size:
+        if time.monotonic() > end:
+            raise StageFailed(f"only {there} of {size} are queued")
+        await asyncio.sleep(0.1)
+
+
+async def _accepting(stage: Stage, caller: Hand, size: int, repetitions: int, seconds: float) -> list[Figure]:
+    memory = _memory(stage, "with the backlog", size)
+    rates, slow = [], []
+    for _ in range(repetitions):
+        command = {"kind": "unary", "addresses": stage.system.gateways, "in_flight": _IN_FLIGHT, "seconds": seconds}
+        answer = await caller.ask(**command)
+        rates.append(answer["accepted"] / answer["seconds"])
+        slow.append(quantile(answer["took_ns"], 0.99) / 1e6)
+    return [
+        *memory,
+        Figure("SendSms accepted", "/s", rates, at=size),
+        Figure("SendSms answer p99", "ms", slow, at=size),
+    ]
+
+
+async def _dispatching(stage: Stage, size: int, repetitions: int, seconds: float) -> list[Figure]:
+    """Let dispatchers begin beside the full backlog, and count what providers take in stretches of time."""
+    names = [f"dispatcher-{name}-1" for name in stage.providers]
+    for name, process in zip(stage.providers, names, strict=True):
+        stage.system.spawn(process, "dispatcher", "work", "--provider", name)
+    before = await stage.taken()
+    await stage.until_taken(before + 1)
+    await asyncio.sleep(_RAMP_S if seconds >= 1 else seconds)
+    rates = []
+    for _ in range(repetitions):
+        before, began = await stage.taken(), time.monotonic()
+        await asyncio.sleep(seconds)
+        rates.append((await stage.taken() - before) / (time.monotonic() - began))
+    memory = _memory(stage, "while dispatching", size)
+    for name in names:
+        stage.system.signal(name, signal.SIGTERM)
+    for name in names:
+        await asyncio.to_thread(stage.system.processes[name].wait, _STOP_S)
+        del stage.system.processes[name]
+    return [Figure("dispatched", "/s", rates, at=size), *memory]
+
+
+def _memory(stage: Stage, when: str, size: int) -> list[Figure]:
+    kinds = ("gateway", "coordinator", "dispatcher-p1", "nats-server")
+    found = [(name, pid) for name, pid in stage.pids().items() if name.startswith(kinds)]
+    return [
+        Figure(f"memory {when}: {name.removesuffix('-1')}", "MiB", [rss_bytes(pid) / 2**20], at=size)
+        for name, pid in found
+    ]
+
+
+_NOTES = (
+    (
+        "The backlog is published straight into the stream, evenly over five providers and two lanes. First nothing is "
+        "dispatched and SendSms is called with 64 in flight; then five dispatchers begin, with rates lifted to 2,000 a "
+        "second each, so that the machine limits. The projector is left out: it has no part in what waits."
+    ),
+    "Memory is resident memory, one reading for each size.",
+)
+
+BENCH = Bench(
+    "waiting",
+    run,
+    {"repetitions": 5, "seconds": 2.0, "sizes": [10_000, 100_000]},
+    {"repetitions": 1, "seconds": 0.4, "sizes": [1_000]},
+    {"sizes": [10_000, 100_000, 1_000_000]},
+)
+
+if __name__ == "__main__":
+    main(BENCH)

@@ -1,0 +1,92 @@
+"""The whole way with limits lifted: messages a second, and the CPU that each takes, by process."""
+
+import asyncio
+import time
+from collections import defaultdict
+
+from bench.command import Bench, main
+from bench.cpu import total
+from bench.figure import Figure, Result
+from bench.hand import Hand, hired
+from bench.stage import OURS, Limits, Stage, staged
+from messaging.stream import topology as topo
+
+ARMS = ("BatchSend", "SendSms")
+_OTHERS = ("nats-server", "postgres", "simulator")
+_LIFTED = Limits(provider=2000, fleet=10_000)
+_WARM_UP = 100
+_SHARES_S = 3.0
+_CHUNK = 500
+
+
+async def run(repetitions: int, messages: int) -> Result:
+    """Measure both ways in once in each round, from the first call until the history is complete."""
+    found: dict[str, list[float]] = defaultdict(list)
+    async with staged(limits=_LIFTED) as stage, hired("bench.load") as caller:
+        await caller.ask(kind="batch", addresses=stage.system.gateways, count=_WARM_UP, chunk=100)
+        await stage.until_taken(_WARM_UP)
+        await stage.until_done(topo.ACCEPT, topo.EVENT)
+        for repetition in range(repetitions):
+            for n in range(len(ARMS)):
+                await _measure(stage, ARMS[(repetition + n) % len(ARMS)], caller, messages, found)
+        watch = stage.stopwatch()
+        await asyncio.sleep(_SHARES_S)
+        idle = total(watch.read(), OURS) / _SHARES_S * 1e3
+    setting = {"repetitions": repetitions, "messages": messages, "provider_rate": 2000, "fleet_rate": 10_000}
+    return Result("whole_way", "The whole way, limits lifted", setting, _figures(found, idle), _NOTES)
+
+
+async def _measure(stage: Stage, arm: str, caller: Hand, messages: int, found: dict[str, list[float]]) -> None:
+    await stage.forget_arrivals()
+    watch, began = stage.stopwatch(), time.monotonic()
+    taken = asyncio.create_task(stage.until_taken(messages), name="until-taken")
+    try:
+        if arm == "BatchSend":
+            await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages, chunk=_CHUNK)
+        else:
+            await caller.ask(kind="counted", addresses=stage.system.gateways, count=messages, in_flight=64)
+        await taken
+    finally:
+        taken.cancel()
+    stamps = [one["at_ns"] for lane in (await stage.arrivals()).values() for one in lane]
+    await stage.until_done(topo.ACCEPT, topo.EVENT, topo.SEND)
+    used, seconds = watch.read(), time.monotonic() - began
+    found[f"{arm}/sent"].append((len(stamps) - 1) / ((max(stamps) - min(stamps)) / 1e9))
+    found[f"{arm}/stored"].append(messages / seconds)
+    found[f"{arm}/ours"].append(total(used, OURS) / messages * 1e3)
+    for kind in (*OURS, *_OTHERS):
+        found[f"{arm}/{kind}"].append(total(used, [kind]) / messages * 1e3)
+
+
+def _figures(found: dict[str, list[float]], idle: float) -> list[Figure]:
+    figures = []
+    for arm in ARMS:
+        figures += [
+            Figure(f"sent, by {arm}", "/s", found[f"{arm}/sent"]),
+            Figure(f"sent and stored in the history, by {arm}", "/s", found[f"{arm}/stored"]),
+            Figure(f"CPU of our processes for a message, by {arm}", "ms", found[f"{arm}/ours"], "<= 1.5"),
+        ]
+    for arm in ARMS:
+        figures += [
+            Figure(f"CPU for a message, by {arm}: {kind}", "ms", found[f"{arm}/{kind}"]) for kind in (*OURS, *_OTHERS)
+        ]
+    figures.append(Figure("CPU of our processes in a second without messages", "ms", [idle]))
+    return figures
+
+
+_NOTES = (
+    (
+        "One gateway, one coordinator, five dispatchers, one projector; rates of 2,000 a second for each provider and "
+        "10,000 for all, so that only the machine limits. Providers answer after 50 ms."
+    ),
+    (
+        "Counted are user and system time of whole processes, from the first call until the history holds everything, "
+        "with what they also use when idle. `gateway`, `dispatcher`, `coordinator` and `projector` are ours; "
+        "nats-server, PostgreSQL and the simulated providers stand apart; the caller is not counted."
+    ),
+)
+
+BENCH = Bench("whole_way", run, {"repetitions": 5, "messages": 4_000}, {"repetitions": 1, "messages": 100})
+
+if __name__ == "__main__":
+    main(BENCH)
