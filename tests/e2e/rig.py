@@ -142,6 +142,50 @@ class Rig:
             assert highest_window(times) <= limit, name
         assert highest_window([one["at_ns"] for one in requests]) <= fleet
 
+    async def send_until_accepted(self, messages: list[api.SendSmsRequest], *, at_once: int = 16) -> list[str]:
+        """What a careful caller does: sends again, with the same request_id, what was not answered."""
+        slots = asyncio.Semaphore(at_once)
+
+        async def one(message: api.SendSmsRequest) -> str:
+            async with slots:
+                await asyncio.sleep(0.02)
+                end = time.monotonic() + 60
+                while True:
+                    try:
+                        return str((await self.stub().SendSms(message, timeout=10)).message_id)
+                    except grpc.aio.AioRpcError as error:
+                        if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                            raise
+                    assert time.monotonic() < end
+                    await asyncio.sleep(0.2)
+
+        return await asyncio.gather(*map(one, messages))
+
+    async def everything_ends(self, ids: set[str], within_s: float) -> None:
+        """Every message is settled; a second receipt at a provider is preceded by an unclear attempt in its story."""
+        end = time.monotonic() + within_s
+        waiting = set(ids)
+        statuses: dict[str, pb.MessageStatus] = {}
+        while waiting:
+            slots = asyncio.Semaphore(32)
+
+            async def ask(one: str, slots: asyncio.Semaphore = slots) -> None:
+                async with slots:
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        statuses[one] = await self.status(one)
+
+            await asyncio.gather(*map(ask, waiting))
+            waiting = {one for one in waiting if one not in statuses or state(statuses[one]) not in {"SENT", "UNKNOWN"}}
+            assert time.monotonic() < end, [str(statuses.get(one)) for one in list(waiting)[:3]]
+            await asyncio.sleep(0.5 if waiting else 0)
+        seen = await self.received(ids)
+        self.assert_within_limits(seen)
+        for one in ids:
+            times = sum(1 for request in seen if request["reference"] == one and request["taken"])
+            unclear = sum(1 for a in statuses[one].attempts if a.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS)
+            assert times <= 1 + unclear, statuses[one]
+            assert times >= 1 or unclear, statuses[one]
+
 
 @contextlib.asynccontextmanager
 async def running(folder: pathlib.Path, **plan: Any) -> AsyncIterator[Rig]:

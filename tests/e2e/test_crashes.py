@@ -32,26 +32,6 @@ async def kill(rig: Rig, name: str) -> None:
     await asyncio.to_thread(rig.system.processes[name].wait, 5)
 
 
-async def send_until_accepted(rig: Rig, messages: list[api.SendSmsRequest]) -> list[str]:
-    """What a careful caller does: sends again, with the same request_id, what was not answered."""
-    slots = asyncio.Semaphore(16)
-
-    async def one(message: api.SendSmsRequest) -> str:
-        end = time.monotonic() + 60
-        async with slots:
-            await asyncio.sleep(0.02)
-            while True:
-                try:
-                    return str((await rig.stub().SendSms(message, timeout=10)).message_id)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-                        raise
-                assert time.monotonic() < end
-                await asyncio.sleep(0.2)
-
-    return await asyncio.gather(*map(one, messages))
-
-
 async def test_a_dispatcher_killed_in_mid_call_does_not_send_again(rig: Rig) -> None:
     await rig.behave("p1", latency_s=1.5)
     normal = await rig.send(providers=["p1"], priority=NORMAL, ttl=Duration(seconds=25))
@@ -79,38 +59,12 @@ async def test_a_dispatcher_killed_under_load_loses_nothing_and_doubles_nothing_
         await asyncio.sleep(1)
         await kill(rig, name)
         rig.system.restart(name)
-    await everything_ends(rig, ids, 90)
-
-
-async def everything_ends(rig: Rig, ids: set[str], within_s: float) -> None:
-    """Every message is settled; a second receipt at a provider is preceded by an unclear attempt in its story."""
-    end = time.monotonic() + within_s
-    waiting = set(ids)
-    statuses: dict[str, pb.MessageStatus] = {}
-    while waiting:
-        slots = asyncio.Semaphore(32)
-
-        async def ask(one: str, slots: asyncio.Semaphore = slots) -> None:
-            async with slots:
-                with contextlib.suppress(grpc.aio.AioRpcError):
-                    statuses[one] = await rig.status(one)
-
-        await asyncio.gather(*map(ask, waiting))
-        waiting = {one for one in waiting if one not in statuses or state(statuses[one]) not in {"SENT", "UNKNOWN"}}
-        assert time.monotonic() < end, [str(statuses.get(one)) for one in list(waiting)[:3]]
-        await asyncio.sleep(0.5 if waiting else 0)
-    seen = await rig.received(ids)
-    rig.assert_within_limits(seen)
-    for one in ids:
-        times = sum(1 for request in seen if request["reference"] == one and request["taken"])
-        unclear = sum(1 for a in statuses[one].attempts if a.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS)
-        assert times <= 1 + unclear, statuses[one]
-        assert times >= 1 or unclear, statuses[one]
+    await rig.everything_ends(ids, 90)
 
 
 async def test_nats_killed_and_restarted_under_load_loses_nothing(rig: Rig) -> None:
     assert rig.system.nats is not None
-    sending = asyncio.create_task(send_until_accepted(rig, rig.load(900, priority=NORMAL, ttl=Duration(seconds=90))))
+    sending = asyncio.create_task(rig.send_until_accepted(rig.load(900, priority=NORMAL, ttl=Duration(seconds=90))))
     for pause in (2.0, 2.5, 3.0):
         await asyncio.sleep(pause)
         await asyncio.to_thread(rig.system.nats.kill)
@@ -118,7 +72,7 @@ async def test_nats_killed_and_restarted_under_load_loses_nothing(rig: Rig) -> N
         await asyncio.to_thread(rig.system.nats.start)
     ids = await sending
     assert len(set(ids)) == 900
-    await everything_ends(rig, set(ids), 150)
+    await rig.everything_ends(set(ids), 150)
 
 
 async def test_while_the_stream_is_away_the_door_says_so_and_comes_back_by_itself(rig: Rig) -> None:

@@ -1,0 +1,49 @@
+"""The whole system on three servers, of which one is killed and then each is restarted, all under load."""
+
+import asyncio
+import pathlib
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from rig import BULK, NORMAL, Rig, running
+
+from messaging.stream import topology as topo
+from messaging.stream.connection import open_connection
+from ops.embedded import NatsCluster, NatsServer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
+    folder = open_folder / "cluster-fleet"
+    async with running(folder, nats_servers=3, dispatchers_each=2) as rig:
+        yield rig
+
+
+async def leader_of(cluster: NatsCluster, stream: str) -> NatsServer:
+    async with open_connection(cluster.url, "test") as connection:
+        info = await connection.api(f"STREAM.INFO.{stream}")
+        return cluster.named(info["cluster"]["leader"])
+
+
+async def test_servers_that_die_and_restart_lose_nothing_double_nothing_and_lift_no_limit(rig: Rig) -> None:
+    cluster = rig.system.nats
+    assert isinstance(cluster, NatsCluster)
+    results = await rig.batch(rig.load(700, priority=BULK))
+    ids = {one.accepted.message_id for one in results if one.HasField("accepted")}
+    assert len(ids) == 700
+    await rig.until_received(150, ids, 20)
+    sending = asyncio.create_task(rig.send_until_accepted(rig.load(900, priority=NORMAL), at_once=2))
+    victim = await leader_of(cluster, topo.SEND)
+    await asyncio.to_thread(victim.kill)
+    await asyncio.sleep(3)
+    await asyncio.to_thread(victim.start)
+    await asyncio.to_thread(cluster.wait_until_current)
+    for server in cluster.servers:
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(cluster.wait_until_current)
+    ids |= set(await sending)
+    assert len(ids) == 1600
+    await rig.everything_ends(ids, 40)
+    assert rig.system.dead() == [], "no process gave up"
