@@ -17,6 +17,7 @@ import attrs
 from bench.cpu import Stopwatch
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, open_connection
+from ops.embedded import NatsServer, Postgres
 from ops.embedded.child import free_port
 from ops.system import Plan, System
 from ops.up import wait_for_answer
@@ -60,7 +61,9 @@ class Stage:
         """Name every process of the system, servers included."""
         found = {name: child.pid for name, child in self.system.processes.items()}
         servers = {"nats-server": self.system.nats, "postgres": self.system.postgres}
-        return found | {name: one.pid for name, one in servers.items() if one is not None and one.pid}
+        return found | {
+            name: one.pid for name, one in servers.items() if isinstance(one, NatsServer | Postgres) and one.pid
+        }
 
     def stopwatch(self) -> Stopwatch:
         """Begin to count the CPU seconds of every process."""

@@ -65,6 +65,7 @@ class Plan:
     projectors: int = 1
     coordinators: int = 1
     simulator_latency_s: str = _SIMULATED_LATENCY_S
+    rate_per_s: int = RATE_PER_S
     own_settings: Callable[[str, Mapping[str, str]], Mapping[str, str]] = lambda _name, _environment: {}
 
 
@@ -160,8 +161,8 @@ class System:
 
     def _provider_table(self, name: str, url: str) -> str:
         lines = "\n".join(self.plan.tables.get(name, ()))
-        head = f'\n[[provider]]\nname = "{name}"\nadapter = "simulated"\nurl = "{url}"\nrate_per_s = {RATE_PER_S}\n'
-        return f"{head}{lines}\n"
+        head = f'\n[[provider]]\nname = "{name}"\nadapter = "simulated"\nurl = "{url}"\n'
+        return f"{head}rate_per_s = {self.plan.rate_per_s}\n{lines}\n"
 
     def _provider_names(self) -> list[str]:
         if self.simulators:

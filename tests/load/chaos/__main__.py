@@ -18,6 +18,7 @@ from tests.load.chaos.run import Run, run
 @click.option("--every", type=click.FloatRange(0.2), default=4.0, show_default=True, help="Seconds between faults.")
 @click.option("--nats-servers", type=click.Choice(["1", "3"]), default="1", show_default=True)
 @click.option("--ttl", type=click.FloatRange(10), default=60.0, show_default=True, help="Seconds to live.")
+@click.option("--rate", type=click.IntRange(1), default=50, show_default=True, help="Each provider's; all: 4 times.")
 @click.option("--plant", default="", help="A bug that the system is to have; see plants.py.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for report.json and report.md.")
 @click.option("--keep", is_flag=True, help="Keep the data and the logs.")
@@ -27,6 +28,7 @@ def main(
     every: float,
     nats_servers: str,
     ttl: float,
+    rate: int,
     plant: str,
     out: pathlib.Path | None,
     *,
@@ -35,7 +37,7 @@ def main(
     """Send messages through a system that is being broken, and check what became of each."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
-    wanted = Run(messages, seed, every, 3 if nats_servers == "3" else 1, ttl, plant)
+    wanted = Run(messages, seed, every, 3 if nats_servers == "3" else 1, ttl, plant, rate)
     try:
         report = asyncio.run(run(wanted, folder, click.echo))
     finally:

@@ -16,8 +16,7 @@ from tests.load.chaos.records import History, Sockets, read_history
 from tests.load.chaos.report import Report, recovery
 from tests.load.chaos.stage import Stage
 
-FLEET_RATE_PER_S = 200
-_BACKLOG = 1500
+_BACKLOG_S = 7.5
 _CALM_S = 6.0
 """The last seconds of the load are left without a new fault."""
 
@@ -35,6 +34,7 @@ class Run:
     nats_servers: Literal[1, 3] = 1
     ttl_s: float = 60.0
     plant: str = ""
+    rate_per_s: int = RATE_PER_S
     pods: int = 2
     latency_s: float = 0.03
     patience_s: float = 30.0
@@ -43,13 +43,18 @@ class Run:
     def command(self) -> str:
         """The command that repeats this run."""
         words = [f"--messages {self.messages}", f"--seed {self.seed}", f"--every {self.every_s:g}"]
-        words += [f"--nats-servers {self.nats_servers}", f"--ttl {self.ttl_s:g}"]
+        words += [f"--nats-servers {self.nats_servers}", f"--ttl {self.ttl_s:g}", f"--rate {self.rate_per_s}"]
         return " ".join(["python -m tests.load.chaos", *words, *([f"--plant {self.plant}"] if self.plant else [])])
 
     @property
     def span_s(self) -> float:
         """How long the load lasts if the whole rate is used."""
-        return self.messages / FLEET_RATE_PER_S
+        return self.messages / self.limits.fleet
+
+    @property
+    def limits(self) -> checker.Limits:
+        """What is bought: of five providers four may be used at a time, as with 50 and 200."""
+        return checker.Limits(self.rate_per_s, 4 * self.rate_per_s)
 
 
 async def run(
@@ -57,7 +62,12 @@ async def run(
 ) -> Report:
     """Run and judge; `plan` replaces the seeded faults."""
     stage = Stage(
-        folder, nats_servers=wanted.nats_servers, plant=wanted.plant, pods=wanted.pods, latency_s=wanted.latency_s
+        folder,
+        wanted.limits,
+        nats_servers=wanted.nats_servers,
+        plant=wanted.plant,
+        pods=wanted.pods,
+        latency_s=wanted.latency_s,
     )
     try:
         await stage.start()
@@ -77,7 +87,7 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
         wanted.messages,
         wanted.ttl_s,
         stage.system.gateways,
-        lambda: len(callers.ledger.ids) - len(sockets.taken) > _BACKLOG,
+        lambda: len(callers.ledger.ids) - len(sockets.taken) > _BACKLOG_S * wanted.limits.fleet,
     )
     began = time.time()
     follow = asyncio.create_task(sockets.follow(), name="sockets")
@@ -98,7 +108,6 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
     await callers.close()
     late = await stage.stop()
     arrivals = sockets.arrivals
-    limits = checker.Limits(RATE_PER_S, FLEET_RATE_PER_S)
     lasted = (max(one.at_ns for one in arrivals) - min(one.at_ns for one in arrivals)) / 1e9
     return Report(
         wanted.command,
@@ -108,9 +117,9 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
         len(arrivals) / max(0.1, min(lasted, dry - began)),
         callers.ledger.failures,
         checker.states(callers.ledger, history),
-        checker.check(callers.ledger, arrivals, history, limits, (*stage.broken, *late)),
+        checker.check(callers.ledger, arrivals, history, wanted.limits, (*stage.broken, *late)),
         [str(one.fault) for one in stage.done],
-        recovery(stage.done, arrivals, FLEET_RATE_PER_S, loaded),
+        recovery(stage.done, arrivals, wanted.limits.fleet, loaded),
     )
 
 

@@ -23,6 +23,7 @@ from messaging.stream.connection import ApiError, open_connection
 from ops.fleet import watching
 from ops.system import Plan, System
 from ops.up import wait_for_answer
+from tests.load.chaos.checker import Limits
 from tests.load.chaos.links import LOCALHOST, Link
 from tests.load.chaos.plan import Fault
 from tests.load.chaos.plants import planting
@@ -62,13 +63,14 @@ class Stage:
     def __init__(
         self,
         folder: pathlib.Path,
+        limits: Limits,
         *,
         nats_servers: Literal[1, 3] = 1,
         plant: str = "",
         pods: int = 2,
         latency_s: float = 0.03,
     ) -> None:
-        environment = dict(SETTINGS)
+        environment = {**SETTINGS, "SMSGW_FLEET_RATE_PER_S": str(limits.fleet)}
         if plant:
             environment |= planting(plant)
         providers = ("p1", "p2", "p3", "p4", "p5")
@@ -84,6 +86,7 @@ class Stage:
                 nats_servers=nats_servers,
                 tables={name: (f"timeout_s = {TIMEOUT_S}", *_LOOK_UP.get(name, ())) for name in providers},
                 providers=providers,
+                rate_per_s=limits.provider,
                 own_settings=self._own_settings,
             )
         )
