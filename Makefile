@@ -3,7 +3,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests
 
-.PHONY: up demo test unit properties bench bench-full bench-short lint types proto proto-check lock clean
+.PHONY: up demo test unit properties chaos chaos-short bench bench-full bench-short lint types proto proto-check lock clean
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -37,6 +37,19 @@ bench bench-full: .venv/.ok
 bench-short: .venv/.ok
 	$(BIN)/python -m bench.run --form short --folder var/bench-short
 	$(BIN)/python -m bench.report --folder var/bench-short
+
+# Chaos: MESSAGES, SEED, RATE (each provider's), NATS (1 or 3 servers), EVERY (seconds between faults), OUT (a folder).
+MESSAGES ?= 20000
+SEED ?= 1
+RATE ?= 50
+NATS ?= 1
+EVERY ?= 3
+chaos: .venv/.ok
+	$(BIN)/python -m tests.load.chaos --messages $(MESSAGES) --seed $(SEED) --rate $(RATE) --nats-servers $(NATS) \
+		--every $(EVERY) $(if $(OUT),--out $(OUT))
+
+chaos-short: .venv/.ok
+	$(BIN)/python -m tests.load.chaos --messages 9000 --seed $(SEED) --every 2 --ttl 40
 
 lint: .venv/.ok
 	$(BIN)/ruff check $(PATHS)

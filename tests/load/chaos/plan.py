@@ -44,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
     # a server
     "crash": Kind(3, 0.3, 3.0),
     "freeze": Kind(2, 0.5, 4.0),
+    "reboot": Kind(1, 0.5, 2.0),
     # the stream takes nothing more
     "fill": Kind(1, 1.0, 4.0),
     # a provider
@@ -64,7 +65,7 @@ def make_plan(
     rng = random.Random(f"chaos {seed}")
     targets = {
         **dict.fromkeys(("kill", "pause", "roll", "cut", "stall", "delay"), processes),
-        **dict.fromkeys(("crash", "freeze"), servers),
+        **dict.fromkeys(("crash", "freeze", "reboot"), servers),
         "fill": ("stream",),
         "provider": providers,
     }

@@ -16,18 +16,19 @@ _EVERY = 25
 _STALE_S = 3.0
 
 
-def planting(name: str) -> Mapping[str, str]:
-    """Give the environment that plants a bug; raises KeyError when there is no such one."""
-    _ = PLANTS[name]
+def planting(names: str) -> Mapping[str, str]:
+    """Give the environment that plants bugs, separated by commas; raises KeyError when there is no such one."""
+    _ = [PLANTS[name] for name in names.split(",")]
     path = ":".join(map(str, (pathlib.Path(__file__).parent / "site", _ROOT, _ROOT / "gen")))
-    return {"CHAOS_PLANT": name, "PYTHONPATH": path}
+    return {"CHAOS_PLANT": names, "PYTHONPATH": path}
 
 
-def plant(name: str) -> None:
-    """Plant a bug in this process, if it is one that the bug is for."""
-    module, patch = PLANTS[name]
-    if module in sys.orig_argv:
-        patch()
+def plant(names: str) -> None:
+    """Plant bugs in this process, if it is one that they are for."""
+    for name in names.split(","):
+        module, patch = PLANTS[name]
+        if module in sys.orig_argv:
+            patch()
 
 
 def _drop_an_ack() -> None:

@@ -20,6 +20,8 @@ from messaging.process import EXIT_UNAVAILABLE
 from messaging.providers_file import read_providers
 from messaging.stream import topology as topo
 from messaging.stream.connection import ApiError, open_connection
+from ops.embedded import NatsServer, Postgres
+from ops.embedded.cluster import NatsCluster
 from ops.fleet import watching
 from ops.system import Plan, System
 from ops.up import wait_for_answer
@@ -132,10 +134,11 @@ class Stage:
 
     @property
     def servers(self) -> list[str]:
-        """The servers that may be hit."""
+        """The servers that may be hit; of a cluster also whoever leads the queue then."""
         nats = self.system.nats
-        count = len(getattr(nats, "servers", [nats]))
-        return ["postgres", *(["nats"] if count == 1 else [f"nats-{n + 1}" for n in range(count)])]
+        if isinstance(nats, NatsCluster):
+            return ["postgres", "nats-leader", *(f"nats-{n + 1}" for n in range(len(nats.servers)))]
+        return ["postgres", "nats"]
 
     def _own_settings(self, name: str, environment: Mapping[str, str]) -> Mapping[str, str]:
         """Put links between one process and the servers; called from the thread that starts it."""
@@ -221,23 +224,39 @@ class Stage:
         for link in self._lines(fault):
             link.delay_s = 0.0
 
-    def _server(self, name: str) -> object:
+    async def _server(self, name: str) -> NatsServer | Postgres:
+        """Find a server by its name."""
+        nats, postgres = self.system.nats, self.system.postgres
+        assert nats is not None
+        assert postgres is not None
         if name == "postgres":
-            return self.system.postgres
-        nats = self.system.nats
-        return nats if name == "nats" else nats.servers[int(name.removeprefix("nats-")) - 1]  # type: ignore[union-attr]
+            return postgres
+        if isinstance(nats, NatsServer):
+            return nats
+        if name == "nats-leader":
+            async with open_connection(nats.url, "chaos") as connection:
+                info = await connection.api(f"STREAM.INFO.{topo.SEND}")
+            return nats.named(info["cluster"]["leader"])
+        return nats.servers[int(name.removeprefix("nats-")) - 1]
 
     async def _crash(self, fault: Fault) -> None:
-        server = self._server(fault.target)
-        await asyncio.to_thread(server.kill)  # type: ignore[attr-defined]
+        server = await self._server(fault.target)
+        await asyncio.to_thread(server.kill)
         await asyncio.sleep(fault.lasts_s)
-        await asyncio.to_thread(server.start)  # type: ignore[attr-defined]
+        await asyncio.to_thread(server.start)
+
+    async def _reboot(self, fault: Fault) -> None:
+        server = await self._server(fault.target)
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(fault.lasts_s)
+        await asyncio.to_thread(server.start)
 
     async def _freeze(self, fault: Fault) -> None:
-        pid = self._server(fault.target).pid  # type: ignore[attr-defined]
-        _signal_tree(pid, signal.SIGSTOP)
-        await asyncio.sleep(fault.lasts_s)
-        _signal_tree(pid, signal.SIGCONT)
+        pid = (await self._server(fault.target)).pid
+        if pid is not None:
+            _signal_tree(pid, signal.SIGSTOP)
+            await asyncio.sleep(fault.lasts_s)
+            _signal_tree(pid, signal.SIGCONT)
 
     async def _fill(self, fault: Fault) -> None:
         """Let the stream of accepted messages take nothing more, as when its disk is full."""

@@ -1,0 +1,155 @@
+"""Each line of the checker against records made by hand: silent on clean ones, and it counts what is wrong."""
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+from sms.gateway.v1 import message_pb2 as pb
+
+from tests.load.chaos.checker import Limits, check
+from tests.load.chaos.ledger import Acceptance, Ledger
+from tests.load.chaos.plan import KINDS, make_plan
+from tests.load.chaos.records import Arrival, History, Moment, Stored
+
+SECOND = 1_000_000_000
+SENT, SENDING, QUEUED = pb.MESSAGE_STATE_SENT, pb.MESSAGE_STATE_SENDING, pb.MESSAGE_STATE_QUEUED
+TAKEN, UNCLEAR = pb.ATTEMPT_OUTCOME_ACCEPTED, pb.ATTEMPT_OUTCOME_AMBIGUOUS
+
+
+@attrs.define
+class Records:
+    """A run of three messages in which all went well."""
+
+    ledger: Ledger = attrs.Factory(Ledger)
+    arrivals: list[Arrival] = attrs.Factory(list)
+    stored: dict[str, Stored] = attrs.Factory(dict)
+    moments: dict[str, list[Moment]] = attrs.Factory(dict)
+    newest: dict[str, tuple[int, int]] = attrs.Factory(dict)
+    ended: list[str] = attrs.Factory(list)
+
+    def __attrs_post_init__(self) -> None:
+        for n, name in enumerate("abc"):
+            self.ledger.accept(Acceptance(f"r{name}", name, 0.0, 1.0, 60.0))
+            self.arrive(name, 2.0 + n)
+            self.stored[name] = Stored(SENT, 10 * n + 2, (TAKEN,))
+            self.moments[name] = [Moment(10 * n + 1, SENDING, 2.0, False), Moment(10 * n + 2, SENT, 2.1 + n, True)]
+            self.newest[name] = (10 * n + 2, SENT)
+
+    def arrive(self, name: str, at: float, provider: str = "p1") -> None:
+        self.arrivals.append(Arrival(provider, int(at * SECOND), name, True))
+
+    def broken(self) -> set[str]:
+        history = History(self.stored, self.moments, self.newest)
+        findings = check(self.ledger, self.arrivals, history, Limits(3, 4), self.ended)
+        return {one.name for one in findings if one.broken}
+
+
+def lose(records: Records) -> None:
+    del records.stored["a"], records.moments["a"], records.newest["a"]
+    records.arrivals = [one for one in records.arrivals if one.message_id != "a"]
+
+
+def claim_sent(records: Records) -> None:
+    records.arrivals = [one for one in records.arrivals if one.message_id != "a"]
+
+
+def answer_with_two_ids(records: Records) -> None:
+    records.ledger.accept(Acceptance("ra", "b", 0.0, 1.0, 60.0))
+
+
+def refuse(records: Records) -> None:
+    records.ledger.refused["rx"] = "INTERNAL"
+
+
+def send_again_later(records: Records) -> None:
+    records.arrive("a", 9.0)
+    records.stored["a"] = Stored(SENT, 2, (UNCLEAR, TAKEN))
+
+
+def send_again_blindly(records: Records) -> None:
+    records.arrive("a", 2.05)
+
+
+def invent(records: Records) -> None:
+    records.arrive("x", 8.0)
+
+
+def burst(records: Records) -> None:
+    for name in "abca":
+        records.arrive(name, 20.0, "p2")
+    records.stored |= {name: Stored(SENT, records.newest[name][0], (UNCLEAR, UNCLEAR, TAKEN)) for name in "abc"}
+    records.moments = {name: [attrs.evolve(one, at=30.0) for one in records.moments[name]] for name in "abc"}
+
+
+def burst_everywhere(records: Records) -> None:
+    burst(records)
+    records.arrivals = [attrs.evolve(one, provider=f"q{n}") for n, one in enumerate(records.arrivals)]
+    records.arrive("b", 20.5, "q9")
+
+
+def never_end(records: Records) -> None:
+    records.stored["a"] = Stored(SENDING, 1, ())
+    records.newest["a"] = (1, SENDING)
+    records.moments["a"] = records.moments["a"][:1]
+
+
+def go_backward(records: Records) -> None:
+    records.moments["a"].append(Moment(3, QUEUED, 3.0, False))
+
+
+def fall_behind(records: Records) -> None:
+    records.newest["a"] = (3, SENT)
+
+
+def forget_events(records: Records) -> None:
+    del records.newest["a"]
+
+
+def end_early(records: Records) -> None:
+    records.ended.append("projector-1 ended with 1")
+
+
+def test_a_clean_run_breaks_nothing() -> None:
+    assert Records().broken() == set()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lose, "accepted and missing"),
+        (claim_sent, "accepted and missing"),
+        (answer_with_two_ids, "one request, two messages"),
+        (refuse, "refused for good without a reason"),
+        (send_again_later, "received twice although the answer had been recorded"),
+        (send_again_blindly, "received twice without an unclear attempt"),
+        (invent, "sent although nobody accepted it"),
+        (burst, "above the limit of p2 (highest second 4)"),
+        (burst_everywhere, "above the fleet's limit (highest second 5)"),
+        (never_end, "without a final state after the deadline"),
+        (go_backward, "moved backward"),
+        (fall_behind, "store and stream disagree"),
+        (forget_events, "store and stream disagree"),
+        (end_early, "processes that broke, or did not drain in time"),
+    ],
+)
+def test_each_line_sees_what_is_wrong_and_only_that(spoil: Callable[[Records], None], line: str) -> None:
+    records = Records()
+    spoil(records)
+    assert records.broken() == {line}
+
+
+def test_a_plan_is_repeated_by_its_seed_and_holds_every_kind() -> None:
+    names = (["gateway-1", "coordinator-1"], ["postgres", "nats"], ["p1", "p2"])
+    plan = make_plan(7, 120.0, 1.5, *names)
+    assert plan == make_plan(7, 120.0, 1.5, *names)
+    assert plan != make_plan(8, 120.0, 1.5, *names)
+    assert {one.kind for one in plan} == set(KINDS)
+
+
+def test_nothing_is_hit_while_it_still_suffers() -> None:
+    plan = make_plan(3, 300.0, 0.5, ["a", "b"], ["postgres", "nats-1", "nats-2"], ["p1"])
+    until: dict[str, float] = {}
+    for fault in plan:
+        unit = "nats" if fault.target.startswith("nats") else fault.target
+        assert fault.at_s >= until.get(unit, 0.0)
+        until[unit] = fault.at_s + fault.lasts_s
