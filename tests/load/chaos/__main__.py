@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import logging
 import pathlib
 import shutil
 import sys
 import tempfile
 
 import click
+import structlog
 
 from tests.load.chaos.run import Run, run
 
@@ -35,6 +37,7 @@ def main(
     keep: bool,
 ) -> None:
     """Send messages through a system that is being broken, and check what became of each."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
     wanted = Run(messages, seed, every, 3 if nats_servers == "3" else 1, ttl, plant, rate)
