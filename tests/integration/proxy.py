@@ -34,16 +34,20 @@ class FaultProxy:
         return f"nats://127.0.0.1:{self.port}"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        except OSError:  # the server is down: so is its proxy
-            writer.transport.abort()
-            return
+        upstream_reader, upstream_writer = await self._reach()
         self._writers |= {writer, upstream_writer}
         for source, target, answers in ((reader, upstream_writer, False), (upstream_reader, writer, True)):
             task = asyncio.create_task(self._pump(source, target, answers=answers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the server; one that is down is waited for, as its clients would."""
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", self._upstream)
+            except OSError:
+                await asyncio.sleep(0.02)
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answers: bool) -> None:
         with contextlib.suppress(OSError):
