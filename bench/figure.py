@@ -51,8 +51,8 @@ class Result:
     bench: str
     title: str
     setting: Mapping[str, Any]
-    figures: Sequence[Figure]
-    notes: Sequence[str] = ()
+    figures: Sequence[Figure] = attrs.field(converter=tuple)
+    notes: Sequence[str] = attrs.field(default=(), converter=tuple)
 
     def to_json(self) -> dict[str, Any]:
         """Show it as a JSON object; the spread stands beside the values that it sums up."""
