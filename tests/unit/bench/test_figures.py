@@ -1,4 +1,5 @@
 import json
+import pathlib
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -9,9 +10,12 @@ from bench.figure import Figure, Result
 from bench.pacing import gaps_ms
 from bench.report import Run, page
 from bench.rows import STEP_MS, message_id
+from bench.shares import by_package
 from bench.spread import spread
 from bench.template import Template
 from messaging.model import address_of
+
+_ROOT = pathlib.Path(__file__).parents[3]
 
 RESULT = Result(
     "send_sms",
@@ -54,7 +58,7 @@ def test_plots_are_well_formed_and_name_every_row() -> None:
 
 def test_bars_and_lines_stay_within_the_picture() -> None:
     texts = [
-        svg.bars("t", "ms", [svg.Bar("a", spread([0.0, 5.0]))], goal=50.0),
+        svg.bars("t", "ms", [svg.Bar("a", spread([0.0, 5.0]), goal=50.0)]),
         svg.lines("t", "ms", "n", {"a": [(1e4, spread([0.5])), (1e7, spread([2.0, 900.0]))]}),
     ]
     for text in texts:
@@ -72,6 +76,18 @@ def test_page_tells_goals_figures_and_what_has_changed() -> None:
     assert "| gateway ÷ floor | 0.900 | × | ≥ 0.85 | yes |" in text
     assert "## Before and after" in text
     assert "## Before and after" not in page(run, None, "performance")
+
+
+def test_time_of_what_is_built_in_counts_for_its_caller_and_waiting_for_nobody() -> None:
+    ours, theirs = ("/x/site-packages/nats/aio/client.py", 1, "f"), (str(_ROOT / "messaging" / "codec.py"), 1, "g")
+    builtin, wait = ("~", 0, "<built-in method len>"), ("~", 0, "<method 'poll' of 'select.epoll' objects>")
+    stats = {
+        ours: (1, 1, 2.0, 9.0, {}),
+        theirs: (1, 1, 1.0, 1.0, {ours: (1, 1, 1.0, 1.0)}),
+        builtin: (2, 2, 0.5, 0.5, {ours: (1, 1, 0.2, 0.2), theirs: (1, 1, 0.3, 0.3)}),
+        wait: (1, 1, 99.0, 99.0, {ours: (1, 1, 99.0, 99.0)}),
+    }
+    assert by_package(stats) == pytest.approx({"nats": 2.2, "messaging": 1.3})
 
 
 def test_table_of_sizes_names_the_size() -> None:
