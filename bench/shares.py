@@ -21,7 +21,7 @@ _LIFTED = Limits(provider=300, fleet=300)  # a profiled process is slow: with mo
 _PROVIDER = "p1"
 _STOP_S = 20.0
 _LEAST = 0.01
-_WARM_UP = 200
+_WARM_UP = 50
 _ROOT = pathlib.Path(__file__).parents[1]
 _OUTSIDE = re.compile(r"site-packages/([A-Za-z_]+)")
 _WAITS = ("select.epoll", "time.sleep", "_thread.lock")
@@ -78,7 +78,7 @@ async def run(repetitions: int, messages: int) -> Result:
 async def _profile(stage: Stage, messages: int) -> dict[str, dict[str, float]]:
     """Let profiled processes do a system's work, and give the seconds of each by package."""
     system, listen = stage.system, f"127.0.0.1:{free_port()}"
-    await stage.signal("projector", signal.SIGSTOP)  # the profiled one does its work
+    await stage.end("projector-1")  # the profiled one does its work
     for name, command in _PROCESSES.items():
         system.spawn(f"profiled-{name}", "bench.profiled", str(_target(stage, name)), *command, SMSGW_LISTEN=listen)
     system.gateways = [listen]
@@ -92,7 +92,6 @@ async def _profile(stage: Stage, messages: int) -> dict[str, dict[str, float]]:
     for name in _PROCESSES:
         await asyncio.to_thread(_await_file, _target(stage, name))
         found[name] = by_package(pstats.Stats(str(_target(stage, name))).stats)  # type: ignore[attr-defined]
-    await stage.signal("projector", signal.SIGCONT)
     return found
 
 
@@ -136,7 +135,7 @@ _NOTES = (
     "BatchSend into one gateway, one dispatcher and one projector, after a warm-up, until the history is complete.",
 )
 
-BENCH = Bench("shares", run, {"repetitions": 5, "messages": 1_500}, {"repetitions": 1, "messages": 100})
+BENCH = Bench("shares", run, {"repetitions": 5, "messages": 300}, {"repetitions": 1, "messages": 50})
 
 if __name__ == "__main__":
     main(BENCH)

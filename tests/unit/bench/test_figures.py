@@ -73,7 +73,7 @@ def test_page_tells_goals_figures_and_what_has_changed() -> None:
     run = Run(machine, "normal", [RESULT, GROWTH])
     text = page(run, run, "performance")
     assert "![SendSms accepted a second](performance/send-sms-accepted.svg)" in text
-    assert "| gateway ÷ floor | 0.900 | × | ≥ 0.85 | yes |" in text
+    assert "| SendSms: gateway ÷ floor | 0.900 | × | ≥ 0.85 | yes |" in text
     assert "## Before and after" in text
     assert "## Before and after" not in page(run, None, "performance")
 
