@@ -61,8 +61,8 @@ def _figures(found: dict[str, list[float]]) -> list[Figure]:
 _NOTES = (
     (
         "One stream of chunks of 500 into one gateway process. The other arms are one process that publishes the same "
-        "bytes and headers by `js.publish_async` with 256 in flight, without gRPC: it has nothing to receive, to check or "
-        "to answer."
+        "bytes and headers by `js.publish_async` with 256 in flight, without gRPC: it has nothing to receive, to check "
+        "or to answer."
     ),
     "The caller makes its requests before the clock starts, and shares the cores with the gateway.",
 )

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -44,6 +44,14 @@ class Figure:
         return bool(_GOALS[sign](self.spread.middle, float(number)))
 
 
+def _figures(values: Iterable[Figure]) -> tuple[Figure, ...]:
+    return tuple(values)
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
 @attrs.frozen
 class Result:
     """One benchmark's figures, how it was set, and what a reader must know."""
@@ -51,8 +59,8 @@ class Result:
     bench: str
     title: str
     setting: Mapping[str, Any]
-    figures: Sequence[Figure]
-    notes: Sequence[str] = ()
+    figures: Sequence[Figure] = attrs.field(converter=_figures)
+    notes: Sequence[str] = attrs.field(default=(), converter=_texts)
 
     def to_json(self) -> dict[str, Any]:
         """Show it as a JSON object; the spread stands beside the values that it sums up."""

@@ -1,5 +1,6 @@
 """Which figures are drawn, and how. Pure."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
@@ -7,6 +8,9 @@ import attrs
 
 from bench import svg
 from bench.figure import Figure, Result
+
+_THEIRS = re.compile("floor|nats|postgres|simulator")
+"""Names what ours is held against, or stands beside it."""
 
 
 @attrs.frozen
@@ -45,6 +49,9 @@ PLOTS = (
     Plot("waiting-memory", "waiting", "Memory beside a backlog", "memory with", "", "messages waiting"),
     Plot("stored-p99", "stored", "99 of 100 answers from the history come within", "", "p99", "messages stored"),
     Plot("stored-projected", "stored", "Records that one projector writes", "projected", "", "messages stored"),
+    Plot("shares-gateway", "shares", "Where the gateway's time goes (BatchSend)", "gateway"),
+    Plot("shares-dispatcher", "shares", "Where a dispatcher's time goes", "dispatcher"),
+    Plot("shares-projector", "shares", "Where the projector's time goes", "projector"),
 )
 
 
@@ -60,13 +67,12 @@ def draw(results: Iterable[Result]) -> Iterator[tuple[Plot, str]]:
 
 
 def _bars(plot: Plot, chosen: list[Figure]) -> str:
-    rows = [
-        svg.Bar(_label(plot, one), one.spread, ours="floor" not in one.name and "nats" not in one.name)
-        for one in chosen
-    ]
-    goals = {one.goal for one in chosen if one.goal}
-    goal = float(goals.pop().partition(" ")[2]) if len(goals) == 1 else None
-    return svg.bars(plot.title, chosen[0].unit, rows, goal)
+    rows = [svg.Bar(_label(plot, one), one.spread, not _THEIRS.search(one.name), _goal(one)) for one in chosen]
+    return svg.bars(plot.title, chosen[0].unit, rows)
+
+
+def _goal(figure: Figure) -> float | None:
+    return float(figure.goal.partition(" ")[2]) if figure.goal else None
 
 
 def _label(plot: Plot, figure: Figure) -> str:

@@ -26,7 +26,7 @@ make bench-short   # whether everything runs, at tiny sizes, in less than a minu
 .venv/bin/python -m bench.send_sms --repetitions 9 --json -    # one alone; --help names its sizes
 ```
 """
-_MINUTES = 12
+_MINUTES = 14
 
 
 @attrs.frozen
@@ -65,11 +65,16 @@ def page(run: Run, before: Run | None, folder: str) -> str:
 
 def _before_and_after(run: Run, before: Run) -> str:
     taken = [
-        f"commit {one.machine['commit']}, {one.machine['taken']}, load {one.machine['load before']}"
+        f"commit {one.machine['commit']}, {one.machine['taken']}, load {one.machine['load before']}{_note(one)}"
         for one in (before, run)
     ]
     words = f"Before: {taken[0]}. After: {taken[1]}. Two runs apart in time: only ratios (×) compare well."
     return f"## Before and after\n\n{words}\n\n{tables.changes(before.results, run.results)}"
+
+
+def _note(run: Run) -> str:
+    note = run.machine.get("note", "")
+    return f" ({note})" if note else ""
 
 
 def write(results: pathlib.Path, before: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:

@@ -5,8 +5,12 @@ Message number `n` has everything of it derived from `n`, so that whoever reads 
 
 import hashlib
 import uuid
+from datetime import UTC, datetime
 
 import asyncpg
+
+from messaging.store.engine import open_engine
+from messaging.store.history import History
 
 STEP_MS = 50
 """Between one message's acceptance and the next one's: ten million lie within six days."""
@@ -42,6 +46,15 @@ def message_id(n: int, first_ms: int) -> uuid.UUID:
     """Give the id of message number `n`."""
     digest = hashlib.md5(str(n).encode(), usedforsecurity=False).hexdigest()
     return uuid.UUID(f"{first_ms + n * STEP_MS:012x}7{digest[:3]}8{digest[3:18]}")
+
+
+async def prepare(url: str) -> None:
+    """Make the partitions that the rows will lie in, as the projector does once an hour."""
+    engine = open_engine(url)
+    try:
+        await History(engine).ensure_partitions(datetime.now(UTC))
+    finally:
+        await engine.dispose()
 
 
 async def grow(url: str, first: int, last: int, first_ms: int) -> None:

@@ -10,7 +10,7 @@ import time
 
 from bench import machine, report
 
-BENCHES = ("send_sms", "batch_send", "to_socket", "whole_way", "pacing", "waiting", "stored")
+BENCHES = ("send_sms", "batch_send", "to_socket", "whole_way", "pacing", "waiting", "stored", "shares")
 
 
 def main() -> None:

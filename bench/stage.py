@@ -25,6 +25,7 @@ from ops.up import wait_for_answer
 OURS = ("gateway", "dispatcher", "coordinator", "projector")
 _UNBOUNDED = {"SMSGW_MAX_BACKLOG": "100000000", "SMSGW_MAX_BACKLOG_PER_PROVIDER": "100000000"}
 _POLL_S = 0.05
+_STOP_S = 15.0
 _PATIENCE_S = 900.0
 
 
@@ -119,6 +120,12 @@ class Stage:
         for name in self.system.processes:
             if name.startswith(kind):
                 self.system.signal(name, number)
+
+    async def end(self, name: str) -> None:
+        """Let one process drain and end."""
+        self.system.signal(name, signal.SIGTERM)
+        await asyncio.to_thread(self.system.processes[name].wait, _STOP_S)
+        del self.system.processes[name]
 
     async def _get(self, provider: str, path: str, method: str = "GET") -> bytes:
         request = urllib.request.Request(self.system.simulators[provider] + path, method=method)  # noqa: S310 - ours

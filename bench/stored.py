@@ -30,9 +30,10 @@ async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> R
         await caller.ask(kind="counted", addresses=stage.system.gateways, count=1, in_flight=1)
         filler = await stack.enter_async_context(hired("bench.filler", stage.url))
         await stage.until_done(topo.ACCEPT, topo.EVENT)
-        there = 0
+        there, url = 0, stage.system.environment["SMSGW_DATABASE_URL"]
+        await rows.prepare(url)
         for size in sizes:
-            await rows.grow(stage.system.environment["SMSGW_DATABASE_URL"], there, size, first_ms)
+            await rows.grow(url, there, size, first_ms)
             there = size
             questions = _Questions(size, first_ms)
             figures += await _reading(stage, caller, questions, repetitions, reads)
@@ -121,8 +122,8 @@ async def _projecting(stage: Stage, filler: Hand, size: int, repetitions: int, s
 _NOTES = (
     (
         "The rows are made by PostgreSQL (`insert … select` from a series of numbers), with one attempt and two events "
-        "for each message, over the last six days. None of these messages is on the stream any more, so GetStatus asks the "
-        "stream in vain and then reads the store. One caller, one call after the other."
+        "for each message, over the last six days. None of these messages is on the stream any more, so GetStatus asks "
+        "the stream in vain and then reads the store. One caller, one call after the other."
     ),
     "A projected message is three records: its acceptance and two events.",
     "PostgreSQL runs without fsync, as in every test; its memory counts shared pages once for each of its processes.",

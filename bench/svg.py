@@ -8,19 +8,21 @@ import attrs
 
 from bench.spread import Spread, shown
 
-WIDTH = 760
-_LEFT, _RIGHT, _TOP, _LINE = 300, 90, 54, 30
+WIDTH = 820
+_LEFT, _RIGHT, _TOP, _LINE = 340, 150, 44, 30
+_RED = "#b3261e"
 _COLOURS = ("#2c6fbb", "#d1603d", "#3a8f5c", "#8a5fb0", "#b08d2f", "#5f6b7a", "#c2477f", "#3f9ea8")
 _FONT = "font-family='sans-serif' font-size='13'"
 
 
 @attrs.frozen
 class Bar:
-    """One row: its label, its spread, and whether it is the one the plot is about."""
+    """One row: its label and spread, whether it is ours or what ours is held against, and its goal."""
 
     label: str
     spread: Spread
     ours: bool = True
+    goal: float | None = None
 
 
 def _page(height: float, title: str, parts: Sequence[str]) -> str:
@@ -47,31 +49,30 @@ def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str, width: floa
     return f"<line {places} stroke='{colour}' stroke-width='{width}'{dashes}/>"
 
 
-def bars(title: str, unit: str, rows: Sequence[Bar], goal: float | None = None) -> str:
-    """Draw one bar for each row up to its median, a line from the least to the most, and the goal."""
-    most = max([row.spread.high for row in rows] + ([goal] if goal is not None else [])) or 1.0
+def bars(title: str, unit: str, rows: Sequence[Bar]) -> str:
+    """Draw one bar for each row up to its median, a line from the least to the most, and a stroke where its goal is."""
+    most = max([row.spread.high for row in rows] + [row.goal or 0.0 for row in rows]) or 1.0
     scale = (WIDTH - _LEFT - _RIGHT) / most
-    height = _TOP + _LINE * len(rows) + 30
     parts = []
     for n, row in enumerate(rows):
         y, spread = _TOP + n * _LINE, row.spread
         middle = y + _LINE / 2 - 4
         colour = _COLOURS[0] if row.ours else "#9aa7b5"
+        words = shown(spread.middle)
+        if row.goal is not None:
+            words += f" (goal {row.goal:g})"
+            parts.append(
+                _stroke(_LEFT + row.goal * scale, y - 4, _LEFT + row.goal * scale, y + _LINE - 5, _RED, 2, "4 3")
+            )
         parts += [
             _text(_LEFT - 10, middle + 5, row.label, "end"),
             f"<rect x='{_LEFT}' y='{y}' width='{spread.middle * scale:.1f}' height='{_LINE - 9}' fill='{colour}'/>",
             _stroke(_LEFT + spread.low * scale, middle, _LEFT + spread.high * scale, middle, "#222222", 1.5),
-            _text(_LEFT + max(spread.high, spread.middle) * scale + 8, middle + 5, shown(spread.middle)),
+            _text(_LEFT + max(spread.high, row.goal or 0.0) * scale + 8, middle + 5, words),
         ]
     bottom = _TOP + _LINE * len(rows)
-    if goal is not None:
-        x = _LEFT + goal * scale
-        parts += [
-            _stroke(x, _TOP - 8, x, bottom, "#b3261e", 1.5, "5 4"),
-            _text(x, _TOP - 12, f"goal {shown(goal)}", "middle", colour="#b3261e"),
-        ]
     parts.append(_text(_LEFT, bottom + 16, f"{unit}; bar: median, line: least to most", colour="#5f6b7a"))
-    return _page(height, title, parts)
+    return _page(bottom + 30, title, parts)
 
 
 @attrs.frozen
@@ -100,7 +101,7 @@ class _Scale:
 
 def lines(title: str, unit: str, across: str, series: Mapping[str, Sequence[tuple[float, Spread]]]) -> str:
     """Draw one line for each series over sizes, both axes by powers of ten, with strokes from least to most."""
-    left, top, bottom, right = 80.0, 50.0, 330.0, WIDTH - 30.0
+    left, top, bottom, right = 80.0, 50.0, 330.0, WIDTH - 60.0
     points = [point for row in series.values() for point in row]
     x_axis = _Scale.over([size for size, _ in points], left, right)
     spreads = [value for _, spread in points for value in (spread.low, spread.high)]
@@ -108,7 +109,7 @@ def lines(title: str, unit: str, across: str, series: Mapping[str, Sequence[tupl
     parts = []
     for value in y_axis.ticks:
         parts += [_stroke(left, y_axis.at(value), right, y_axis.at(value), "#dde3ea")]
-        parts += [_text(left - 8, y_axis.at(value) + 4, shown(value), "end")]
+        parts += [_text(left - 8, y_axis.at(value) + 4, f"{value:,g}", "end")]
     for value in x_axis.ticks:
         parts += [_stroke(x_axis.at(value), top, x_axis.at(value), bottom, "#dde3ea")]
         parts += [_text(x_axis.at(value), bottom + 18, f"{value:,.0f}", "middle")]

@@ -48,7 +48,7 @@ def figures(result: Result) -> str:
 def goals(results: Iterable[Result]) -> str:
     """Write the figures that have a goal, of all benchmarks."""
     rows = [
-        [one.name, shown(one.spread.middle), one.unit, goal(one), _REACHED[one.reached]]
+        [f"{result.title}: {one.name}", shown(one.spread.middle), one.unit, goal(one), _REACHED[one.reached]]
         for result in results
         for one in result.figures
         if one.goal

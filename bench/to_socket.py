@@ -1,5 +1,6 @@
 """From SendSms to the provider's socket on an idle system: one message at a time, by the kernel's receive stamps."""
 
+import asyncio
 from collections import defaultdict
 
 from bench.command import Bench, main
@@ -10,6 +11,7 @@ from bench.stage import staged
 
 _WARM_UP = 5
 _PAUSE_S = 0.25
+_SETTLE_S = 1.0
 
 
 async def run(repetitions: int, messages: int, pause_s: float) -> Result:
@@ -19,6 +21,7 @@ async def run(repetitions: int, messages: int, pause_s: float) -> Result:
         gateways = stage.system.gateways
         await caller.ask(kind="paced", addresses=gateways, count=_WARM_UP, pause_s=_PAUSE_S)
         await stage.until_taken(_WARM_UP)
+        await asyncio.sleep(_SETTLE_S)
         for _ in range(repetitions):
             await stage.forget_arrivals()
             answer = await caller.ask(kind="paced", addresses=gateways, count=messages, pause_s=pause_s)

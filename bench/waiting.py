@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import time
 
 from bench.command import Bench, main
@@ -16,7 +15,6 @@ from messaging.stream import topology as topo
 _LIFTED = Limits(provider=2000, fleet=10_000)
 _IN_FLIGHT = 64
 _RAMP_S = 3.0
-_STOP_S = 15.0
 _PATIENCE_S = 300.0
 
 
@@ -76,11 +74,7 @@ async def _dispatching(stage: Stage, size: int, repetitions: int, seconds: float
         await asyncio.sleep(seconds)
         rates.append((await stage.taken() - before) / (time.monotonic() - began))
     memory = _memory(stage, "while dispatching", size)
-    for name in names:
-        stage.system.signal(name, signal.SIGTERM)
-    for name in names:
-        await asyncio.to_thread(stage.system.processes[name].wait, _STOP_S)
-        del stage.system.processes[name]
+    await asyncio.gather(*(stage.end(name) for name in names))
     return [Figure("dispatched", "/s", rates, at=size), *memory]
 
 
