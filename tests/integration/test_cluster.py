@@ -104,10 +104,10 @@ async def test_every_stream_consumer_and_bucket_has_three_replicas(connections: 
     assert len(wanted) == 7
     for stream in wanted:
         info = await c.api(f"STREAM.INFO.{stream.name}")
-        assert (info["config"]["num_replicas"], len(info["cluster"]["replicas"])) == (3, 2), stream.name
+        assert (info["config"]["num_replicas"], len(info["cluster"].get("replicas", ()))) == (3, 2), stream.name
         for durable in stream.consumers:
             info = await c.api(f"CONSUMER.INFO.{stream.name}.{durable}")
-            assert len(info["cluster"]["replicas"]) == 2, durable
+            assert len(info["cluster"].get("replicas", ())) == 2, durable
     assert {one.state for one in await setup.ensure(c, SETTINGS, PROVIDERS)} == {"as wanted"}
 
 
@@ -131,7 +131,7 @@ async def test_one_of_three_writers_of_the_next_event_wins(connections: list[Con
 
 async def test_what_was_written_is_read_at_once_at_every_server(connections: list[Connection]) -> None:
     """A replica that has not yet applied a write would answer with the one before."""
-    slots, stale = asyncio.Semaphore(24), Counter[str]()
+    slots, stale = asyncio.Semaphore(3), Counter[str]()
 
     async def write_and_read(n: int) -> None:
         writer, address, key = connections[n % 3], an_address(), f"t.{n}"
@@ -140,14 +140,15 @@ async def test_what_was_written_is_read_at_once_at_every_server(connections: lis
             for _ in range(3):
                 event = wire.Event(message_id=address.message_id)
                 sequence = await Publisher(writer).append_event(address, event, sequence) or 0
-                found = [await one.last(topo.EVENT, topo.event_subject(address)) for one in connections]
+                subject = topo.event_subject(address)
+                found = await asyncio.gather(*(one.last(topo.EVENT, subject) for one in connections))
                 stale["event"] += sum(record is None or record.sequence != sequence for record in found)
                 revision = await Bucket(writer, topo.LIMITS_BUCKET).put(key, {"n": n})
-                there = [await Bucket(one, topo.LIMITS_BUCKET).get(key) for one in connections]
+                there = await asyncio.gather(*(Bucket(one, topo.LIMITS_BUCKET).get(key) for one in connections))
                 stale["bucket"] += sum(last != revision for last, _ in there)
             await Bucket(writer, topo.LIMITS_BUCKET).delete(key)
 
-    await asyncio.gather(*map(write_and_read, range(200)))
+    await asyncio.gather(*map(write_and_read, range(300)))
     assert stale.total() == 0, stale
 
 
