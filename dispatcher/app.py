@@ -86,7 +86,8 @@ async def _joined(settings: Settings, providers: Sequence[Provider]) -> AsyncIte
     """Connect to the stream and see that it is as it must be."""
     url = settings.servers.nats.reveal()
     async with open_connection(url, settings.process.pod, timeout_s=settings.door.publish_timeout_s) as connection:
-        await setup.ensure(connection, settings, [provider.name for provider in providers])
+        names = [provider.name for provider in providers]
+        await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
         yield connection
 
 

@@ -152,6 +152,20 @@ async def test_what_was_written_is_read_at_once_at_every_server(connections: lis
     assert stale.total() == 0, stale
 
 
+async def test_a_process_that_starts_while_a_stream_has_no_leader_waits_for_one(
+    cluster: NatsCluster, connections: list[Connection]
+) -> None:
+    victim = cluster.named(await leader_of(connections[0], topo.ACCEPT))
+    witness = next(c for c, server in zip(connections, cluster.servers, strict=True) if server is not victim)
+    await asyncio.to_thread(victim.kill)
+    try:
+        found = await setup.ensure(witness, SETTINGS, PROVIDERS, patience_s=setup.LEADERLESS_S)
+        assert {one.state for one in found} == {"as wanted"}
+    finally:
+        await asyncio.to_thread(victim.start)
+        await asyncio.to_thread(cluster.wait_until_current)
+
+
 async def crash(server: NatsServer, after_s: float, for_s: float) -> None:
     await asyncio.sleep(after_s)
     await asyncio.to_thread(server.kill)
