@@ -14,6 +14,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.attempt import Attempt, Circumstances
 from dispatcher.breaker import Breaker, Limits
 from dispatcher.coordinator import Coordinator
+from dispatcher.feed import FeedWatch
 from dispatcher.guard import Guard
 from dispatcher.intake import Intake
 from dispatcher.lease import LeaseHolder
@@ -85,7 +86,8 @@ async def _joined(settings: Settings, providers: Sequence[Provider]) -> AsyncIte
     """Connect to the stream and see that it is as it must be."""
     url = settings.servers.nats.reveal()
     async with open_connection(url, settings.process.pod, timeout_s=settings.door.publish_timeout_s) as connection:
-        await setup.ensure(connection, settings, [provider.name for provider in providers])
+        names = [provider.name for provider in providers]
+        await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
         yield connection
 
 
@@ -172,7 +174,7 @@ async def _worker(
 
 
 async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
-    """Divide the fleet's rate and keep the schedule until SIGTERM."""
+    """Divide the fleet's rate, keep the schedule, and see that the queue is fed, until SIGTERM."""
     stopping = stop_event()
     async with _joined(settings, providers) as connection:
         rates = {provider.name: provider.rate_per_s for provider in providers}
@@ -181,7 +183,7 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
             bucket, settings.process.pod, settings.fleet.rate_per_s, rates, timing_of(settings.fleet)
         )
         _log.info("coordinating")
-        await _until(stopping, coordinator.run(), Scheduler(connection).run())
+        await _until(stopping, coordinator.run(), Scheduler(connection).run(), FeedWatch(connection).run())
         await coordinator.resign()
     _log.info("stopped")
 

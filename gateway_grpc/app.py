@@ -63,7 +63,8 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
         connection = await stack.enter_async_context(
             open_connection(settings.servers.nats.reveal(), settings.process.pod, timeout_s=door.publish_timeout_s)
         )
-        await setup.ensure(connection, settings, [provider.name for provider in providers])
+        names = [provider.name for provider in providers]
+        await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
         view = FleetView(connection, providers, settings.fleet.room_s)
         await view.refresh_breakers()
         await view.refresh_backlog()

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import attrs
 
@@ -61,7 +60,7 @@ class Plan:
     gateways: int = 1
     listen: str = ""
     durable: bool = True
-    nats_servers: Literal[1, 3] = 1
+    nats_servers: int = 1
     projectors: int = 1
     coordinators: int = 1
     simulator_latency_s: str = _SIMULATED_LATENCY_S

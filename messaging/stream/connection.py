@@ -25,6 +25,9 @@ _log = structlog.get_logger(__name__)
 _WRONG_SEQUENCE, _IN_FLIGHT, _NO_MESSAGE = 10071, 10164, 10037
 NOT_FOUND_CODES = frozenset({10014, 10059})
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
+_LEADERLESS = frozenset({10008, 10009, 10118})
+"""Of a cluster: it is temporarily unavailable, who was asked does not lead, the stream is offline."""
+
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 
 
@@ -122,7 +125,10 @@ class Connection:
         payload = json.dumps(body).encode() if body is not None else b""
         answer = await self._ask(f"$JS.API.{verb}", payload, None, timeout_s)
         if error := answer.get("error"):
-            raise ApiError(int(error.get("err_code", error.get("code", 0))), str(error.get("description", "")))
+            code = int(error.get("err_code", error.get("code", 0)))
+            if code in _LEADERLESS:
+                raise StreamDown(f"$JS.API.{verb} was answered with {code}")
+            raise ApiError(code, str(error.get("description", "")))
         return answer
 
     async def last_of_each(self, stream: str, subject: str) -> list[Record]:

@@ -2,22 +2,30 @@
 
 import asyncio
 import contextlib
+import itertools
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
 import attrs
+from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import MsgAlreadyAckdError
-from nats.js.client import JetStreamContext
 
 from messaging.cancellation import heeding
+from messaging.errors import StreamDown
 from messaging.stream.connection import Connection
+from messaging.stream.topology import NANOS
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 _REMEMBERED = 4096
+_AWAY_S = 0.1
+_ORDERLY = frozenset({"404", "408"})
+"""How a request ends that found nothing, or nothing more: no message, expired or completed."""
 
 
 @attrs.define(eq=False)
@@ -70,23 +78,52 @@ class Delivery:
 
 
 class Consumer:
-    """A durable pull consumer that exists already; forgets repeats of one and the same delivery."""
+    """A durable pull consumer that exists already; forgets repeats of one and the same delivery.
 
-    def __init__(self, subscription: JetStreamContext.PullSubscription, timeout_s: float) -> None:
+    Draws by itself rather than by nats-py's `fetch`, which drops what it holds when a server that stops answers it with
+    an error: such messages would come again only after `ack_wait`.
+    """
+
+    def __init__(self, client: Client, subscription: Subscription, request_subject: str, timeout_s: float) -> None:
+        self._client = client
         self._subscription = subscription
+        self._request_subject = request_subject
         self._timeout_s = timeout_s
+        self._requests = itertools.count(1)
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
         """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
+        drawn: list[Msg] = []
         try:
-            messages = await heeding(self._subscription.fetch(batch, wait_s))
+            await heeding(self._draw(drawn, batch, wait_s))
         except TimeoutError:
-            return []
+            pass
         except _FOREIGN:
-            await asyncio.sleep(0.1)
-            return []
-        return [delivery for msg in messages if (delivery := self._new(msg))]
+            if not drawn:
+                await asyncio.sleep(_AWAY_S)
+        return [delivery for msg in drawn if (delivery := self._new(msg))]
+
+    async def _draw(self, drawn: list[Msg], batch: int, wait_s: float) -> None:
+        """Add to `drawn` what an earlier request has brought late, else what a new one brings until it has ended."""
+        end = time.monotonic() + wait_s
+        while self._subscription.pending_msgs and len(drawn) < batch:
+            msg = await self._subscription.next_msg(wait_s)
+            if not _status(msg):
+                drawn.append(msg)
+        if drawn:
+            return
+        reply = f"{self._subscription.subject.removesuffix('*')}{next(self._requests)}"
+        request = {"batch": batch, "expires": int(wait_s * NANOS), "no_wait": True}
+        await self._client.publish(self._request_subject, json.dumps(request).encode(), reply)
+        while len(drawn) < batch and (left := end - time.monotonic()) > 0:
+            msg = await self._subscription.next_msg(left)
+            if not (status := _status(msg)):
+                drawn.append(msg)
+            elif msg.subject == reply:
+                if status not in _ORDERLY and not drawn:
+                    await asyncio.sleep(_AWAY_S)
+                return
 
     def _new(self, msg: Msg) -> Delivery | None:
         """Make the delivery, or None of a repeat of one that we hold or have done."""
@@ -106,8 +143,16 @@ class Consumer:
             await self._subscription.unsubscribe()
 
 
+def _status(msg: Msg) -> str:
+    """Give the status that ends a request; empty for a message."""
+    return (msg.headers or {}).get("Status", "") if not msg.reply else ""
+
+
 async def open_consumer(connection: Connection, stream: str, durable: str) -> Consumer:
-    """Bind to a durable consumer that the set-up has made."""
-    context = connection.client.jetstream(timeout=connection.timeout_s)
-    subscription = await context.pull_subscribe_bind(durable, stream)
-    return Consumer(subscription, connection.timeout_s)
+    """Draw from a durable consumer that the set-up has made; raises StreamDown."""
+    client = connection.client
+    try:
+        subscription = await client.subscribe(f"{client.new_inbox()}.*", pending_bytes_limit=-1)
+    except _FOREIGN as exc:
+        raise StreamDown("subscribing") from exc
+    return Consumer(client, subscription, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", connection.timeout_s)

@@ -1,17 +1,22 @@
 """Making the streams what the topology says, and refusing what would lose data."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from messaging.config import Settings
-from messaging.errors import ServerTooOld, TopologyConflict
+from messaging.errors import ServerTooOld, StreamDown, TopologyConflict
 from messaging.stream import topology as topo
 from messaging.stream.connection import NOT_FOUND_CODES, ApiError, Connection
 
 _ECHOED = ("allow_msg_schedules", "allow_msg_ttl")
 _PATIENCE_S = 10.0
+_PAUSE_S = 0.2
+LEADERLESS_S = 30.0
+"""How long a process that starts waits for streams that have no leader: an election takes 4 to 9 seconds."""
 
 
 @attrs.frozen
@@ -34,11 +39,25 @@ async def check_server(connection: Connection) -> int:
     return level
 
 
-async def ensure(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:
-    """Create what is missing and change what may change; raises ServerTooOld, TopologyConflict.
+async def ensure(
+    connection: Connection, settings: Settings, providers: list[str], *, patience_s: float = 0.0
+) -> list[Finding]:
+    """Create what is missing and change what may change; raises ServerTooOld, TopologyConflict, StreamDown.
 
-    Nothing is changed when anything conflicts.
+    Nothing is changed when anything conflicts. `patience_s` is how long it is tried while the stream does not answer: a
+    stream whose leader died has none for some seconds, and a process that starts meanwhile had better wait.
     """
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            return await _ensure(connection, settings, providers)
+        except StreamDown:
+            if time.monotonic() >= end:
+                raise
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _ensure(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:
     await check_server(connection)
     wanted = topo.streams(settings, providers)
     lives = {stream.name: await _info(connection, f"STREAM.INFO.{stream.name}") for stream in wanted}

@@ -168,6 +168,32 @@ async def test_what_is_given_back_comes_again_at_once_and_what_is_acknowledged_d
     assert await consumer.fetch(5, 0.3) == []
 
 
+async def test_what_came_late_is_not_dropped_when_the_server_goes_away(tmp_path: pathlib.Path) -> None:
+    server = NatsServer(tmp_path)
+    server.start()
+    async with open_connection(server.url, "x") as c:
+        await setup.ensure(c, SETTINGS, PROVIDERS)
+        durable = topo.dispatch_consumer("p1", "normal")
+        consumer = await open_consumer(c, topo.SEND, durable)
+        late = f"{consumer._subscription.subject.removesuffix('*')}late"
+        await c.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{topo.SEND}.{durable}", b'{"batch": 3}', late)
+        addresses = [an_address() for _ in range(3)]
+        for address in addresses:
+            await accept(c, address)
+        end = time.monotonic() + 5
+        while consumer._subscription.pending_msgs < 3:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        server.kill()
+        while c.connected:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        assert [parse_address(one.subject) for one in await consumer.fetch(8, 0.5)] == addresses
+        assert await consumer.fetch(8, 0.5) == []
+        server.start()
+    server.stop()
+
+
 async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
