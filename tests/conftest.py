@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from ops.embedded import NatsServer, Postgres
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a system or a server when two workers divide the tests."""
+    for item in items:
+        lane = "e2e" if "e2e" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(lane))
+
+
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[NatsServer]":
     from ops.embedded import NatsServer
