@@ -18,7 +18,7 @@ async def run(repetitions: int, messages: int) -> Result:
     found: dict[str, list[float]] = defaultdict(list)
     async with contextlib.AsyncExitStack() as stack:
         stage = await stack.enter_async_context(
-            staged(dispatchers_each=0, coordinators=0, projector=False, providers=("p1", "p2", "p3"))
+            staged(dispatchers_each=0, coordinators=0, projectors=0, providers=("p1", "p2", "p3"))
         )
         caller = await stack.enter_async_context(hired("bench.load"))
         await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages // 4, chunk=_CHUNK)

@@ -92,7 +92,7 @@ async def run(repetitions: int, seconds: float, in_flight: int) -> Result:
     """Measure every arm once in each round, beginning with another one each time."""
     async with contextlib.AsyncExitStack() as stack:
         stage = await stack.enter_async_context(
-            staged(gateways=2, dispatchers_each=0, coordinators=0, projector=False, providers=("p1", "p2", "p3"))
+            staged(gateways=2, dispatchers_each=0, coordinators=0, projectors=0, providers=("p1", "p2", "p3"))
         )
         callers = [await stack.enter_async_context(hired("bench.load")) for _ in range(2)]
         await callers[0].ask(kind="unary", addresses=stage.system.gateways, in_flight=2, seconds=0.1)

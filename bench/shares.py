@@ -67,7 +67,7 @@ async def run(repetitions: int, messages: int) -> Result:
     """Profile all three at once, in a system of their own in each round."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in _PROCESSES}
     for _ in range(repetitions):
-        async with staged(limits=_LIFTED, providers=(_PROVIDER,), dispatchers_each=0, projector=True) as stage:
+        async with staged(limits=_LIFTED, providers=(_PROVIDER,), dispatchers_each=0) as stage:
             for name, seconds in (await _profile(stage, messages)).items():
                 total = sum(seconds.values())
                 found[name].append({package: 100 * value / total for package, value in seconds.items()})

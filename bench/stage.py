@@ -18,7 +18,6 @@ from bench.cpu import Stopwatch
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, open_connection
 from ops.embedded import NatsServer, Postgres
-from ops.embedded.child import free_port
 from ops.system import Plan, System
 from ops.up import wait_for_answer
 
@@ -146,13 +145,10 @@ async def staged(
     settings = {**_UNBOUNDED, **(environment or {})}
     if limits is not None:
         settings["SMSGW_FLEET_RATE_PER_S"] = str(limits.fleet)
-        settings["SMSGW_PROVIDERS_FILE"] = str(folder / "providers.toml")
+        plan["rate_per_s"] = limits.provider
     system = System(Plan(folder, environment=settings, durable=False, **plan))
-    ports = _lift(system, limits) if limits is not None else {}
     try:
         await asyncio.to_thread(system.start)
-        if ports:
-            _spawn_simulators(system, ports)
         if not await wait_for_answer(system):
             raise StageFailed("the front door does not answer")
         async with open_connection(system.environment["SMSGW_NATS_URL"], "bench", timeout_s=30) as connection:
@@ -166,21 +162,3 @@ def _new_folder() -> pathlib.Path:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-bench-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
     return folder
-
-
-def _lift(system: System, limits: Limits) -> dict[str, int]:
-    """Write a providers file with other rates."""
-    ports = {name: free_port() for name in system.plan.providers}
-    tables = [
-        f'[[provider]]\nname = "{name}"\nadapter = "simulated"\nurl = "http://127.0.0.1:{port}"\n'
-        f"rate_per_s = {limits.provider}\n"
-        for name, port in ports.items()
-    ]
-    (system.folder / "providers.toml").write_text("\n".join(tables))
-    return ports
-
-
-def _spawn_simulators(system: System, ports: Mapping[str, int]) -> None:
-    system.simulators = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-    pairs = [part for name, port in ports.items() for part in ("--provider", f"{name}:{port}")]
-    system.spawn("simulator", "ops.simulator", *pairs, "--latency", system.plan.simulator_latency_s)

@@ -22,7 +22,7 @@ async def run(repetitions: int, seconds: float, sizes: list[int]) -> Result:
     """Grow the backlog step by step; at each size accept beside it, then dispatch from it."""
     figures: list[Figure] = []
     async with contextlib.AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(staged(limits=_LIFTED, dispatchers_each=0, projector=False))
+        stage = await stack.enter_async_context(staged(limits=_LIFTED, dispatchers_each=0, projectors=0))
         caller = await stack.enter_async_context(hired("bench.load"))
         await caller.ask(kind="counted", addresses=stage.system.gateways, count=1, in_flight=1)
         filler = await stack.enter_async_context(hired("bench.filler", stage.url))
