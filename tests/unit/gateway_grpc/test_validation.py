@@ -314,6 +314,17 @@ def test_number_is_brought_to_e164_or_refused(number: str, region: str, strict: 
     assert number not in fault
 
 
+def test_refusal_of_a_number_names_the_cure() -> None:
+    _, _, fault = normalise("0201234567", Rules(()))
+    assert fault.startswith("is no phone number: write it in E.164, such as +233201234567")
+    assert "SMSGW_DEFAULT_REGION" in fault
+    for number, region in (("+999123456789", ""), ("0", "GH")):
+        assert "SMSGW_DEFAULT_REGION" not in normalise(number, Rules((), region))[2], "it would not help"
+    assert refused(request_of(recipient="+23"))["recipient"] == (
+        "is no phone number: it needs 3 to 32 digits, spaces and ().-, after an optional +, such as +233201234567"
+    )
+
+
 def test_region_of_the_number_is_told() -> None:
     assert check(request_of(), RULES, NOW).region == "GH"
 
