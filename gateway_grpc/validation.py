@@ -34,6 +34,8 @@ DEFAULT_TTL_S: dict[Lane, float] = {Lane.OTP: 600.0, Lane.NORMAL: 86_400.0, Lane
 
 Violation = tuple[str, str]
 
+_EXAMPLE, _REGION = "such as +233201234567", "such as GH"
+
 
 @attrs.frozen
 class Rules:
@@ -86,9 +88,14 @@ def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
     """Judge what the proto's rules judge."""
     faults: list[Violation] = []
     if not request.recipient:
-        faults.append(("recipient", "is required: an E.164 number such as +233201234567"))
+        faults.append(("recipient", f"is required: an E.164 number, {_EXAMPLE}"))
     elif not RECIPIENT.fullmatch(request.recipient):
-        faults.append(("recipient", "must be 3 to 32 digits, spaces and ().- with an optional + in front"))
+        faults.append(
+            (
+                "recipient",
+                f"is no phone number: it needs 3 to 32 digits, spaces and ().-, after an optional +, {_EXAMPLE}",
+            )
+        )
     if not request.body:
         faults.append(("body", "is required: the text to send"))
     faults += _text("body", request.body, MAX_BODY)
@@ -159,10 +166,11 @@ def normalise(number: str, rules: Rules) -> tuple[str, str, str]:
     try:
         parsed = phonenumbers.parse(number, rules.default_region or None)
     except phonenumbers.NumberParseException:
-        cure = "" if rules.default_region else ": write it in E.164, such as +233201234567"
-        return "", "", f"is no phone number{cure}"
+        national = not (rules.default_region or number.startswith("+"))
+        cure = f"; national numbers need SMSGW_DEFAULT_REGION at the gateway, {_REGION}" if national else ""
+        return "", "", f"is no phone number: write it in E.164, {_EXAMPLE}{cure}"
     if not phonenumbers.is_possible_number(parsed):
-        return "", "", "has too few or too many digits for its country: write it in E.164, such as +233201234567"
+        return "", "", f"has too few or too many digits for its country: write it in E.164, {_EXAMPLE}"
     if rules.strict_numbers and not phonenumbers.is_valid_number(parsed):
         return "", "", "is not a number that its country has assigned"
     region = phonenumbers.region_code_for_number(parsed) or ""

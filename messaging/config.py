@@ -145,7 +145,9 @@ class Door:
     """The gateway's front door."""
 
     listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", str, "address of the gRPC server")
-    default_region: str = setting("SMSGW_DEFAULT_REGION", "", _region, "region of national numbers; empty: E.164 only")
+    default_region: str = setting(
+        "SMSGW_DEFAULT_REGION", "", _region, "region of national numbers, such as GH; empty: E.164 only"
+    )
     strict_numbers: bool = setting(
         "SMSGW_STRICT_NUMBERS", default=False, read=_flag, meaning="refuse numbers that are possible but not assigned"
     )

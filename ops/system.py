@@ -4,6 +4,7 @@ Used by `smsctl up`, the demo, the end-to-end tests and the chaos runs. All meth
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 import attrs
 
@@ -83,10 +85,12 @@ class System:
         self.simulators: dict[str, str] = {}
         self.environment: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._folder_claim: IO[str] | None = None
 
     def start(self) -> None:
         """Start all; returns when every process exists, not yet when each answers. Raises SetupError."""
         self.logs.mkdir(parents=True, exist_ok=True)
+        self._claim()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         self.environment = {**inherited, **self.plan.environment, "PYTHONUNBUFFERED": "1"}
         self.environment.setdefault("SMSGW_DRAIN_S", f"{DRAIN_S:g}")
@@ -111,6 +115,17 @@ class System:
             self._migrate()
             for index in range(self.plan.projectors):
                 self.spawn(f"projector-{index + 1}", "dispatcher", "project")
+
+    def _claim(self) -> None:
+        """Keep a second system out of the folder, before it touches anything there; ends with this process."""
+        claim = (self.folder / "up.lock").open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            claim.close()
+            cure = "stop it, or set SMSGW_VAR to another folder and SMSGW_LISTEN to another address"
+            raise SetupError(f"another system runs in {self.folder}: {cure}") from None
+        self._folder_claim = claim
 
     def _start_nats(self) -> None:
         if "SMSGW_NATS_URL" not in self.environment:
@@ -222,6 +237,8 @@ class System:
 
     def stop(self, *, budget_s: float = STOP_S) -> list[str]:
         """Drain and stop everything within the budget; names those that had to be killed."""
+        if self._folder_claim is None:
+            return []
         end = time.monotonic() + budget_s
         ours = [name for name in self.processes if name != "simulator"]
         for name in ours:
@@ -237,4 +254,6 @@ class System:
                 server.stop()
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "run.json").unlink()
+        self._folder_claim.close()
+        self._folder_claim = None
         return late

@@ -14,7 +14,7 @@ import click
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sms.gateway.v1 import gateway_pb2 as api
 
-from ops.commands.door import Refusal, calling, gateway_option
+from ops.commands.door import Refusal, address_of, calling, gateway_option
 from ops.commands.failure import FAILED, Failure
 from ops.commands.output import console, json_option, print_json
 from ops.commands.rows import BadFile, BadRow, Row, open_rows
@@ -203,4 +203,5 @@ async def _transmit(
     rows: Iterator[Row | BadRow], tally: Tally, gateway: str | None, chunk: int, patience_s: float
 ) -> None:
     async with calling(gateway) as stub:
-        await Transmission(stub, rows, tally.report(), chunk=chunk, patience_s=patience_s).run()
+        address = address_of(gateway)
+        await Transmission(stub, rows, tally.report(), address, chunk=chunk, patience_s=patience_s).run()

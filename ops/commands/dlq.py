@@ -10,20 +10,13 @@ from dispatcher.dead_letters import DeadLetters, Letter, Ready, Stays
 from messaging import codec
 from messaging.model import mask, outcome_name, state_name
 from ops import target
+from ops.commands import options
 from ops.commands.failure import FAILED, Failure
-from ops.commands.output import (
-    as_document,
-    console,
-    json_option,
-    moment,
-    print_json,
-    print_line,
-    reveal_option,
-    span,
-    table,
-)
+from ops.commands.options import reveal_option
+from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
 from ops.commands.servers import connected
 
+_NONE = "No dead letters."
 _Option = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -67,6 +60,8 @@ async def _count(provider: str | None, reason: str | None, *, as_json: bool) -> 
     )
     if as_json:
         print_json([{"provider": name, "reason": why, "count": count} for name, why, count in wanted])
+    elif not wanted:
+        click.echo(_NONE)
     else:
         console().print(table(("provider", "reason", "count"), wanted, numbers=("count",)))
 
@@ -82,7 +77,9 @@ async def _list(provider: str | None, reason: str | None, limit: int, *, as_json
             rows.append(_row(letter))
             if as_json:
                 print_line(_document(letter))
-    if not as_json:
+    if not as_json and not rows:
+        click.echo(_NONE)
+    elif not as_json:
         columns = ("message", "client", "buried", "provider", "reason", "state", "attempts", "recipient", "detail")
         console().print(table(columns, rows, numbers=("attempts",)))
     if more:
@@ -110,7 +107,7 @@ def _document(letter: Letter, *, reveal: bool = False) -> dict[str, object]:
 
 
 @dlq.command()
-@click.argument("message_id")
+@click.argument("message_id", callback=options.message_id)
 @_client
 @reveal_option
 @json_option
@@ -152,10 +149,7 @@ def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
 
 
 async def _found(letters: DeadLetters, client: str, message_id: str) -> Letter:
-    try:
-        letter = await letters.find(client, message_id)
-    except ValueError as exc:
-        raise click.UsageError(f"{message_id} is no message id: `smsctl dlq list` shows them") from exc
+    letter = await letters.find(client, message_id)
     if letter is None:
         raise Failure(f"no dead letter of message {message_id}: `smsctl explain {message_id}` tells what became of it")
     return letter
@@ -183,7 +177,7 @@ def _check_choice(message_ids: tuple[str, ...], provider: str | None, reason: st
 
 
 @dlq.command()
-@click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1)
+@click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1, callback=options.message_id)
 @click.option("--all", "everything", is_flag=True, help="All of a reason.")
 @_provider
 @_reason
@@ -234,7 +228,7 @@ def replay(
 
 
 @dlq.command()
-@click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1)
+@click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1, callback=options.message_id)
 @click.option("--all", "everything", is_flag=True, help="All of a reason.")
 @_provider
 @_reason

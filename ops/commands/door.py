@@ -1,6 +1,7 @@
 """The front door from outside: its address, a stub, and what its errors say to people."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -24,13 +25,20 @@ CALL_S = 15.0
 
 _AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - translated, never bound
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 _OPTIONS = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000)]
 
 
 def gateway_option(function: _F) -> _F:
     """Add --gateway to a command."""
     text = "Address of the front door; without it SMSGW_LISTEN says where."
-    return click.option("--gateway", metavar="HOST:PORT", help=text)(function)
+    return click.option("--gateway", metavar="HOST:PORT", callback=_host_and_port, help=text)(function)
+
+
+def _host_and_port(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not ((found := _ADDRESS.fullmatch(value)) and 0 < int(found[1]) < 65536):
+        raise click.BadParameter("must be HOST:PORT, such as 127.0.0.1:50051")
+    return value
 
 
 def address_of(gateway: str | None) -> str:
@@ -82,14 +90,19 @@ def refusal_in(error: grpc.aio.AioRpcError) -> Refusal | None:
     return None if status is None else refusal_of(status)
 
 
+def nobody_at(address: str) -> Failure:
+    """Say that no gateway answers, where, and what to do."""
+    cure = "start it with `smsctl up`, or name another one with --gateway"
+    return Failure(f"no gateway answers at {address}: {cure}", UNAVAILABLE)
+
+
 def failure_of(error: grpc.aio.AioRpcError, address: str) -> Failure:
     """Say for people why a call failed."""
     code = UNAVAILABLE if error.code() in _AWAY else FAILED
     refusal = refusal_in(error)
     if refusal is None:
         if error.code() in _AWAY:
-            cure = "start it with `smsctl up`, or name another one with --gateway"
-            return Failure(f"no gateway answers at {address}: {cure}", code)
+            return nobody_at(address)
         return Failure(f"{error.code().name}: {error.details()}", code)
     sentence = "the request is not valid" if refusal.violations else refusal.sentence
     return Failure(f"{refusal.reason}: {sentence}", code, refusal.lines())

@@ -16,24 +16,27 @@ from messaging.story import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from ops import target
-from ops.commands import whereabouts
+from ops.commands import options, whereabouts
 from ops.commands.failure import FAILED, UNAVAILABLE, Failure
-from ops.commands.output import console, json_option, moment, print_json, reveal_option, span, table
+from ops.commands.options import reveal_option
+from ops.commands.output import console, json_option, moment, print_json, span, table
 from ops.commands.servers import connected, store_away, wrong_database
 from ops.commands.timeline import Step, follows, step_of_acceptance, steps_of_history, steps_of_stream
 
 _STORE_S = 5.0
+_STREAM, _HISTORY = "the message stream", "the history"
 
 
 @attrs.define
 class Story:
-    """What is known of a message. `deadline` is Unix seconds, 0 when unknown; `notes` tell which source is away."""
+    """What is known of a message. `deadline` is Unix seconds, 0 when unknown; `away` names the sources not asked."""
 
     command: wire.Command | None = None
     events: dict[int, Step] = attrs.Factory(dict)
     deadline: float = 0.0
     place: whereabouts.Place | None = None
     notes: list[str] = attrs.Factory(list)
+    away: list[str] = attrs.Factory(list)
 
     def steps(self) -> list[Step]:
         """Give the acceptance and all events in their order."""
@@ -42,7 +45,7 @@ class Story:
 
 
 @click.command()
-@click.argument("message_id")
+@click.argument("message_id", callback=options.message_id)
 @click.option("--client", default="default", show_default=True, help="Whose message.")
 @reveal_option
 @json_option
@@ -51,14 +54,10 @@ def explain(message_id: str, client: str, *, reveal: bool, as_json: bool) -> Non
 
     Asks the stream and PostgreSQL; one of them is enough.
     """
-    try:
-        address = address_of(client, message_id)
-    except ValueError as exc:
-        raise click.UsageError(f"{message_id} is no message id: `smsctl list` shows some") from exc
+    address = address_of(client, message_id)
     story = asyncio.run(_gather(target.settings(), address))
     if not story.steps():
-        code = UNAVAILABLE if story.notes else FAILED
-        raise Failure(f"no message {message_id} of client {client} is known", code, tuple(story.notes))
+        raise _nothing(story, address)
     if as_json:
         print_json(_document(story, address, reveal=reveal))
     else:
@@ -74,7 +73,22 @@ async def _gather(settings: Settings, address: Address) -> Story:
         stream.deadline or history.deadline,
         stream.place,
         [*stream.notes, *history.notes],
+        [*stream.away, *history.away],
     )
+
+
+def _nothing(story: Story, address: Address) -> Failure:
+    """Say that a message is not known, or that it could not be looked for everywhere."""
+    whose = f"{address.message_id} of client {address.client}"
+    match story.away:
+        case []:
+            return Failure(f"no message {whose} is known", FAILED, tuple(story.notes))
+        case [away]:
+            [asked] = {_STREAM, _HISTORY} - {away}
+            sentence = f"{asked} knows no message {whose}, and {away} could not be asked:"
+        case _:
+            sentence = f"nothing can be said of message {whose}: neither {_STREAM} nor {_HISTORY} could be asked:"
+    return Failure(sentence, UNAVAILABLE, tuple(story.notes))
 
 
 async def _ask_stream(settings: Settings, address: Address) -> Story:
@@ -84,6 +98,7 @@ async def _ask_stream(settings: Settings, address: Address) -> Story:
             await _read_stream(connection, address, story)
     except Failure as failure:
         story.notes.append(failure.message)
+        story.away.append(_STREAM)
     return story
 
 
@@ -116,6 +131,7 @@ async def _ask_history(settings: Settings, address: Address) -> Story:
         engine = open_engine(settings.servers.database.reveal(), pool_size=1, timeout_s=_STORE_S)
     except ValueError as exc:
         story.notes.append(wrong_database(exc).message)
+        story.away.append(_HISTORY)
         return story
     try:
         messages = Messages(engine)
@@ -126,6 +142,7 @@ async def _ask_history(settings: Settings, address: Address) -> Story:
         story.deadline = codec.unix(status.deadline) if status else 0.0
     except StoreDown as exc:
         story.notes.append(store_away(settings, exc).message)
+        story.away.append(_HISTORY)
     finally:
         await engine.dispose()
     return story

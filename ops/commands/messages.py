@@ -12,18 +12,10 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import mask, outcome_name, priority_name, state_name
+from ops.commands import options
 from ops.commands.door import CALL_S, calling, gateway_option
-from ops.commands.output import (
-    as_document,
-    console,
-    json_option,
-    moment,
-    print_json,
-    print_line,
-    reveal_option,
-    span,
-    table,
-)
+from ops.commands.options import reveal_option
+from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
 from ops.commands.request import BadField, read_time
 
 _STATES = tuple(name.removeprefix("MESSAGE_STATE_") for name in pb.MessageState.keys() if not name.endswith("FIED"))  # noqa: SIM118 - not a mapping
@@ -41,7 +33,7 @@ def _key(message_id: str | None, request_id: str | None) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("message_id", required=False)
+@click.argument("message_id", required=False, callback=options.message_id)
 @click.option("--request-id", help="Name the message by the id that its sender gave.")
 @reveal_option
 @gateway_option
@@ -59,7 +51,7 @@ def status(message_id: str | None, request_id: str | None, *, reveal: bool, gate
 
 
 @click.command()
-@click.argument("message_id", required=False)
+@click.argument("message_id", required=False, callback=options.message_id)
 @click.option("--request-id", help="Name the message by the id that its sender gave.")
 @gateway_option
 @json_option

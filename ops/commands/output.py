@@ -26,11 +26,6 @@ def json_option(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
 
 
-def reveal_option(function: _F) -> _F:
-    """Add --reveal to a command that speaks of one message."""
-    return click.option("--reveal", is_flag=True, help="Print the whole phone number.")(function)
-
-
 def console(file: IO[str] | None = None) -> Console:
     """Make a console that uses colours on terminals only, and neither there nor elsewhere cuts an id in two."""
     stream = file or sys.stdout

@@ -10,6 +10,7 @@ from messaging.errors import StoreDown
 from messaging.stream import setup
 from messaging.stream.setup import Finding
 from ops import target
+from ops.commands.failure import Failure
 from ops.commands.output import console, json_option, print_json, table
 from ops.commands.servers import connected, store_away, wrong_database
 
@@ -21,19 +22,18 @@ def topology(*, create: bool, as_json: bool) -> None:
     """Show how the streams and consumers stand, or create them.
 
     A stream that differs in a way that would lose data is never changed: the differences are printed, and nothing else
-    is changed either.
+    is changed either. Exit code 1 when anything is missing or differs.
     """
     findings = asyncio.run(_look(create=create))
     if as_json:
         print_json([attrs.asdict(finding) for finding in findings])
-        return
-    columns = ("name", "state", "messages", "size", "details")
-    out = console()
-    out.print(table(columns, map(_row, findings), numbers=("messages", "size")))
+    else:
+        columns = ("name", "state", "messages", "size", "details")
+        console().print(table(columns, map(_row, findings), numbers=("messages", "size")))
     wrong = sum(1 for finding in findings if finding.state in {"missing", "differs", "conflict"})
     if wrong:
         cure = "`smsctl topology --create` makes what is missing and changes what may change"
-        out.print(f"{wrong} of {len(findings)} are not as wanted: {cure}.")
+        raise Failure(f"{wrong} of {len(findings)} are not as wanted: {cure}")
 
 
 def _row(finding: Finding) -> tuple[str, str, str, str, str]:

@@ -18,7 +18,7 @@ import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from ops.commands.door import Refusal, refusal_in, refusal_of
+from ops.commands.door import Refusal, nobody_at, refusal_in, refusal_of
 from ops.commands.failure import UNAVAILABLE, Failure
 from ops.commands.rows import BadRow, Row
 
@@ -53,13 +53,17 @@ class Report:
 
 
 class Transmission:
-    """One file on its way. `patience_s` bounds how long it goes on without any row being settled."""
+    """One file on its way; `address` is where the stub leads.
+
+    `patience_s` bounds how long it goes on without any row being settled.
+    """
 
     def __init__(
         self,
         stub: rpc.SmsGatewayServiceStub,
         rows: Iterator[Row | BadRow],
         report: Report,
+        address: str,
         *,
         chunk: int,
         patience_s: float,
@@ -67,6 +71,7 @@ class Transmission:
         self._stub = stub
         self._rows = rows
         self._report = report
+        self._address = address
         self._size = chunk
         self._patience_s = patience_s
         self._sequence = itertools.count(1)
@@ -108,9 +113,10 @@ class Transmission:
     def _check_patience(self) -> None:
         patience = self._patience_s if self._met else min(self._patience_s, _FIRST_MEETING_S)
         if time.monotonic() - self._settled_at > patience:
+            if not self._met:
+                raise nobody_at(self._address)
             cure = "run the same command again, and what was accepted is not sent twice"
-            what = "takes nothing any more" if self._met else "does not answer"
-            raise Failure(f"the gateway {what}: {cure}", UNAVAILABLE)
+            raise Failure(f"the gateway at {self._address} takes nothing any more: {cure}", UNAVAILABLE)
 
     def _reclaim(self) -> None:
         """Take back the chunks that got no answer, in their order."""

@@ -158,3 +158,26 @@ def test_a_taken_address_is_named_with_the_cure(open_folder: pathlib.Path) -> No
     assert done.returncode != 0
     assert f"SMSGW_LISTEN: {address} cannot be used" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_second_system_in_the_same_folder_is_refused_at_once_and_leaves_the_first_alone(up: Up) -> None:
+    run_file = up.folder / "var" / "run.json"
+    providers = up.folder / "var" / "providers.toml"
+    before = run_file.read_text(), providers.read_text()
+    for listen, cure in ((up.listen, "SMSGW_LISTEN"), (f"127.0.0.1:{free_port()}", "SMSGW_VAR")):
+        second = subprocess.run(
+            [BIN / "smsctl", "up"],
+            cwd=up.folder,
+            env={**up.environment, "SMSGW_LISTEN": listen},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        said = second.stdout + second.stderr
+        assert second.returncode in {1, 78}, said
+        assert "another" in said
+        assert cure in said
+        assert "Traceback" not in said
+    assert (run_file.read_text(), providers.read_text()) == before
+    up.run(f"{BIN}/smsctl send +233201234567 Hello --wait")

@@ -127,6 +127,67 @@ def test_what_is_away_is_named_with_the_cure_and_69(tmp_path: pathlib.Path):
         list(pool.map(ends, cures))
 
 
+def test_batch_without_a_gateway_says_where_it_looked_and_how_to_start_one(tmp_path: pathlib.Path):
+    path = tmp_path / "one.csv"
+    path.write_text(f"recipient,body\n{NUMBER},{TEXT}\n")
+    address = f"127.0.0.1:{free_port()}"
+    for arguments in (("batch", str(path), "--patience", "1"), ("send", NUMBER, TEXT)):
+        done = run(*arguments, "--gateway", address)
+        said_in_one_sentence(done, 69, f"no gateway answers at {address}", "`smsctl up`", "--gateway")
+
+
+@pytest.mark.parametrize(
+    "gateway", ["127.0.0.1", ":50051", "localhost:", "localhost:http", "127.0.0.1:0", "127.0.0.1:70000", "", "a b:1"]
+)
+def test_gateway_that_is_no_address_is_wrong_usage(gateway: str):
+    for arguments in (("send", NUMBER, TEXT), ("list",), ("batch", "none.csv")):
+        said_in_one_sentence(run(*arguments, "--gateway", gateway), 2, "'--gateway'", "such as 127.0.0.1:50051")
+
+
+@pytest.mark.parametrize("message_id", ["x", "0201234567", "c0ffee00-0000-4000-8000-000000000000"])
+def test_malformed_message_id_is_wrong_usage_in_the_same_words_everywhere(message_id: str):
+    commands = (("status",), ("cancel",), ("explain",), ("dlq", "show"), ("dlq", "replay"), ("dlq", "discard", "--yes"))
+    told = set()
+    for command in commands:
+        done = run(*command, message_id, SMSGW_VAR="/nonexistent")
+        said_in_one_sentence(done, 2, "is no message id, such as 01a20165-")
+        told.add(done.stderr.splitlines()[-1].partition("is no message id")[2])
+    assert len(told) == 1
+
+
+async def test_explain_that_could_not_look_says_what_it_did_not_reach(
+    postgres: Postgres, database_template: str, fresh_nats: dict[str, str]
+):
+    some_id = "01a20165-7b42-748d-a7cf-cb216510c492"
+    url = await postgres.create_database(f"explain_{uuid.uuid4().hex}", database_template)
+    await asyncio.to_thread(run, "topology", "--create", **fresh_nats)
+    here = {**fresh_nats, "SMSGW_DATABASE_URL": url}
+    no_stream = {"SMSGW_NATS_URL": f"nats://127.0.0.1:{free_port()}"}
+    no_store = {"SMSGW_DATABASE_URL": f"postgresql://u@127.0.0.1:{free_port()}/x"}
+
+    async def told(code: int, *parts: str, **settings: str) -> None:
+        done = await asyncio.to_thread(run, "explain", some_id, **{**here, **settings})
+        said_in_one_sentence(done, code, *parts)
+        assert ("is known" in done.stderr) == (not settings), done.stderr
+
+    await told(1, f"no message {some_id} of client default is known")
+    await told(
+        69, "the history knows no message", "the message stream could not be asked", "SMSGW_NATS_URL", **no_stream
+    )
+    await told(69, "the message stream knows no message", "the history could not", "SMSGW_DATABASE_URL", **no_store)
+    neither = "neither the message stream nor the history could be asked"
+    await told(69, neither, "SMSGW_NATS_URL", "SMSGW_DATABASE_URL", **no_stream, **no_store)
+
+
+def test_no_dead_letters_are_said_in_words(fresh_nats: dict[str, str]):
+    run("topology", "--create", **fresh_nats)
+    for options in ([], ["--grouped"], ["--reason", "EXPIRED"]):
+        done = run("dlq", "list", *options, **fresh_nats)
+        assert (done.exit_code, done.stdout) == (0, "No dead letters.\n")
+    assert run("dlq", "list", "--json", **fresh_nats).stdout == "", "NDJSON of nothing is nothing"
+    assert document(run("dlq", "list", "--grouped", "--json", **fresh_nats)) == []
+
+
 def test_wrong_settings_end_in_78():
     for command in (("topology",), ("lanes",), ("send", NUMBER, TEXT)):
         said_in_one_sentence(run(*command, SMSGW_LISTENS="x"), 78, "SMSGW_LISTENS")
@@ -161,8 +222,10 @@ def fresh_nats(tmp_path: pathlib.Path) -> Iterator[dict[str, str]]:
 
 
 def test_topology_shows_creates_and_never_changes_what_would_lose_data(fresh_nats: dict[str, str]):
-    before = document(run("topology", "--json", **fresh_nats))
-    assert {finding["state"] for finding in before} == {"missing"}
+    before = run("topology", "--json", **fresh_nats)
+    assert {finding["state"] for finding in json.loads(before.stdout)} == {"missing"}
+    said_in_one_sentence(before, 1, "not as wanted", "--create")
+    said_in_one_sentence(run("topology", **fresh_nats), 1, "not as wanted", "--create")
     said_in_one_sentence(run("breaker", "show", **fresh_nats), 1, "smsctl topology")
     said_in_one_sentence(run("lanes", **fresh_nats), 1, "smsctl topology")
     created = document(run("topology", "--create", "--json", **fresh_nats))
@@ -170,10 +233,10 @@ def test_topology_shows_creates_and_never_changes_what_would_lose_data(fresh_nat
     assert {finding["state"] for finding in document(run("topology", "--json", **fresh_nats))} == {"as wanted"}
     shorter = {**fresh_nats, "SMSGW_EVENT_DAYS": "1", "SMSGW_IDEMPOTENCY_WINDOW_S": "100000"}
     said_in_one_sentence(run("topology", "--create", **shorter), 1, "SMS_EVENT stays as it is", "max_age")
-    seen = {finding["name"]: finding for finding in document(run("topology", "--json", **shorter))}
+    seen = {finding["name"]: finding for finding in json.loads(run("topology", "--json", **shorter).stdout)}
     assert seen["SMS_EVENT"]["state"] == "conflict"
     assert seen["SMS_ACCEPT"]["state"] == "differs"
-    assert "not as wanted" in run("topology", **shorter).stdout
+    said_in_one_sentence(run("topology", **shorter), 1, "not as wanted")
 
 
 async def test_migrate_brings_an_empty_database_to_the_newest_schema(postgres: Postgres):

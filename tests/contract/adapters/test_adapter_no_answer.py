@@ -1,0 +1,94 @@
+"""What follows when no answer comes: harmless before the bytes have left, unclear afterwards."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from dispatcher.providers.base import (
+    AMBIGUOUS,
+    TRANSIENT,
+)
+from tests.contract.adapters.kits import EVERY, TIMEOUT_S, FakeGate, Kit, Open, send
+from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
+
+
+# No answer
+@EVERY
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (NOTHING, "timeout"),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Le", then="hang"), "timeout"),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", then="hang"), "timeout"),
+        (Reply(delay_s=TIMEOUT_S + 1, then="close"), "timeout"),
+        (Reply(document={"ok": True, "status": "accepted"}, gap_s=0.005), "timeout"),
+        (RESET, ""),
+        (CLOSE, ""),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", then="close"), ""),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", then="reset"), ""),
+        (Reply(raw=b"SMTP ready\r\n\r\n", then="close"), ""),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}", then="close"), ""),
+        (Reply(raw=b"\0\xff\0\xff" * 100, then="close"), ""),
+    ],
+    ids=[
+        "silence",
+        "silence in the head",
+        "silence in the body",
+        "late",
+        "trickle",
+        "reset",
+        "closed",
+        "closed in the body",
+        "reset in the body",
+        "another protocol",
+        "no length",
+        "noise",
+    ],
+)
+async def test_what_breaks_after_the_bytes_have_left_is_unclear(
+    kit: Kit, reply: Reply, code: str, server: ProviderServer, opened: Open
+) -> None:
+    server.answer = lambda _: reply
+    gate, began = FakeGate(), time.monotonic()
+    outcome = await send(opened(kit.provider(server.url)), gate)
+    assert outcome.kind == AMBIGUOUS
+    assert outcome.code == code or (not code and outcome.code)
+    assert time.monotonic() - began < TIMEOUT_S + 1
+    assert len(server.seen) == 1, "nothing is sent again"
+    assert gate.story == ["enter", "wrote"]
+
+
+@EVERY
+async def test_provider_that_nobody_answers_for_is_harmless(kit: Kit, opened: Open) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        gate = FakeGate()
+        outcome = await send(opened(kit.provider(f"http://127.0.0.1:{taken.getsockname()[1]}")), gate)
+    assert (outcome.kind, gate.story) == (TRANSIENT, [])
+
+
+@EVERY
+async def test_connection_that_does_not_come_about_in_time_is_harmless(kit: Kit, opened: Open) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        queue = [socket.socket() for _ in range(4)]
+        for one in queue:  # more than the backlog takes: later ones are left unanswered by the kernel
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        gate, began = FakeGate(), loop.time()
+        outcome = await send(opened(kit.provider(f"http://127.0.0.1:{full.getsockname()[1]}")), gate)
+        for one in queue:
+            one.close()
+    assert (outcome.kind, outcome.code, gate.story) == (TRANSIENT, "connect-timeout", [])
+    assert loop.time() - began < TIMEOUT_S + 1
+
+
+@EVERY
+async def test_name_that_does_not_resolve_is_harmless(kit: Kit, opened: Open) -> None:
+    gate = FakeGate()
+    outcome = await send(opened(kit.provider("http://provider.invalid")), gate)
+    assert (outcome.kind, gate.story) == (TRANSIENT, [])

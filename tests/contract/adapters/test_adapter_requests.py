@@ -1,0 +1,106 @@
+"""The request as it leaves, and what nobody may see of it elsewhere."""
+
+import json
+import logging
+from typing import Any
+
+import attrs
+import pytest
+import structlog
+
+from dispatcher.providers.base import (
+    ACCEPTED,
+    GateClosed,
+    Outcome,
+)
+from dispatcher.providers.catalogue import CATALOGUE
+from tests.contract.adapters.kits import (
+    EVERY,
+    KEY,
+    KITS,
+    NUMBER,
+    SUBMISSION,
+    TEXT,
+    TRACEPARENT,
+    FakeGate,
+    Kit,
+    Open,
+    send,
+)
+from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply, Seen
+
+
+def test_every_adapter_of_the_catalogue_is_tried_here() -> None:
+    assert {kit.adapter for kit in KITS.values()} == set(CATALOGUE)
+
+
+# The request
+@EVERY
+async def test_request_is_exactly_this(kit: Kit, server: ProviderServer, opened: Open) -> None:
+    server.answer = lambda _: Reply(200, kit.yes)
+    outcome = await send(opened(kit.provider(server.url)))
+    assert outcome == Outcome(ACCEPTED, "p-9", "200")
+    (seen,) = server.seen
+    assert (seen.method, seen.path) == (kit.method, kit.path)
+    assert kit.carried(seen) == kit.expected
+    assert seen.headers["traceparent"] == TRACEPARENT
+    assert seen.headers["accept-encoding"] == "identity"
+    own = {name: value for name, value in seen.headers.items() if name in {"api-key", "x-kind", "authorization"}}
+    assert own == kit.headers
+    assert "cookie" not in seen.headers
+
+
+@EVERY
+async def test_senders_own_name_beats_the_providers(kit: Kit, server: ProviderServer, opened: Open) -> None:
+    server.answer = lambda _: Reply(200, kit.yes)
+    await opened(kit.provider(server.url)).send(attrs.evolve(SUBMISSION, sender="Other"), FakeGate())
+    shown = json.dumps(kit.carried(server.seen[0]))
+    assert "Other" in shown
+    assert "ACME" not in shown
+
+
+@EVERY
+async def test_environment_and_cookies_change_nothing(
+    kit: Kit, server: ProviderServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    adapter = opened(kit.provider(server.url))
+    server.answer = lambda _: Reply(200, kit.yes, {"Set-Cookie": "session=1; Path=/"})
+    assert [(await send(adapter)).kind for _ in range(2)] == [ACCEPTED, ACCEPTED]
+    assert all("cookie" not in seen.headers for seen in server.seen)
+
+
+# What nobody may see
+@EVERY
+async def test_no_secret_text_or_number_reaches_outcome_log_or_exception(
+    kit: Kit, server: ProviderServer, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    def echo(seen: Seen) -> dict[str, Any]:
+        """A provider that repeats what it was sent, as the reason of its refusal."""
+        everything = f"{seen.target} {seen.headers} {seen.body.decode()} {NUMBER} {TEXT} {KEY}"
+        return {"error": {"code": f"bad {NUMBER}", "message": everything}, "message": everything, "status": everything}
+
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    adapter = opened(kit.provider(server.url))
+    with structlog.testing.capture_logs() as events:
+        for status in (200, 302, 400, 401, 429, 500, 503):
+            server.answer = lambda seen, status=status: Reply(status, echo(seen))  # type: ignore[misc]
+            outcome = await send(adapter)
+            told += [repr(outcome), str(outcome), outcome.code, outcome.detail]
+        for reply in (NOTHING, RESET, CLOSE, Reply(raw=b"HTTP/1.1 999999 " + TEXT.encode(), then="close")):
+            server.answer = lambda _, reply=reply: reply  # type: ignore[misc]
+            told.append(repr(await send(adapter)))
+        with pytest.raises(GateClosed) as refused:
+            await send(adapter, FakeGate(refuse=True))
+        error: BaseException | None = refused.value
+        while error is not None:
+            told += [repr(error), str(error)]
+            error = error.__cause__ or error.__context__
+    told += [repr(adapter), str(adapter), repr(SUBMISSION), str(SUBMISSION), repr(kit.provider(server.url))]
+    told += [str(event) for event in events]
+    told += [f"{record.getMessage()} {record.exc_info}" for record in caplog.records]
+    for line in told:
+        for forbidden in (KEY, TEXT, "4711", NUMBER, NUMBER[1:]):
+            assert forbidden not in line
