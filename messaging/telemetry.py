@@ -11,16 +11,13 @@ from collections.abc import Iterator, Mapping
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from messaging.codec import TRACEPARENT
 from messaging.config import Process
+from messaging.spans import Bearer, ChosenIds, Tracer, parse
 
-_W3C = TraceContextTextMapPropagator()
+_TRACESTATE = "tracestate"
 _EXPORT_EVERY_MS = 1000
 
 
@@ -48,42 +45,54 @@ def configure_logging(process: Process, service: str) -> None:
 
 @contextlib.contextmanager
 def open_tracer(process: Process, service: str) -> Iterator[trace.Tracer]:
-    """Give the process's tracer; what it has recorded is exported before the context ends."""
+    """Give the process's tracer; what it has recorded is exported before the context ends.
+
+    Without an endpoint nothing is recorded: traces only travel.
+    """
+    ids = ChosenIds()
+    if not process.otlp_endpoint:
+        yield Tracer(None, ids, process.trace_ratio)
+        return
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    exporter = OTLPSpanExporter(endpoint=process.otlp_endpoint, insecure=not process.otlp_endpoint.startswith("https"))
     provider = TracerProvider(
         resource=Resource.create({"service.name": service, "service.instance.id": process.pod}),
-        sampler=ParentBased(TraceIdRatioBased(process.trace_ratio)),
+        sampler=ALWAYS_ON,  # our tracer has sampled before it asks
+        id_generator=ids,
         shutdown_on_exit=False,
     )
-    if process.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        exporter = OTLPSpanExporter(
-            endpoint=process.otlp_endpoint, insecure=not process.otlp_endpoint.startswith("https")
-        )
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_EVERY_MS))
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_EVERY_MS))
     try:
-        yield provider.get_tracer("sms-gateway")
+        yield Tracer(provider.get_tracer("sms-gateway"), ids, process.trace_ratio)
     finally:
         provider.shutdown()
 
 
 def context_of(carrier: Mapping[str, str] | str) -> Context:
     """Read the W3C context of headers, or of a traceparent."""
-    headers = {TRACEPARENT: carrier} if isinstance(carrier, str) else carrier
-    return _W3C.extract(headers, context=Context())
+    if isinstance(carrier, str):
+        caller = parse(carrier)
+    else:
+        caller = parse(carrier.get(TRACEPARENT, ""), carrier.get(_TRACESTATE, ""))
+    return Context() if caller is None else trace.set_span_in_context(caller, Context())
 
 
 def traceparent_of(span: Span) -> str:
-    """Write the span as a W3C traceparent."""
-    headers: dict[str, str] = {}
-    _W3C.inject(headers, trace.set_span_in_context(span, Context()))
-    return headers.get(TRACEPARENT, "")
+    """Write the span as a W3C traceparent; empty when it has no trace."""
+    if isinstance(span, Bearer):
+        return span.traceparent
+    one = span.get_span_context()
+    return f"00-{one.trace_id:032x}-{one.span_id:016x}-{one.trace_flags:02x}" if one.is_valid else ""
 
 
 def trace_id(span: Span) -> str:
     """Give the trace id as 32 hexadecimal digits."""
-    return f"{span.get_span_context().trace_id:032x}"
+    return span.trace_id if isinstance(span, Bearer) else f"{span.get_span_context().trace_id:032x}"
 
 
 @contextlib.contextmanager

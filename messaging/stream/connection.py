@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 
 from messaging.cancellation import heeding
 from messaging.errors import StreamDown, StreamFull
+from messaging.stream.asker import Asker
 
 _log = structlog.get_logger(__name__)
 
@@ -74,6 +75,7 @@ class Connection:
 
     client: Client
     timeout_s: float
+    asker: Asker
 
     @property
     def connected(self) -> bool:
@@ -177,12 +179,11 @@ class Connection:
     async def _ask(
         self, subject: str, data: bytes, headers: dict[str, str] | None, timeout_s: float | None
     ) -> dict[str, Any]:
+        msg = await self.asker.ask(subject, data, headers, timeout_s or self.timeout_s)
         try:
-            call = self.client.request(subject, data, timeout=timeout_s or self.timeout_s, headers=headers)
-            msg = await heeding(call)
             answer: dict[str, Any] = json.loads(msg.data)
-        except (*_FOREIGN, ValueError) as exc:
-            raise StreamDown(f"{type(exc).__name__} on {'.'.join(subject.split('.')[:4])}") from exc
+        except ValueError as exc:
+            raise StreamDown(f"no JSON on {'.'.join(subject.split('.')[:4])}") from exc
         return answer
 
 
@@ -209,6 +210,7 @@ async def open_connection(
 ) -> AsyncIterator[Connection]:
     """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
     closing: list[bool] = []
+    askers: list[Asker] = []
 
     async def report(exc: Exception) -> None:
         _log.debug(
@@ -216,6 +218,8 @@ async def open_connection(
         )  # each of many tries to come back; `lost` says it once
 
     async def lost() -> None:
+        for asker in askers:
+            asker.lose()
         if not closing:
             _log.warning("stream connection lost")
 
@@ -237,10 +241,12 @@ async def open_connection(
                 max_outstanding_pings=2,
                 pending_size=-1,  # else a publish that timed out while disconnected is stored later
             )
+            askers.append(Asker(client))
+            await askers[0].open()
     except _FOREIGN as exc:
         raise StreamDown("connecting") from exc
     try:
-        yield Connection(client, timeout_s)
+        yield Connection(client, timeout_s, askers[0])
     finally:
         closing.append(True)
         with contextlib.suppress(*_FOREIGN):

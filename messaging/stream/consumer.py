@@ -10,14 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 import attrs
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.errors import MsgAlreadyAckdError
 
 from messaging.cancellation import heeding
 from messaging.errors import StreamDown
+from messaging.stream.asker import Asker
 from messaging.stream.connection import Connection
 from messaging.stream.topology import NANOS
 
@@ -39,8 +38,10 @@ class Delivery:
     delivered: int
     waiting: int
     _msg: Msg
+    _asker: Asker
     _timeout_s: float
     _let_go: Callable[[], object]
+    _settled: bool = False
 
     async def ack(self, budget_s: float = 10.0) -> bool:
         """Acknowledge and wait for the server's word, again and again: a plain one may be lost in a crash.
@@ -51,24 +52,25 @@ class Delivery:
         """
         end = time.monotonic() + budget_s
         pause = 0.05
-        while True:
+        while not self._settled:
             try:
-                await heeding(self._msg.ack_sync(timeout=self._timeout_s))
-            except MsgAlreadyAckdError:
-                return True
-            except _FOREIGN:
+                await self._asker.ask(self._msg.reply, b"", None, self._timeout_s)
+            except StreamDown:
                 if time.monotonic() + pause >= end:
                     self._let_go()
                     return False
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
-                continue
-            return True
+            else:
+                self._settled = True
+        return True
 
     async def give_back(self) -> None:
         """Let another pod have it at once."""
-        with contextlib.suppress(*_FOREIGN):
-            await self._msg.nak()
+        if not self._settled:
+            with contextlib.suppress(*_FOREIGN):
+                await self._msg.nak()
+                self._settled = True
         self._let_go()
 
     async def keep(self) -> None:
@@ -84,11 +86,12 @@ class Consumer:
     an error: such messages would come again only after `ack_wait`.
     """
 
-    def __init__(self, client: Client, subscription: Subscription, request_subject: str, timeout_s: float) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, subscription: Subscription, request_subject: str) -> None:
+        self._client = connection.client
+        self._asker = connection.asker
+        self._timeout_s = connection.timeout_s
         self._subscription = subscription
         self._request_subject = request_subject
-        self._timeout_s = timeout_s
         self._requests = itertools.count(1)
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
 
@@ -135,7 +138,9 @@ class Consumer:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         headers, let_go = dict(msg.headers or {}), partial(self._seen.pop, key, None)
-        return Delivery(msg.subject, msg.data, headers, *key, meta.num_pending, msg, self._timeout_s, let_go)
+        return Delivery(
+            msg.subject, msg.data, headers, *key, meta.num_pending, msg, self._asker, self._timeout_s, let_go
+        )
 
     async def close(self) -> None:
         """Stop drawing."""
@@ -155,4 +160,4 @@ async def open_consumer(connection: Connection, stream: str, durable: str) -> Co
         subscription = await client.subscribe(f"{client.new_inbox()}.*", pending_bytes_limit=-1)
     except _FOREIGN as exc:
         raise StreamDown("subscribing") from exc
-    return Consumer(client, subscription, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", connection.timeout_s)
+    return Consumer(connection, subscription, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}")

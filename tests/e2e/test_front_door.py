@@ -53,6 +53,22 @@ async def test_concurrent_twins_become_one_message(rig: Rig) -> None:
     assert len(seen) == 40
 
 
+async def test_a_callers_trace_reaches_the_provider_although_nobody_exports_it(rig: Rig) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    request = api.SendSmsRequest(recipient=rig.number(), body="Traced")
+    answer = await rig.stub().SendSms(request, metadata=(("traceparent", f"00-{trace_id}-00f067aa0ba902b7-01"),))
+    status = await rig.until(answer.message_id, "SENT")
+    [taken] = await rig.received([answer.message_id])
+    assert status.trace_id == trace_id
+    version, travelled, span_id, flags = taken["traceparent"].split("-")
+    assert (version, travelled, flags) == ("00", trace_id, "01")
+    assert span_id != "00f067aa0ba902b7"
+    untraced = await rig.send()
+    await rig.until(untraced.message_id, "SENT")
+    [taken] = await rig.received([untraced.message_id])
+    assert taken["traceparent"].split("-")[1] == (await rig.status(untraced.message_id)).trace_id != trace_id
+
+
 async def test_every_bad_field_is_named_at_once_and_nothing_is_echoed(rig: Rig) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.send(recipient="not-a-number", body="", sender="far too long a sender", providers=["p1", "p1", "X"])

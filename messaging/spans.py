@@ -1,0 +1,103 @@
+"""Spans that cost almost nothing where nobody records them: they only carry a trace from process to process.
+
+A span of the SDK is built, timed, linked and thrown away for 20 µs even when no exporter listens. Here the SDK is asked
+only for what will be exported; everything else is a `Bearer`: ids for traceparent headers and for logs.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
+
+# https://www.w3.org/TR/trace-context: version ff and ids of zeros are invalid; version 00 ends after the flags.
+_LONGEST = 512  # of either header
+_TRACEPARENT = re.compile(
+    r"[ \t]*(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
+)
+
+
+class Bearer(NonRecordingSpan):
+    """A span that is not recorded: trace and span id as hexadecimal digits, `flags` as W3C has them."""
+
+    def __init__(self, trace_id: str, span_id: str, flags: int, tracestate: str = "", *, remote: bool = False) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+        self._tracestate = tracestate
+        self._remote = remote
+
+    @cached_property
+    def _context(self) -> SpanContext:  # type: ignore[override]
+        state = TraceState.from_header([self._tracestate]) if 0 < len(self._tracestate) <= _LONGEST else None
+        return SpanContext(int(self.trace_id, 16), int(self.span_id, 16), self._remote, TraceFlags(self.flags), state)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether someone upstream, or our own ratio, wants this trace recorded."""
+        return bool(self.flags & TraceFlags.SAMPLED)
+
+    @property
+    def traceparent(self) -> str:
+        """The span as a W3C traceparent."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+
+
+def parse(traceparent: str, tracestate: str = "") -> Bearer | None:
+    """Read the caller's span from a W3C traceparent; None when it is not one."""
+    if len(traceparent) > _LONGEST or (match := _TRACEPARENT.fullmatch(traceparent)) is None:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if more and version == "00":
+        return None
+    return Bearer(trace_id, span_id, int(flags, 16), tracestate, remote=True)
+
+
+class ChosenIds(RandomIdGenerator):
+    """Gives the SDK the trace id by which a new trace was chosen to be recorded."""
+
+    def __init__(self) -> None:
+        self.trace_id = 0
+
+    def generate_trace_id(self) -> int:
+        """Give the chosen id."""
+        return self.trace_id
+
+
+class Tracer(trace.NoOpTracer):
+    """Opens a span of the SDK when it will be exported, and a Bearer otherwise.
+
+    `recorder` is the SDK's tracer, None when nothing is exported; a trace that begins here is sampled by `ratio`.
+    """
+
+    def __init__(self, recorder: trace.Tracer | None, ids: ChosenIds, ratio: float) -> None:
+        self._recorder = recorder
+        self._ids = ids
+        self._bound = TraceIdRatioBased.get_bound_for_rate(ratio)
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        *rest: Any,
+        **more: Any,
+    ) -> Span:
+        """Open a span below the one in `context`, or the first of a trace."""
+        parent = trace.get_current_span(context)
+        if isinstance(parent, Bearer):
+            trace_id, sampled, random = parent.trace_id, parent.sampled, parent.flags & TraceFlags.RANDOM_TRACE_ID
+        else:
+            trace_id = os.urandom(16).hex()
+            sampled, random = int(trace_id[16:], 16) < self._bound, TraceFlags.RANDOM_TRACE_ID
+        if sampled and self._recorder is not None:
+            self._ids.trace_id = int(trace_id, 16)
+            return self._recorder.start_span(name, context, kind, attributes, *rest, **more)
+        return Bearer(trace_id, os.urandom(8).hex(), sampled | random)
