@@ -62,6 +62,7 @@ class Breaker:
         self._limits = limits
         self._in_a_row = 0
         self._calls: deque[tuple[float, bool]] = deque()
+        self._failures = 0  # of those calls
         self._seen_at = float("-inf")
         self._probing = False
         self.shared = Shared()
@@ -71,7 +72,7 @@ class Breaker:
         if shared == self.shared:
             return
         if shared.generation != self.shared.generation or shared.state != self.shared.state:
-            self._in_a_row = 0
+            self._in_a_row = self._failures = 0
             self._calls.clear()
         self.shared = shared
         self._seen_at = now
@@ -122,11 +123,11 @@ class Breaker:
             return None
         self._in_a_row = self._in_a_row + 1 if failed else 0
         self._calls.append((now, failed))
+        self._failures += failed
         while self._calls[0][0] <= now - self._limits.window_s:
-            self._calls.popleft()
+            self._failures -= self._calls.popleft()[1]
         if self._in_a_row >= self._limits.failures:
             return Shared(Mode.OPEN, generation + 1, f"{self._in_a_row} failures in a row")
-        failures = sum(1 for _, bad in self._calls if bad)
-        if len(self._calls) >= self._limits.calls and 2 * failures > len(self._calls):
-            return Shared(Mode.OPEN, generation + 1, f"{failures} of {len(self._calls)} calls failed")
+        if len(self._calls) >= self._limits.calls and 2 * self._failures > len(self._calls):
+            return Shared(Mode.OPEN, generation + 1, f"{self._failures} of {len(self._calls)} calls failed")
         return None

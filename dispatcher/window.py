@@ -55,16 +55,17 @@ class Window:
         self._lead_s = lead_s
         self._smoothing = smoothing
         self._burst_s = burst_s
-        self._free: list[_Slot] = []
-        self._busy: set[_Slot] = set()
+        self._free: list[_Slot] = []  # this and `_retired` in the order of `ready_at`
         self._retired: list[_Slot] = []
+        self._busy: set[_Slot] = set()
+        self._leaving: set[_Slot] = set()  # busy, and retired as soon as they are released
         self._sent: deque[tuple[float, int]] = deque()
         self._next = 0.0
 
     @property
     def share(self) -> int:
         """How many slots there are."""
-        return len(self._free) + sum(1 for slot in self._busy if not slot.retired)
+        return len(self._free) + len(self._busy)
 
     @share.setter
     def share(self, share: int) -> None:
@@ -75,28 +76,25 @@ class Window:
         for _ in range(-change):
             self._retire()
         self._free.sort(key=_ready)
+        self._retired.sort(key=_ready)
 
     def _add(self) -> None:
-        busy = next((slot for slot in self._busy if slot.retired), None)
-        if busy is not None:
-            busy.retired = False
-            return
-        if self._retired:
-            # The one used last: with an older past than those that stay behind, it would send beside what they sent.
-            latest = max(self._retired, key=_ready)
-            self._retired.remove(latest)
-            latest.retired = False
-            self._free.append(latest)
+        if self._leaving:
+            slot = self._leaving.pop()
+            self._busy.add(slot)
         else:
-            self._free.append(_Slot())
+            # The one used last: with an older past than those that stay behind, it would send beside what they sent.
+            slot = self._retired.pop() if self._retired else _Slot()
+            self._free.append(slot)
+        slot.retired = False
 
     def _retire(self) -> None:
         if self._free:
-            slot = max(self._free, key=_ready)
-            self._free.remove(slot)
+            slot = self._free.pop()
             self._retired.append(slot)
         else:
-            slot = next(slot for slot in self._busy if not slot.retired)
+            slot = self._busy.pop()
+            self._leaving.add(slot)
         slot.retired = True
 
     def wait_s(self, now: float, cost: int) -> float | None:
@@ -109,7 +107,8 @@ class Window:
     def take(self, now: float, cost: int) -> Permit:
         """Take a permit; only right after `wait_s` answered 0.0."""
         share = self.share
-        taken, self._free = self._free[:cost], self._free[cost:]
+        taken = self._free[:cost]
+        del self._free[:cost]
         self._busy.update(taken)
         start = max(self._next, now - self._burst_s)
         self._next = start + self._smoothing * cost * self._window_s / share
@@ -134,16 +133,17 @@ class Window:
             return
         permit.closed = True
         for slot in permit.slots:
-            self._busy.remove(slot)
             if slot.retired:
-                self._retired.append(slot)
+                self._leaving.remove(slot)
+                insort(self._retired, slot, key=_ready)
             else:
+                self._busy.remove(slot)
                 insort(self._free, slot, key=_ready)
 
     def used(self, now: float, span_s: float) -> int:
         """Count the units sent in the last `span_s` (at most the window), and those under way."""
         lately = sum(cost for at, cost in self._sent if at > now - span_s)
-        return lately + len(self._busy)
+        return lately + len(self._busy) + len(self._leaving)
 
 
 def _ready(slot: _Slot) -> float:

@@ -7,11 +7,9 @@ before the socket's write; whether it was passed decides if a broken call is har
 import asyncio
 import contextvars
 import email.utils
-import logging
 import math
 import time
 from collections.abc import Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,10 +23,18 @@ from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Gate, GateClosed, Ou
 _LARGEST_ANSWER = 64 * 1024
 _LONGEST_RETRY_AFTER_S = 86_400.0
 
+_ALWAYS = {
+    "accept": "*/*",
+    "accept-encoding": "identity",
+    "connection": "keep-alive",
+    "user-agent": f"python-httpx/{httpx.__version__}",
+}
+"""What every request says unless the provider's own headers say otherwise."""
+
 
 @attrs.frozen
 class Answer:
-    """What came back: status, headers (lower case) and at most 64 KiB of the body."""
+    """What came back: status, headers (whatever their case) and at most 64 KiB of the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,7 +58,6 @@ class HttpCaller:
 
     def __init__(self, *, timeout_s: float, max_connections: int, keepalive_s: float) -> None:
         self._timeout_s = timeout_s
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs, and a query holds text and number
         hooks = aiohttp.TraceConfig()
         hooks.on_request_headers_sent.append(_before_headers)
         hooks.on_request_chunk_sent.append(_before_chunk)
@@ -66,19 +71,14 @@ class HttpCaller:
                 timeout=aiohttp.ClientTimeout(total=None),
             )
 
-        # No time-out of httpx's own: `call` bounds the whole exchange, and its clock stands still at the gate.
-        self._client = httpx.AsyncClient(
-            transport=AiohttpTransport(client=session),
-            headers={"accept-encoding": "identity"},
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=httpx.Timeout(None),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        # The transport alone, without httpx's client: that adds authentication, redirects, cookies, environment, none
+        # of which may touch a call, and time-outs: `call` bounds the whole exchange, and its clock stands at the gate.
+        self._transport = AiohttpTransport(client=session)
 
-    def build(self, method: str, url: str, **parts: Any) -> httpx.Request:
-        """Build a request; `parts` are httpx's params, headers, json, data."""
-        return self._client.build_request(method, url, **parts)
+    def build(self, method: str, url: httpx.URL, headers: Mapping[str, str], **parts: Any) -> httpx.Request:
+        """Build a request; `parts` are httpx's params, json, data."""
+        merged = _ALWAYS | {name.lower(): value for name, value in headers.items()}
+        return httpx.Request(method, url, headers=merged, **parts)
 
     async def call(self, request: httpx.Request, gate: Gate) -> Answer | Outcome:
         """Make the call; an Outcome when there is no answer. Raises GateClosed when the gate refused."""
@@ -98,20 +98,20 @@ class HttpCaller:
             _call.reset(token)
 
     async def _exchange(self, request: httpx.Request) -> Answer:
-        response = await self._client.send(request, stream=True)
+        response = await self._transport.handle_async_request(request)
         try:
             body = bytearray()
             async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > _LARGEST_ANSWER:
                     break
-            return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(body))
+            return Answer(response.status_code, response.headers, bytes(body))
         finally:
             await response.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
 
 class NoGate:

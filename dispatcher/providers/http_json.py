@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 
 import attrs
 import cattrs
+import httpx
 
 from dispatcher.providers.base import (
     ACCEPTED,
@@ -189,6 +190,7 @@ class HttpJson:
         )
         self._statuses = {**STATUSES, **_inverted(self._shape.statuses)}
         self._codes = _inverted(self._shape.codes)
+        self._url = httpx.URL(provider.url)
         self.can_look_up = self._shape.look_up is not None
 
     async def send(self, submission: Submission, gate: Gate) -> Outcome:
@@ -203,7 +205,7 @@ class HttpJson:
                 parts = {"data": fields}
             case "query":
                 parts = {"params": fields}
-        request = self._caller.build(shape.method, self._provider.url, headers=headers, **parts)
+        request = self._caller.build(shape.method, self._url, headers, **parts)
         answer = await self._caller.call(request, gate)
         if isinstance(answer, Outcome):
             return answer
@@ -221,7 +223,7 @@ class HttpJson:
         if url.startswith("/"):
             url = urllib.parse.urljoin(self._provider.url, url)
         headers, _ = _fill_all(self._shape, self._provider, dict.fromkeys(_NAMES, ""))
-        request = self._caller.build("GET", url, headers={**headers, "traceparent": traceparent})
+        request = self._caller.build("GET", httpx.URL(url), {**headers, "traceparent": traceparent})
         answer = await self._caller.call(request, NoGate())
         if isinstance(answer, Outcome):
             return None

@@ -51,6 +51,16 @@ def half_open() -> Provider:
 # Opening
 
 
+def test_failures_that_the_window_has_left_behind_no_longer_count() -> None:
+    provider = Provider()
+    for number in range(20):
+        provider.call(failed=number % 2 == 0)
+    provider.now += LIMITS.window_s
+    for number in range(20):
+        provider.call(failed=number % 3 == 0)
+    assert provider.shared.state is Mode.CLOSED
+
+
 def test_opens_after_failures_in_a_row_and_says_why() -> None:
     provider = Provider()
     for _ in range(LIMITS.failures - 1):

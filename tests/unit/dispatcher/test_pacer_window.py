@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.pacer import Pacer
-from dispatcher.window import Permit
+from dispatcher.window import Permit, Window
 
 WINDOW_S = 1.0
 
@@ -162,3 +162,35 @@ FOUND: dict[str, list[tuple[str, float]]] = {
 @pytest.mark.parametrize("steps", FOUND.values(), ids=FOUND)
 def test_sequence_that_was_found_stays_mended(steps: list[tuple[str, float]]) -> None:
     play(steps).check()
+
+
+# Which slot goes and which comes
+
+
+def test_lowered_share_keeps_the_slots_that_are_ready_first() -> None:
+    window = Window(WINDOW_S)
+    window.share = 2
+    for now in (0.0, 0.5):
+        assert window.wait_s(now, 1) == 0.0
+        window.sent(window.take(now, 1), now)
+    window.share = 1
+    assert window.wait_s(0.6, 1) == pytest.approx(0.4)
+
+
+def test_share_brought_back_gets_the_slot_used_last_in_whatever_order_they_came_free() -> None:
+    window = Window(WINDOW_S)
+    window.share = 2
+    unused, used = window.take(0.0, 1), window.take(0.0, 1)
+    window.share = 0
+    window.give_back(unused)
+    window.sent(used, 0.5)
+    window.share = 1
+    assert window.wait_s(0.6, 1) == pytest.approx(0.9)
+
+
+def test_send_under_way_counts_as_used_though_the_share_was_lowered_by_it() -> None:
+    window = Window(WINDOW_S)
+    window.share = 1
+    window.take(0.0, 1)
+    window.share = 0
+    assert (window.share, window.used(0.0, WINDOW_S)) == (0, 1)
