@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import email.utils
 import math
+import ssl
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -73,7 +74,8 @@ class HttpCaller:
 
         # The transport alone, without httpx's client: that adds authentication, redirects, cookies, environment, none
         # of which may touch a call, and time-outs: `call` bounds the whole exchange, and its clock stands at the gate.
-        self._transport = AiohttpTransport(client=session)
+        # Its own TLS context is for a session of its own: ours verifies by aiohttp's, so it gets one that trusts nobody.
+        self._transport = AiohttpTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client=session)
 
     def build(self, method: str, url: httpx.URL, headers: Mapping[str, str], **parts: Any) -> httpx.Request:
         """Build a request; `parts` are httpx's params, json, data."""
