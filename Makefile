@@ -40,7 +40,7 @@ bench-short: .venv/.ok
 	$(BIN)/python -m bench.run --form short --folder var/bench-short
 	$(BIN)/python -m bench.report --folder var/bench-short
 
-# Chaos: MESSAGES, SEED, RATE (each provider's), NATS (1 or 3 servers), EVERY (seconds between faults), OUT (a folder).
+# Chaos: MESSAGES, SEED, RATE (each provider's), NATS (1 or 3 servers), EVERY (seconds between faults), OUT (a file).
 MESSAGES ?= 20000
 SEED ?= 1
 RATE ?= 50

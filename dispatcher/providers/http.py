@@ -74,7 +74,7 @@ class HttpCaller:
 
         # The transport alone, without httpx's client: that adds authentication, redirects, cookies, environment, none
         # of which may touch a call, and time-outs: `call` bounds the whole exchange, and its clock stands at the gate.
-        # Its own TLS context is for a session of its own: ours verifies by aiohttp's, so it gets one that trusts nobody.
+        # The TLS context is for a session of its own making: ours verifies by aiohttp's, and this one trusts nobody.
         self._transport = AiohttpTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client=session)
 
     def build(self, method: str, url: httpx.URL, headers: Mapping[str, str], **parts: Any) -> httpx.Request:

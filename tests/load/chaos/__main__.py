@@ -22,7 +22,7 @@ from tests.load.chaos.run import Run, run
 @click.option("--ttl", type=click.FloatRange(10), default=60.0, show_default=True, help="Seconds to live.")
 @click.option("--rate", type=click.IntRange(1), default=50, show_default=True, help="Each provider's; all: 4 times.")
 @click.option("--plant", default="", help="A bug that the system is to have; see plants.py.")
-@click.option("--out", type=click.Path(path_type=pathlib.Path), help="Folder for report.json and report.md.")
+@click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the report as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the data and the logs.")
 def main(
     messages: int,
@@ -48,12 +48,10 @@ def main(
             click.echo(f"Data and logs are kept in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    text = report.to_markdown()
-    click.echo(text)
+    click.echo(report.to_markdown())
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
-        (out / "report.md").write_text(text)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report.to_json(), indent=1) + "\n")
     sys.exit(1 if report.broken else 0)
 
 
