@@ -113,6 +113,7 @@ class AcceptanceModel(RuleBasedStateMachine):
         self.gateways = [Gateway(server), Gateway(server)]
         self.stack = contextlib.AsyncExitStack()
         self.await_(self._open())
+        self.keys = {self.gateways[0].key(f"{self.run_name}-{number}") for number in range(4)}
 
     def await_(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self.runner.run(asyncio.wait_for(work, 60))
@@ -244,7 +245,9 @@ class AcceptanceModel(RuleBasedStateMachine):
         for lane in self.lanes:
             for delivery in await lane.fetch(100, wait_s):
                 assert await delivery.ack()
-                self.drawn[parse_address(delivery.subject).message_id] += 1
+                address = parse_address(delivery.subject)
+                if address.key in self.keys:  # a killed server may bring back one of an earlier run, a minute later
+                    self.drawn[address.message_id] += 1
 
     async def _settle(self) -> None:
         """Everything that is stored comes out of the work queue, each message once."""
@@ -254,8 +257,8 @@ class AcceptanceModel(RuleBasedStateMachine):
             assert time.monotonic() < end, "a message that was accepted never reached its queue"
             await self._draw(0.2)
         await self._draw(0.1)
-        assert {one: self.drawn[one] for one in stored} == dict.fromkeys(stored, 1)
         assert set(self.drawn) == set(stored)
+        assert self.killed or set(self.drawn.values()) <= {1}, "only a killed server may forget what it delivered"
 
     async def _close(self) -> None:
         for gateway in self.gateways:
