@@ -15,7 +15,7 @@ from typing import Any, Self
 import grpc
 import structlog
 from grpc_status import rpc_status
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from gateway_grpc.errors import status_of
 from messaging import telemetry
@@ -26,14 +26,13 @@ _log = structlog.get_logger(__name__)
 DEFAULT_CLIENT = "default"
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
 
-server_span: contextvars.ContextVar[Span] = contextvars.ContextVar("server_span")
-
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the server."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -41,10 +40,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Replace the handler by one that is traced, logged, and whose errors are mapped."""
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or method.startswith(_QUIET):
             return handler
+        return self._wrapped.setdefault(method, self._wrap(method, handler))
+
+    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         codecs = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
@@ -59,7 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Any) -> Any:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with _Call(self._tracer, method, context) as one:
+            with Call(self._tracer, method, context) as one:
                 try:
                     return await behaviour(request, context)
                 except GatewayError as error:
@@ -69,7 +73,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, behaviour: Any) -> Any:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            with _Call(self._tracer, method, context) as one:
+            with Call(self._tracer, method, context) as one:
                 try:
                     async with contextlib.aclosing(behaviour(request, context)) as responses:
                         async for response in responses:
@@ -80,8 +84,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
 
-class _Call:
-    """One call under way."""
+class Call:
+    """One call under way: its span, and what its one log line tells besides."""
 
     def __init__(self, tracer: Tracer, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
@@ -91,7 +95,8 @@ class _Call:
         self._began = time.monotonic()
         self._code = grpc.StatusCode.OK
         self._reason = ""
-        self._span = tracer.start_span(
+        self._facts: dict[str, str | int | bool] = {}
+        self.span = tracer.start_span(
             f"{service}/{name}",
             telemetry.context_of(metadata),
             SpanKind.SERVER,
@@ -99,8 +104,12 @@ class _Call:
         )
 
     def __enter__(self) -> Self:
-        server_span.set(self._span)
+        _current.set(self)
         return self
+
+    def note(self, **facts: str | int | bool) -> None:
+        """Add to the log line of this call; never a text, a whole number or a key."""
+        self._facts.update(facts)
 
     async def abort(self, error: GatewayError) -> None:
         """End the call with the error's status; what is our own fault goes into the log with its trace."""
@@ -118,15 +127,24 @@ class _Call:
             self._code = grpc.StatusCode.CANCELLED if cancelled else grpc.StatusCode.UNKNOWN
             if not cancelled:
                 _log.error("call broke", method=self._method, error=kind.__name__, exc_info=error)
-        self._span.set_attribute("rpc.grpc.status_code", self._code.value[0])
+        self.span.set_attribute("rpc.grpc.status_code", self._code.value[0])
         if self._code is not grpc.StatusCode.OK:
-            self._span.set_status(Status(StatusCode.ERROR, self._reason or self._code.name))
-        self._span.end()
+            self.span.set_status(Status(StatusCode.ERROR, self._reason or self._code.name))
+        self.span.end()
         _log.info(
             "call",
             method=self._method,
             code=self._code.name,
             reason=self._reason or None,
+            **self._facts,
             seconds=round(time.monotonic() - self._began, 4),
-            trace_id=telemetry.trace_id(self._span),
+            trace_id=telemetry.trace_id(self.span),
         )
+
+
+_current: contextvars.ContextVar[Call] = contextvars.ContextVar("call")
+
+
+def current_call() -> Call:
+    """Give the call that this task works for."""
+    return _current.get()

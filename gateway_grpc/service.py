@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
 import grpc
-import structlog
 from opentelemetry.trace import Link, SpanKind, Tracer
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
@@ -18,16 +17,16 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.errors import status_of
-from gateway_grpc.interceptors import DEFAULT_CLIENT, server_span
+from gateway_grpc.interceptors import DEFAULT_CLIENT, current_call
 from gateway_grpc.lookup import History, Lookup
 from messaging import codec, telemetry
 from messaging.errors import Draining, GatewayError, InvalidRequest
 from messaging.model import SETTLED_STATES
 
-_log = structlog.get_logger(__name__)
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _DEFAULT_PAGE = 50
+_AT_ONCE = 64  # messages of one chunk under way: with the chunks that are read ahead, as many as publishes are allowed
 _WATCH_EVERY_S = 0.25
 
 
@@ -45,16 +44,14 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
 
     async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
         """Accept one message."""
-        span = server_span.get()
-        response = await self._acceptance.accept(DEFAULT_CLIENT, request, telemetry.traceparent_of(span))
-        span.set_attribute("sms.message_id", response.message_id)
-        _log.info(
-            "accepted",
+        call = current_call()
+        response = await self._acceptance.accept(DEFAULT_CLIENT, request, telemetry.traceparent_of(call.span))
+        call.span.set_attribute("sms.message_id", response.message_id)
+        call.note(
             message_id=response.message_id,
             provider=response.provider,
             segments=response.segments,
             replayed=response.replayed,
-            trace_id=telemetry.trace_id(span),
         )
         return response
 
@@ -93,13 +90,23 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
                 task.cancel()
 
     async def _chunk(self, chunk: api.BatchSendRequest) -> api.BatchSendResponse:
-        results = await asyncio.gather(*(self._one(message) for message in chunk.messages))
-        return api.BatchSendResponse(sequence=chunk.sequence, results=results)
+        """Accept the messages of a chunk, some at once: each of a few tasks takes the next one that nobody has."""
+        results: dict[int, api.BatchSendResult] = {}
+        waiting = iter(enumerate(chunk.messages))
+        links = (Link(current_call().span.get_span_context()),)
 
-    async def _one(self, message: api.SendSmsRequest) -> api.BatchSendResult:
+        async def take() -> None:
+            for index, message in waiting:
+                results[index] = await self._one(message, links)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(chunk.messages))):
+                group.create_task(take(), name="accept")
+        in_order = [results[index] for index in range(len(chunk.messages))]
+        return api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
+
+    async def _one(self, message: api.SendSmsRequest, links: tuple[Link, ...]) -> api.BatchSendResult:
         """Accept one of many, in a trace of its own that is linked to the stream's."""
-        stream_span = server_span.get()
-        links = (Link(stream_span.get_span_context()),)
         try:
             with telemetry.span(self._tracer, "accept", telemetry.context_of(""), SpanKind.SERVER, links) as span:
                 traceparent = telemetry.traceparent_of(span)
@@ -142,7 +149,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def CancelMessage(self, request: api.CancelMessageRequest, context: _Context) -> api.CancelMessageResponse:  # noqa: N802
         """Withdraw a message."""
         status = await self._lookup.cancel(DEFAULT_CLIENT, **_key(request))
-        _log.info("canceled", message_id=status.message_id, trace_id=telemetry.trace_id(server_span.get()))
+        current_call().note(message_id=status.message_id)
         return api.CancelMessageResponse(status=status)
 
     async def EstimateSms(self, request: api.EstimateSmsRequest, context: _Context) -> api.EstimateSmsResponse:  # noqa: N802

@@ -12,6 +12,7 @@ import phonenumbers
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
+from gateway_grpc.numbers import plainly_possible, region_of
 from messaging import codec
 from messaging.errors import InvalidRequest
 from messaging.model import LANE_OF_PRIORITY, Lane
@@ -52,20 +53,24 @@ class Checked:
 
     request: api.SendSmsRequest
     recipient: str
-    region: str
     measure: Measure
     lane: Lane
     schedule: float | None
     deadline: float
+
+    @property
+    def region(self) -> str:
+        """The recipient's region."""
+        return region_of(self.recipient)
 
 
 def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "") -> Checked:
     """Judge one message; raises InvalidRequest with every fault, each field's path behind `prefix`."""
     faults = structural(request, now)
     wrong = {field for field, _ in faults}
-    recipient, region = "", ""
+    recipient = ""
     if "recipient" not in wrong:
-        recipient, region, fault = normalise(request.recipient, rules)
+        recipient, fault = normalise(request.recipient, rules)
         faults += [("recipient", fault)] if fault else []
     measured = measure(request.body, smart=request.smart_encoding)
     if "body" not in wrong and measured.segments > MAX_SEGMENTS:
@@ -81,7 +86,7 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     if schedule is not None and schedule <= now:
         schedule = None
     ttl = request.ttl.seconds + request.ttl.nanos / 1e9 if request.HasField("ttl") else DEFAULT_TTL_S[lane]
-    return Checked(request, recipient, region, measured, lane, schedule, (schedule or now) + ttl)
+    return Checked(request, recipient, measured, lane, schedule, (schedule or now) + ttl)
 
 
 def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
@@ -161,20 +166,21 @@ def _labels(labels: dict[str, str]) -> list[Violation]:
     return faults
 
 
-def normalise(number: str, rules: Rules) -> tuple[str, str, str]:
-    """Bring a number to E.164: (number, region, what is wrong)."""
+def normalise(number: str, rules: Rules) -> tuple[str, str]:
+    """Bring a number to E.164: (number, what is wrong)."""
+    if not rules.strict_numbers and plainly_possible(number):
+        return number, ""
     try:
         parsed = phonenumbers.parse(number, rules.default_region or None)
     except phonenumbers.NumberParseException:
         national = not (rules.default_region or number.startswith("+"))
         cure = f"; national numbers need SMSGW_DEFAULT_REGION at the gateway, {_REGION}" if national else ""
-        return "", "", f"is no phone number: write it in E.164, {_EXAMPLE}{cure}"
+        return "", f"is no phone number: write it in E.164, {_EXAMPLE}{cure}"
     if not phonenumbers.is_possible_number(parsed):
-        return "", "", f"has too few or too many digits for its country: write it in E.164, {_EXAMPLE}"
+        return "", f"has too few or too many digits for its country: write it in E.164, {_EXAMPLE}"
     if rules.strict_numbers and not phonenumbers.is_valid_number(parsed):
-        return "", "", "is not a number that its country has assigned"
-    region = phonenumbers.region_code_for_number(parsed) or ""
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), region, ""
+        return "", "is not a number that its country has assigned"
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), ""
 
 
 def check_chunk(request: api.BatchSendRequest) -> None:

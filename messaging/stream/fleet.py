@@ -48,6 +48,7 @@ class FleetView:
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
         self.later = 0
         self.storage_fill = 0.0
+        self._told: tuple[object, object, dict[str, ProviderFacts]] = (None, None, {})
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -59,8 +60,11 @@ class FleetView:
         return time.monotonic() < self._fresh_at + within_s
 
     def facts(self) -> dict[str, ProviderFacts]:
-        """Give what routing needs to know."""
-        return {name: self._facts_of(provider) for name, provider in self._providers.items()}
+        """Give what routing needs to know; the same until something was read anew."""
+        if self._told[0] is not self.breakers or self._told[1] is not self.backlog:
+            facts = {name: self._facts_of(provider) for name, provider in self._providers.items()}
+            self._told = (self.breakers, self.backlog, facts)
+        return self._told[2]
 
     def _facts_of(self, provider: Provider) -> ProviderFacts:
         backlog = self.backlog.get(provider.name, 0)

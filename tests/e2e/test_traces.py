@@ -140,5 +140,5 @@ async def test_logs_are_json_lines_with_message_and_trace(rig: Rig) -> None:
         for line in path.read_text().splitlines()
         if answer.message_id in line
     ]
-    assert {(one["event"], one["service"]) for one in lines} == {("accepted", "gateway"), ("attempt", "dispatcher")}
+    assert {(one["event"], one["service"]) for one in lines} == {("call", "gateway"), ("attempt", "dispatcher")}
     assert {one["trace_id"] for one in lines} == {status.trace_id}

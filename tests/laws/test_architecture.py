@@ -113,7 +113,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     ),
     (
         ("phonenumbers",),
-        ("gateway_grpc/validation", "ops"),
+        ("gateway_grpc/numbers", "gateway_grpc/validation", "ops"),
         "numbers are judged once, at the door; everyone behind it has E.164",
     ),
 ]
@@ -152,7 +152,7 @@ PURE = {
         "story",
         "stream/topology",
     ),
-    "gateway_grpc": ("validation",),
+    "gateway_grpc": ("numbers", "validation"),
     "dispatcher": ("breaker", "verdict", "lookback", "job", "window"),
 }
 IMPURE = (

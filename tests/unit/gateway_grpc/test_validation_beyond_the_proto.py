@@ -73,18 +73,18 @@ def test_at_most_ten_segments_are_accepted(body: str, segments: int) -> None:
     ],
 )
 def test_number_is_brought_to_e164_or_refused(number: str, region: str, strict: bool, e164: str) -> None:  # noqa: FBT001
-    found, _, fault = normalise(number, Rules((), region, strict))
+    found, fault = normalise(number, Rules((), region, strict))
     assert found == e164
     assert bool(fault) == (not e164)
     assert number not in fault
 
 
 def test_refusal_of_a_number_names_the_cure() -> None:
-    _, _, fault = normalise("0201234567", Rules(()))
+    _, fault = normalise("0201234567", Rules(()))
     assert fault.startswith("is no phone number: write it in E.164, such as +233201234567")
     assert "SMSGW_DEFAULT_REGION" in fault
     for number, region in (("+999123456789", ""), ("0", "GH")):
-        assert "SMSGW_DEFAULT_REGION" not in normalise(number, Rules((), region))[2], "it would not help"
+        assert "SMSGW_DEFAULT_REGION" not in normalise(number, Rules((), region))[1], "it would not help"
     assert refused(request_of(recipient="+23"))["recipient"] == (
         "is no phone number: it needs 3 to 32 digits, spaces and ().-, after an optional +, such as +233201234567"
     )

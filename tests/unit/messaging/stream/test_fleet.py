@@ -1,0 +1,22 @@
+"""What routing is told of the fleet."""
+
+from unittest.mock import Mock
+
+from messaging.providers_file import Provider
+from messaging.stream.fleet import HALF_OPEN, OPEN, FleetView
+
+PROVIDERS = [Provider(name, "simulated", "http://localhost") for name in ("p1", "p2")]
+
+
+def test_facts_are_those_of_the_latest_reading_of_either_kind() -> None:
+    view = FleetView(Mock(), PROVIDERS, room_s=2.0)
+    first = view.facts()
+    assert view.facts() is first
+    view.backlog = {"p1": 3, "p2": 0}
+    assert view.facts()["p1"].backlog == 3
+    view.breakers = {"p2": (1, {"state": OPEN})}
+    assert [one.breaker_open for one in view.facts().values()] == [False, True]
+    view.breakers = {name: (2, {"state": HALF_OPEN}) for name in ("p1", "p2")}
+    assert [one.breaker_open for one in view.facts().values()] == [True, False], "a waiting message is the probe"
+    view.backlog = {"p1": 0, "p2": 0}
+    assert not view.facts()["p1"].breaker_open
