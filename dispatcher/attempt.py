@@ -61,13 +61,12 @@ class Circumstances:
 
     def case(self, job: Job, *, settled: int = 0) -> Case:
         """Gather what a verdict rests on, now; attempt number `settled` counts as clear, whatever is recorded."""
-        facts = self.facts()
         unclear = any(
             one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS and one.number != settled for one in job.last.attempts
         )
 
         def next_provider(tried: Collection[str]) -> str | None:
-            choice = routing.failover_target(facts, job.command.providers, self.turns, tried)
+            choice = routing.failover_target(self.facts(), job.command.providers, self.turns, tried)
             return choice.provider if choice else None
 
         return Case(
@@ -101,11 +100,14 @@ class Attempt:
         self._pacer = pacer
         self._guard = guard
         self._tracer = tracer
-        self._cut = asyncio.Event()
+        self._calls: set[asyncio.Task[Outcome]] = set()
+        self._cut = False
 
     def cut(self) -> None:
         """End every call now: those whose bytes have left become unclear."""
-        self._cut.set()
+        self._cut = True
+        for call in self._calls:
+            call.cancel()
 
     async def make(self, job: Job, permit: Permit, generation: int) -> bool:
         """Make one attempt and write down what follows; False when another pod has the message."""
@@ -164,21 +166,22 @@ class Attempt:
             return outcome
 
     async def _until_cut(self, submission: Submission, gate: SendGate) -> Outcome | None:
+        if self._cut:
+            return None
+        # A task of its own: it can be cut while this one goes on to write down what that means.
         call = asyncio.create_task(self._adapter.send(submission, gate), name="provider-call")
-        cut = asyncio.create_task(self._cut.wait(), name="cut")
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
         try:
-            await asyncio.wait({call, cut}, return_when=asyncio.FIRST_COMPLETED)
-            if not call.done():
-                call.cancel()
-                await asyncio.wait({call})
-                if not gate.passed:
-                    return None
-                return Outcome(AMBIGUOUS, code="cut", detail="this process stopped before the answer came")
-            return call.result()
+            await asyncio.wait({call})
+            if not call.cancelled():
+                return call.result()
+            if not gate.passed:
+                return None
+            return Outcome(AMBIGUOUS, code="cut", detail="this process stopped before the answer came")
         except GateClosed:
             return None
         finally:
-            cut.cancel()
             call.cancel()
 
     def _not_sent(self, job: Job) -> wire.Event:

@@ -6,7 +6,7 @@ written would block all that follow it.
 
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -18,6 +18,9 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging.errors import CorruptRecord
 
 Row = dict[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NANOS = 1_000_000_000
 
 
 @attrs.frozen
@@ -99,9 +102,11 @@ def _time(record: Message, field: str) -> datetime | None:
     if not record.HasField(field):
         return None
     stamp: Timestamp = getattr(record, field)
+    if not 0 <= stamp.nanos < _NANOS:
+        raise CorruptRecord(record.DESCRIPTOR.name, f"its {field} has no fraction of a second")
     try:
-        return stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as exc:
+        return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000)  # half of what ToDatetime takes
+    except OverflowError as exc:
         raise CorruptRecord(record.DESCRIPTOR.name, f"its {field} is in no calendar") from exc
 
 

@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from datetime import UTC
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,14 @@ def test_same_rows_come_out_of_a_batch_in_any_order_with_repeats(seed: int) -> N
         newest = max(events, key=lambda item: item.sequence, default=None)
         if newest is not None and newest.event is not None:
             assert (row["version"], row["state"]) == (newest.sequence, newest.event.state), "never moved back"
+
+
+@given(st.integers(-62135596800, 253402300799), st.integers(0, 999_999_999))
+def test_time_is_protobufs_to_the_microsecond(seconds: int, nanos: int) -> None:
+    event = wire.Event(message_id=IDS[0])
+    event.time.seconds, event.time.nanos = seconds, nanos
+    (row,) = collect([Projected(1, event=event)]).events
+    assert row["time"] == event.time.ToDatetime(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("seconds", "nanos"), [(2**60, 0), (-(2**60), 0), (1, -5), (1, 2**31 - 1)])
