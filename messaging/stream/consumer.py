@@ -65,6 +65,11 @@ class Delivery:
                 self._settled = True
         return True
 
+    async def ack_lightly(self) -> None:
+        """Acknowledge without waiting for the server's word: a crash may lose it, and then the message comes again."""
+        with contextlib.suppress(*_FOREIGN):
+            await self._msg.ack()
+
     async def give_back(self) -> None:
         """Let another pod have it at once."""
         if not self._settled:
