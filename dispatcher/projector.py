@@ -86,7 +86,7 @@ class Projector:
                     unreadable.append(delivery)
             if items:
                 await self._project(items)
-            # One word of the server for a batch: what a crash loses of the others is projected again and changes nothing.
+            # One word of the server for a batch: what a crash loses of the others is projected again, to no effect.
             for delivery in deliveries[:-1]:
                 await delivery.ack_lightly()
             for delivery in deliveries[-1:]:
