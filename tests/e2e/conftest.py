@@ -30,3 +30,4 @@ async def shared_rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
 async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
     yield shared_rig
     await shared_rig.behave()
+    await shared_rig.forget_failures()

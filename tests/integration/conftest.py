@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pathlib
+import time
 import uuid
 from collections.abc import AsyncIterator
 
@@ -28,9 +29,18 @@ async def system(open_folder: pathlib.Path, postgres: Postgres, database_templat
     try:
         await asyncio.to_thread(running.start)
         assert await wait_for_answer(running)
+        await asyncio.to_thread(_wait_for_the_history, running)
         yield running
     finally:
         await asyncio.to_thread(running.stop)
+
+
+def _wait_for_the_history(system: System) -> None:
+    """Ask for a message that is none until the gateway has looked into the store for it."""
+    end = time.monotonic() + 20
+    while run("status", "--request-id", "nobody", SMSGW_VAR=str(system.folder)).exit_code != 1:
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.fixture
