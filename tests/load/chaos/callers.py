@@ -26,6 +26,9 @@ _COME_AGAIN = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.ABORTED,
 }
+_STREAM_BROKE = _COME_AGAIN | {grpc.StatusCode.INTERNAL}
+"""grpc.aio's own word when a stream ends while its client writes."""
+
 _COME_AGAIN_NUMBERS = {code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED, code_pb2.RESOURCE_EXHAUSTED}
 _PRIORITIES = (pb.PRIORITY_OTP, pb.PRIORITY_NORMAL, pb.PRIORITY_NORMAL, pb.PRIORITY_BULK, pb.PRIORITY_BULK)
 _OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
@@ -124,7 +127,7 @@ class Callers:
             try:
                 await self._stream(chunks, answered)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _COME_AGAIN:
+                if error.code() not in _STREAM_BROKE:
                     raise
                 self.ledger.failed(error.code().name)
             waiting = [one for one in waiting if one.request_id not in answered]
