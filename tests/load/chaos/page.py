@@ -63,6 +63,9 @@ Fixed, each with a test:
 - After a leader of the cluster was killed, the work queue was not fed for up to 48 s, because its servers ask their
   sources again slowly; another leader is asked for now, and it takes 4 to 9 s (ADR 6).
 - A process that started while a stream had no leader ended.
+- The history has holes after a crash of a PostgreSQL that runs with `synchronous_commit=off`, as the runs did at first:
+  it had confirmed what it then forgot, and the projector had acknowledged it. The system is right to trust it; the runs
+  now use the durable settings of `make up`, and the README says that yours must be.
 """
 
 

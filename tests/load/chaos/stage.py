@@ -80,7 +80,6 @@ class Stage:
             Plan(
                 folder,
                 environment=environment,
-                durable=False,
                 gateways=pods,
                 coordinators=pods,
                 projectors=pods,
