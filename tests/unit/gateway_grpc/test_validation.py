@@ -171,6 +171,7 @@ def test_message_is_judged_as_the_proto_judges_it(request_: api.SendSmsRequest) 
 def test_each_field_alone_is_judged_as_the_proto_judges_it(field: str, strategy: st.SearchStrategy[object]) -> None:
     seen: set[bool] = set()
 
+    @settings(max_examples=max(25, settings().max_examples))  # enough to see both verdicts
     @given(strategy)
     def compare(value: object) -> None:
         request = api.SendSmsRequest()
