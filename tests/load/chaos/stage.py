@@ -1,6 +1,7 @@
 """The system under test as separate processes, two of each, and the hands that do it harm."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -233,9 +234,7 @@ class Stage:
         if isinstance(nats, NatsServer):
             return nats
         if name == "nats-leader":
-            async with open_connection(nats.url, "chaos") as connection:
-                info = await connection.api(f"STREAM.INFO.{topo.SEND}")
-            return nats.named(info["cluster"]["leader"])
+            return nats.named(await _leader(nats.url))
         return nats.servers[int(name.removeprefix("nats-")) - 1]
 
     async def _crash(self, fault: Fault) -> None:
@@ -290,6 +289,17 @@ class Stage:
         ).encode()
         request = urllib.request.Request(self.system.simulators[provider] + "/_behaviour", data, method="PUT")
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=20).close())
+
+
+async def _leader(url: str) -> str:
+    """Ask who leads the queue, until somebody does."""
+    async with open_connection(url, "chaos") as connection:
+        while True:
+            with contextlib.suppress(Unavailable, ApiError):
+                info = await connection.api(f"STREAM.INFO.{topo.SEND}")
+                if leader := info.get("cluster", {}).get("leader"):
+                    return str(leader)
+            await asyncio.sleep(0.2)
 
 
 def _at_port(url: str, port: int) -> str:
