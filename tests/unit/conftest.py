@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("unit", deadline=None, max_examples=15, derandomize=True, database=None)
+hypothesis.settings.register_profile("unit", deadline=None, max_examples=10, derandomize=True, database=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=300, derandomize=True, database=None)
 hypothesis.settings.register_profile("random", deadline=None, max_examples=1000, database=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))

@@ -113,7 +113,7 @@ def play(steps: list[tuple[str, float]]) -> Pod:
 
 
 @given(st.integers(1, 5), st.lists(_STEP, max_size=60))
-@settings(max_examples=150)
+@settings(max_examples=max(60, settings().max_examples))
 def test_no_window_holds_more_than_the_share(share: int, steps: list[tuple[str, float]]) -> None:
     play([("share", share), *steps]).check()
 
