@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from ops.embedded import Postgres
+from messaging.stream import setup
+from messaging.stream.connection import Connection, open_connection
+from ops.embedded import NatsServer, Postgres
 from ops.system import Plan, System
 from ops.up import wait_for_answer
 from tests.integration.control import Smsctl, run
+from tests.integration.streams import PROVIDERS, SETTINGS
 
 _QUICK = {"SMSGW_RETRY_DELAYS_S": "0.3", "SMSGW_BREAKER_COOLDOWN_S": "60", "SMSGW_DRAIN_S": "3"}
 
@@ -54,3 +57,19 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None
 @pytest.fixture
 def smsctl(system: System, no_settings: None) -> Smsctl:
     return lambda *arguments, **rest: run(*arguments, **{"SMSGW_VAR": str(system.folder), **rest})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
+    one = NatsServer(tmp_path_factory.mktemp("stream"))
+    one.start()
+    async with open_connection(one.url, "test") as connection:
+        await setup.ensure(connection, SETTINGS, PROVIDERS)
+    yield one
+    one.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def connection(server: NatsServer) -> AsyncIterator[Connection]:
+    async with open_connection(server.url, "test", timeout_s=0.5) as one:
+        yield one

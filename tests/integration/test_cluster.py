@@ -1,7 +1,6 @@
 """The stream's promises on three servers: replicas, conditions, reads, and a leader that dies."""
 
 import asyncio
-import os
 import pathlib
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from dispatcher.feed import FeedWatch
 from messaging.config import Fleet, Servers, Settings
 from messaging.errors import StreamDown
-from messaging.model import KEY_BYTES, Address, Lane, key_from_bytes, key_of_request, new_address, parse_address
+from messaging.model import Address, Lane, parse_address
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
@@ -23,10 +22,10 @@ from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import Consumer, open_consumer
 from messaging.stream.publisher import Accepted, Publisher, Twin
 from ops.embedded import NatsCluster, NatsServer
+from tests.integration.streams import PROVIDERS, an_address
 
 # What was under way to a pod when its server died comes again after `ack_wait`.
 SETTINGS = Settings(servers=Servers(replicas=3), fleet=Fleet(ack_wait_s=5))
-PROVIDERS = ["p1", "p2"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -49,11 +48,6 @@ async def connections(cluster: NatsCluster) -> AsyncIterator[list[Connection]]:
         open_connection(three.url, "three") as third,
     ):
         yield [first, second, third]
-
-
-def an_address(request_id: str = "") -> Address:
-    key = key_of_request(b"k", "default", request_id) if request_id else key_from_bytes(os.urandom(KEY_BYTES))
-    return new_address("default", time.time_ns() // 1_000_000, key)
 
 
 async def accept(
