@@ -5,7 +5,7 @@ import hashlib
 import os
 import time
 
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 
@@ -35,12 +35,13 @@ class Acceptance:
         self._door = door
         self._tracer = tracer
         self._turns = routing.Turns()
+        self._secret = door.id_key.reveal().encode()
         self._slots = asyncio.Semaphore(door.publish_in_flight)
         self._rules = Rules(tuple(view.providers), door.default_region, door.strict_numbers)
         self.draining = False
 
-    async def accept(self, client: str, request: api.SendSmsRequest, traceparent: str) -> api.SendSmsResponse:
-        """Accept one message; raises a GatewayError, and then nothing of it was kept.
+    async def accept(self, client: str, request: api.SendSmsRequest, call: Span) -> api.SendSmsResponse:
+        """Accept one message within the span of its call; raises a GatewayError, and then nothing of it was kept.
 
         After StreamDown the outcome is unknown: the same request_id finds the message if it was stored.
         """
@@ -58,19 +59,21 @@ class Acceptance:
             if (known := await self._known(address, request)) is not None:
                 return known
             raise
-        command = _command(checked, address, choice, now)
+        entry = wire.QueueEntry()
+        command = entry.command
+        _fill(command, checked, address, choice, now)
         lane = LATER if checked.schedule is not None else checked.lane
         async with self._slots:
             with telemetry.span(
                 self._tracer,
                 "publish",
-                telemetry.context_of(traceparent),
+                telemetry.below(call),
                 SpanKind.PRODUCER,
                 attributes={"sms.message_id": command.message_id, "sms.provider": choice.provider, "sms.lane": lane},
             ) as span:
                 command.traceparent = telemetry.traceparent_of(span)
                 result = await self._publisher.accept(
-                    wire.QueueEntry(command=command),
+                    entry,
                     address,
                     lane,
                     ttl_s=None if request.request_id else self._door.unkeyed_ttl_s,
@@ -93,7 +96,7 @@ class Acceptance:
 
     def key(self, client: str, request_id: str) -> str:
         """Give the idempotency key of a request_id."""
-        return key_of_request(self._door.id_key.reveal().encode(), client, request_id)
+        return key_of_request(self._secret, client, request_id)
 
     def _key(self, client: str, request_id: str) -> str:
         return self.key(client, request_id) if request_id else key_from_bytes(os.urandom(KEY_BYTES))
@@ -121,41 +124,44 @@ def fingerprint(request: api.SendSmsRequest) -> bytes:
     return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
-def _command(checked: Checked, address: Address, choice: routing.Choice, now: float) -> wire.Command:
+def _fill(command: wire.Command, checked: Checked, address: Address, choice: routing.Choice, now: float) -> None:
+    """Write the command of a checked request; what a caller left out costs nothing."""
     request, measured = checked.request, checked.measure
-    command = wire.Command(
-        message_id=address.message_id,
-        client=address.client,
-        request_id=request.request_id,
-        recipient=checked.recipient,
-        body=measured.text,
-        sender=request.sender,
-        priority=request.priority,
-        providers=request.providers,
-        provider=choice.provider,
-        route_reason=choice.reason,
-        accept_time=codec.timestamp(now),
-        deadline=codec.timestamp(checked.deadline),
-        encoding=measured.encoding,
-        segments=measured.segments,
-        client_reference=request.client_reference,
-        callback_url=request.callback_url,
-        labels=request.labels,
-        fingerprint=fingerprint(request),
-    )
+    command.message_id = address.message_id
+    command.client = address.client
+    command.request_id = request.request_id
+    command.recipient = checked.recipient
+    command.body = measured.text
+    command.priority = request.priority
+    command.provider = choice.provider
+    command.route_reason = choice.reason
+    codec.set_timestamp(command.accept_time, now)
+    codec.set_timestamp(command.deadline, checked.deadline)
+    command.encoding = measured.encoding
+    command.segments = measured.segments
+    command.fingerprint = fingerprint(request)
+    if request.sender:
+        command.sender = request.sender
+    if request.client_reference:
+        command.client_reference = request.client_reference
+    if request.callback_url:
+        command.callback_url = request.callback_url
+    if request.providers:
+        command.providers.extend(request.providers)
+    if request.labels:
+        command.labels.update(request.labels)
     if checked.schedule is not None:
-        command.schedule_time.CopyFrom(codec.timestamp(checked.schedule))
-    return command
+        codec.set_timestamp(command.schedule_time, checked.schedule)
 
 
 def _response(command: wire.Command) -> api.SendSmsResponse:
-    return api.SendSmsResponse(
-        message_id=command.message_id,
-        state=first_state(command),
-        provider=command.provider,
-        encoding=command.encoding,
-        segments=command.segments,
-        recipient=command.recipient,
-        accept_time=command.accept_time,
-        deadline=command.deadline,
-    )
+    response = api.SendSmsResponse()
+    response.message_id = command.message_id
+    response.state = first_state(command)
+    response.provider = command.provider
+    response.encoding = command.encoding
+    response.segments = command.segments
+    response.recipient = command.recipient
+    response.accept_time.CopyFrom(command.accept_time)
+    response.deadline.CopyFrom(command.deadline)
+    return response

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Self, TypeAlias
 
 import grpc
 import structlog
@@ -24,84 +25,92 @@ from messaging.errors import GatewayError
 _log = structlog.get_logger(__name__)
 
 DEFAULT_CLIENT = "default"
-_QUIET = ("/grpc.health.", "/grpc.reflection.")
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the server."""
+class Interceptor:
+    """Stands in the server's place where a service registers its methods, and wraps each of them once.
 
-    def __init__(self, tracer: Tracer) -> None:
+    An interceptor in grpc.aio's sense is asked anew for the handler of every call, which costs more than it does.
+    """
+
+    def __init__(self, server: grpc.aio.Server, tracer: Tracer) -> None:
+        self._server = server
         self._tracer = tracer
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Replace the handler by one that is traced, logged, and whose errors are mapped."""
-        method = handler_call_details.method
-        if (known := self._wrapped.get(method)) is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_QUIET):
-            return handler
-        return self._wrapped.setdefault(method, self._wrap(method, handler))
+    def add_generic_rpc_handlers(self, _handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Leave out what is registered by name as well."""
 
-    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """Register a service's methods, each traced, logged, and with its errors mapped."""
+        wrapped = {method: self._wrap(service, method, handler) for method, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, wrapped)
+
+    def _wrap(
+        self, service: str, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        begin = functools.partial(Call, self._tracer, f"{service}/{method}", _attributes(service, method))
         codecs = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(method, handler.unary_unary), **codecs)
+            return grpc.unary_unary_rpc_method_handler(_unary(begin, handler.unary_unary), **codecs)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream), **codecs)
-        if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler.stream_stream), **codecs)
-        return handler
+            return grpc.unary_stream_rpc_method_handler(_stream(begin, handler.unary_stream), **codecs)
+        return grpc.stream_stream_rpc_method_handler(_stream(begin, handler.stream_stream), **codecs)
 
-    def _unary(self, method: str, behaviour: Any) -> Any:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with Call(self._tracer, method, context) as one:
-                try:
-                    return await behaviour(request, context)
-                except GatewayError as error:
-                    await one.abort(error)
 
-        return call
+_Begin: TypeAlias = "Callable[[grpc.aio.ServicerContext[Any, Any]], Call]"
 
-    def _stream(self, method: str, behaviour: Any) -> Any:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            with Call(self._tracer, method, context) as one:
-                try:
-                    async with contextlib.aclosing(behaviour(request, context)) as responses:
-                        async for response in responses:
-                            yield response
-                except GatewayError as error:
-                    await one.abort(error)
 
-        return call
+def _unary(begin: _Begin, behaviour: Any) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with begin(context) as one:
+            try:
+                return await behaviour(request, context)
+            except GatewayError as error:
+                await one.abort(error)
+
+    return call
+
+
+def _stream(begin: _Begin, behaviour: Any) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        with begin(context) as one:
+            try:
+                async with contextlib.aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            except GatewayError as error:
+                await one.abort(error)
+
+    return call
+
+
+def _attributes(service: str, method: str) -> dict[str, str]:
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
 
 
 class Call:
     """One call under way: its span, and what its one log line tells besides."""
 
-    def __init__(self, tracer: Tracer, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
-        service, _, name = method.lstrip("/").partition("/")
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        attributes: Mapping[str, str],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
         self._context = context
-        self._method = name
+        self._method = attributes["rpc.method"]
         self._began = time.monotonic()
         self._code = grpc.StatusCode.OK
         self._reason = ""
         self._facts: dict[str, str | int | bool] = {}
-        self.span = tracer.start_span(
-            f"{service}/{name}",
-            telemetry.context_of(metadata),
-            SpanKind.SERVER,
-            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": name},
-        )
+        caller = {key: str(value) for key, value in context.invocation_metadata() or () if key in telemetry.CARRIED}
+        self.span = tracer.start_span(name, telemetry.context_of(caller), SpanKind.SERVER, attributes=attributes)
 
     def __enter__(self) -> Self:
         _current.set(self)
@@ -127,10 +136,11 @@ class Call:
             self._code = grpc.StatusCode.CANCELLED if cancelled else grpc.StatusCode.UNKNOWN
             if not cancelled:
                 _log.error("call broke", method=self._method, error=kind.__name__, exc_info=error)
-        self.span.set_attribute("rpc.grpc.status_code", self._code.value[0])
-        if self._code is not grpc.StatusCode.OK:
-            self.span.set_status(Status(StatusCode.ERROR, self._reason or self._code.name))
-        self.span.end()
+        if self.span.is_recording():
+            self.span.set_attribute("rpc.grpc.status_code", self._code.value[0])
+            if self._code is not grpc.StatusCode.OK:
+                self.span.set_status(Status(StatusCode.ERROR, self._reason or self._code.name))
+            self.span.end()
         _log.info(
             "call",
             method=self._method,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -10,7 +11,7 @@ from opentelemetry.trace import Tracer
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from gateway_grpc.interceptors import CallInterceptor
+from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.service import SmsGateway
 from messaging.stream.fleet import FleetView
 
@@ -29,9 +30,10 @@ class Server:
     """Listens from `start`; `health` says NOT_SERVING while the stream is away or the process drains."""
 
     def __init__(self, service: SmsGateway, tracer: Tracer, listen: str) -> None:
-        self._server = grpc.aio.server(interceptors=[CallInterceptor(tracer)], options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()
-        rpc.add_SmsGatewayServiceServicer_to_server(service, self._server)
+        watched: Any = Interceptor(self._server, tracer)
+        rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

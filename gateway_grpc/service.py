@@ -45,7 +45,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
         """Accept one message."""
         call = current_call()
-        response = await self._acceptance.accept(DEFAULT_CLIENT, request, telemetry.traceparent_of(call.span))
+        response = await self._acceptance.accept(DEFAULT_CLIENT, request, call.span)
         call.span.set_attribute("sms.message_id", response.message_id)
         call.note(
             message_id=response.message_id,
@@ -109,8 +109,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         """Accept one of many, in a trace of its own that is linked to the stream's."""
         try:
             with telemetry.span(self._tracer, "accept", telemetry.context_of(""), SpanKind.SERVER, links) as span:
-                traceparent = telemetry.traceparent_of(span)
-                return api.BatchSendResult(accepted=await self._acceptance.accept(DEFAULT_CLIENT, message, traceparent))
+                return api.BatchSendResult(accepted=await self._acceptance.accept(DEFAULT_CLIENT, message, span))
         except GatewayError as error:
             return api.BatchSendResult(error=status_of(error))
 

@@ -67,7 +67,7 @@ class Checked:
 def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "") -> Checked:
     """Judge one message; raises InvalidRequest with every fault, each field's path behind `prefix`."""
     faults = structural(request, now)
-    wrong = {field for field, _ in faults}
+    wrong = {field for field, _ in faults} if faults else frozenset()
     recipient = ""
     if "recipient" not in wrong:
         recipient, fault = normalise(request.recipient, rules)
@@ -104,20 +104,29 @@ def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
     if not request.body:
         faults.append(("body", "is required: the text to send"))
     faults += _text("body", request.body, MAX_BODY)
-    if not SENDER.fullmatch(request.sender):
+    if request.sender and not SENDER.fullmatch(request.sender):
         faults.append(("sender", "must be 3 to 15 digits or up to 11 of letters, digits, space and ._&-"))
     faults += _times(request, now)
     if request.priority not in LANE_OF_PRIORITY:
         faults.append(("priority", "must be OTP, NORMAL or BULK"))
-    faults += _providers(list(request.providers))
+    if request.providers:
+        faults += _providers(list(request.providers))
     if not REQUEST_ID.fullmatch(request.request_id):
         faults.append(("request_id", "may hold up to 255 of letters, digits and ._:-"))
-    faults += _text("client_reference", request.client_reference, MAX_TEXT)
-    if not CALLBACK.fullmatch(request.callback_url):
+    if request.client_reference:
+        faults += _text("client_reference", request.client_reference, MAX_TEXT)
+    if request.callback_url:
+        faults += _callback(request.callback_url)
+    return faults + _labels(dict(request.labels)) if request.labels else faults
+
+
+def _callback(url: str) -> list[Violation]:
+    faults = []
+    if not CALLBACK.fullmatch(url):
         faults.append(("callback_url", "must be an http or https URL"))
-    if len(request.callback_url) > MAX_CALLBACK:
+    if len(url) > MAX_CALLBACK:
         faults.append(("callback_url", f"may hold {MAX_CALLBACK} characters at most"))
-    return faults + _labels(dict(request.labels))
+    return faults
 
 
 def _text(field: str, value: str, longest: int) -> list[Violation]:

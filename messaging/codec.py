@@ -30,8 +30,16 @@ def decode(kind: type[_T], subject: str, data: bytes) -> _T:
 
 def timestamp(seconds: float) -> Timestamp:
     """Make a Timestamp of Unix seconds, to the microsecond."""
-    micros = round(seconds * 1e6)
-    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+    stamp = Timestamp()
+    set_timestamp(stamp, seconds)
+    return stamp
+
+
+def set_timestamp(stamp: Timestamp, seconds: float) -> None:
+    """Set a Timestamp to Unix seconds, to the microsecond."""
+    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
+    stamp.seconds = whole
+    stamp.nanos = micros * 1000
 
 
 def unix(stamp: Timestamp) -> float:

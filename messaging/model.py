@@ -71,7 +71,7 @@ class Address:
     @property
     def message_id(self) -> str:
         """The id as callers see it."""
-        return str(uuid.UUID(hex=self.time + self.key))
+        return f"{self.time[:8]}-{self.time[8:]}-{self.key[:4]}-{self.key[4:8]}-{self.key[8:]}"
 
     def __str__(self) -> str:
         """Give the three tokens as they stand in a subject."""

@@ -1,6 +1,7 @@
 """How every process begins and ends: settings, logs, one sentence for what an operator must mend."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -49,6 +50,7 @@ def run_process(service: str, work: Callable[[Settings, Sequence[Provider]], Awa
     async def main() -> None:
         await work(settings, providers)
 
+    _spare_collections()
     try:
         asyncio.run(main())
     except SetupError as exc:
@@ -58,3 +60,13 @@ def run_process(service: str, work: Callable[[Settings, Sequence[Provider]], Awa
         _log.error("cannot start", reason=exc.reason, detail=str(exc))
         return EXIT_UNAVAILABLE
     return 0
+
+
+def _spare_collections() -> None:
+    """Collect cyclic garbage rarely, and never look again at what was loaded: at most some 50,000 objects wait longer.
+
+    By Python's own numbers a busy gateway spends a fifth of its time on looking for cycles, of which it makes none.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

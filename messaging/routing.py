@@ -24,15 +24,17 @@ class ProviderFacts:
     breaker_open: bool = False
     backlog: int = 0
     room: int = 1_000_000
+    available: bool = attrs.field(init=False)
+    """Whether it may get messages at all."""
+    healthy: bool = attrs.field(init=False)
+    """Whether it is a good choice now."""
 
-    @property
-    def available(self) -> bool:
-        """Whether it may get messages at all."""
+    @available.default
+    def _available(self) -> bool:
         return self.enabled and not self.draining
 
-    @property
-    def healthy(self) -> bool:
-        """Whether it is a good choice now."""
+    @healthy.default
+    def _healthy(self) -> bool:
         return self.available and not self.breaker_open and self.backlog < self.room
 
 
@@ -58,11 +60,15 @@ class Turns:
 
     def pick(self, candidates: Sequence[ProviderFacts]) -> ProviderFacts:
         """Take the next of `candidates` (not empty) in proportion to their weights."""
-        total = sum(facts.weight for facts in candidates)
+        credit = self._credit
+        total = 0
+        best, most = candidates[0], float("-inf")
         for facts in candidates:
-            self._credit[facts.name] = self._credit.get(facts.name, 0.0) + facts.weight
-        best = max(candidates, key=lambda facts: self._credit[facts.name])
-        self._credit[best.name] -= total
+            total += facts.weight
+            has = credit[facts.name] = credit.get(facts.name, 0.0) + facts.weight
+            if has > most:
+                best, most = facts, has
+        credit[best.name] -= total
         return best
 
 

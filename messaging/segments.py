@@ -80,7 +80,10 @@ class Measure:
 
 def measure(text: str, *, smart: bool = False) -> Measure:
     """Judge a text (composed to NFC first); with `smart`, look-alikes are replaced when all then fits GSM-7."""
-    text = unicodedata.normalize("NFC", text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if _BASIC_SET.issuperset(text):
+        return Measure(text, pb.ENCODING_GSM7, *_pack_evenly(len(text), GSM7_SINGLE, GSM7_PART))
     culprits = tuple((i, char) for i, char in enumerate(text) if char not in _SEPTETS)
     replaced: tuple[tuple[str, str], ...] = ()
     if smart and culprits and all(char in LOOKALIKES for _, char in culprits):
@@ -88,10 +91,7 @@ def measure(text: str, *, smart: bool = False) -> Measure:
         text = "".join(char if char in _SEPTETS else LOOKALIKES[char] for char in text)
         culprits = ()
     if not culprits:
-        if _BASIC_SET.issuperset(text):
-            segments, units, left = _pack_evenly(len(text), GSM7_SINGLE, GSM7_PART)
-        else:
-            segments, units, left = _pack((_SEPTETS[char] for char in text), GSM7_SINGLE, GSM7_PART)
+        segments, units, left = _pack((_SEPTETS[char] for char in text), GSM7_SINGLE, GSM7_PART)
         return Measure(text, pb.ENCODING_GSM7, segments, units, left, (), replaced)
     segments, units, left = _pack((2 if ord(char) > _LAST_BMP else 1 for char in text), UCS2_SINGLE, UCS2_PART)
     return Measure(text, pb.ENCODING_UCS2, segments, units, left, culprits[:MAX_CULPRITS])

@@ -4,10 +4,13 @@ Neither ever holds a text, a whole phone number or a key: callers pass identifie
 """
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
+import attrs
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -18,29 +21,49 @@ from messaging.config import Process
 from messaging.spans import Bearer, ChosenIds, Tracer, parse
 
 _TRACESTATE = "tracestate"
+CARRIED = frozenset({TRACEPARENT, _TRACESTATE})
+"""The headers that carry a trace."""
 _EXPORT_EVERY_MS = 1000
 
 
 def configure_logging(process: Process, service: str) -> None:
     """Send every log line to standard error, as JSON or as text."""
     level = logging.getLevelNamesMapping()[process.log_level.upper()]
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    last = structlog.processors.JSONRenderer() if process.log_format == "json" else structlog.dev.ConsoleRenderer()
+    last = structlog.processors.JSONRenderer(_json) if process.log_format == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
-        processors=[*shared, last],
+        processors=[_Facts(service, process.pod), last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service, pod=process.pod)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     # nats-py logs whole tracebacks of each lost connection; the connection's own callbacks say it in one line.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+@attrs.frozen
+class _Facts:
+    """What every line tells besides its event: one step instead of structlog's four, which cost 10 µs a line."""
+
+    service: str
+    pod: str
+
+    def __call__(self, _logger: object, level: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if "exc_info" in line:
+            line = structlog.processors.format_exc_info(None, level, line)
+        line["service"] = self.service
+        line["pod"] = self.pod
+        line["level"] = level
+        line["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+        return line
+
+
+_encode = json.JSONEncoder(default=repr).encode
+
+
+def _json(line: Mapping[str, object], **_kept: object) -> str:
+    """Write a log line; json.dumps makes a new encoder for every line that has a default."""
+    return _encode(line)
 
 
 @contextlib.contextmanager
@@ -80,6 +103,11 @@ def context_of(carrier: Mapping[str, str] | str) -> Context:
     else:
         caller = parse(carrier.get(TRACEPARENT, ""), carrier.get(_TRACESTATE, ""))
     return Context() if caller is None else trace.set_span_in_context(caller, Context())
+
+
+def below(span: Span) -> Context:
+    """Give the context in which a span opens as a child of `span`."""
+    return trace.set_span_in_context(span, Context())
 
 
 def traceparent_of(span: Span) -> str:

@@ -6,6 +6,7 @@ loses cancellations.
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -34,7 +35,7 @@ class Asker:
         """Listen for answers; nats-py subscribes again after every reconnect."""
         await self._client.subscribe(self._prefix + "*", cb=self._heard)
 
-    async def ask(self, subject: str, data: bytes, headers: dict[str, str] | None, timeout_s: float) -> Msg:
+    async def ask(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
         """Send once and wait for the answer; raises StreamDown when none can be had: the outcome is unknown."""
         loop = asyncio.get_running_loop()
         inbox = f"{self._prefix}{next(self._tokens)}"
@@ -43,7 +44,7 @@ class Asker:
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_S, self._time_out)
         try:
-            await self._client.publish(subject, data, inbox, headers)
+            await self._client.publish(subject, data, inbox, headers)  # type: ignore[arg-type]  # only read
             answer = await future
         except (NatsError, OSError) as exc:
             raise StreamDown(f"{type(exc).__name__} on {_place(subject)}") from exc

@@ -7,6 +7,7 @@ same contents), StreamFull, or an Answer of the server that the caller expected.
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ NOT_FOUND_CODES = frozenset({10014, 10059})
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
 _LEADERLESS = frozenset({10008, 10009, 10118})
 """Of a cluster: it is temporarily unavailable, who was asked does not lead, the stream is offline."""
+
+_STORED = re.compile(rb'[{]"stream":"[A-Z_]+", ?"seq":([0-9]+)[}]')
+"""What a server says to nearly every publish: read without parsing JSON."""
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 
@@ -86,7 +90,10 @@ class Connection:
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> Stored | Refused | Busy:
         """Publish once and wait for the stream's word; raises StreamDown when the outcome is unknown, StreamFull."""
-        answer = await self._ask(subject, data, dict(headers) if headers else None, timeout_s)
+        msg = await self.asker.ask(subject, data, headers, timeout_s or self.timeout_s)
+        if (plain := _STORED.fullmatch(msg.data)) is not None:
+            return Stored(int(plain[1]))
+        answer = _parsed(msg)
         error = answer.get("error")
         if error is None:
             return Stored(int(answer["seq"]))
@@ -125,7 +132,7 @@ class Connection:
     ) -> dict[str, Any]:
         """Call `$JS.API.<verb>`; raises ApiError with the server's refusal, StreamDown when it does not answer."""
         payload = json.dumps(body).encode() if body is not None else b""
-        answer = await self._ask(f"$JS.API.{verb}", payload, None, timeout_s)
+        answer = _parsed(await self.asker.ask(f"$JS.API.{verb}", payload, None, timeout_s or self.timeout_s))
         if error := answer.get("error"):
             code = int(error.get("err_code", error.get("code", 0)))
             if code in _LEADERLESS:
@@ -176,15 +183,13 @@ class Connection:
             raise StreamDown(f"reading {stream} was refused with {exc.code}") from exc
         return _record_from_api(answer["message"])
 
-    async def _ask(
-        self, subject: str, data: bytes, headers: dict[str, str] | None, timeout_s: float | None
-    ) -> dict[str, Any]:
-        msg = await self.asker.ask(subject, data, headers, timeout_s or self.timeout_s)
-        try:
-            answer: dict[str, Any] = json.loads(msg.data)
-        except ValueError as exc:
-            raise StreamDown(f"no JSON on {'.'.join(subject.split('.')[:4])}") from exc
-        return answer
+
+def _parsed(msg: Msg) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(msg.data)
+    except ValueError as exc:
+        raise StreamDown("an answer that is no JSON") from exc
+    return answer
 
 
 def _record_of(msg: Msg) -> Record:

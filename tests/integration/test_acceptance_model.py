@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from opentelemetry.trace import INVALID_SPAN
 from proxy import FaultProxy
 from sms.gateway.v1 import gateway_pb2 as api
 
@@ -80,7 +81,7 @@ class Gateway:
 
     async def accept(self, request: api.SendSmsRequest) -> Answer:
         try:
-            return await self._acceptance.accept("default", request, "")
+            return await self._acceptance.accept("default", request, INVALID_SPAN)
         except (RequestIdReused, StreamDown) as refused:
             return refused
 
