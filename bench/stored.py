@@ -121,9 +121,9 @@ async def _projecting(stage: Stage, filler: Hand, size: int, repetitions: int, s
 
 _NOTES = (
     (
-        "The rows are made by PostgreSQL (`insert … select` from a series of numbers), with one attempt and two events "
-        "for each message, over the last six days. None of these messages is on the stream any more, so GetStatus asks "
-        "the stream in vain and then reads the store. One caller, one call after the other."
+        "The rows are made by COPY, with one attempt and two events for each message, over the last six days. None of "
+        "these messages is on the stream any more, so GetStatus asks the stream in vain and then reads the store. One "
+        "caller, one call after the other."
     ),
     "A projected message is three records: its acceptance and two events.",
     "PostgreSQL runs without fsync, as in every test; its memory counts shared pages once for each of its processes.",

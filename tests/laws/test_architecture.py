@@ -119,7 +119,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
 ]
 _ALLOWED_BESIDE = {
     "ops/embedded/postgres": "asyncpg",  # it starts the server, and waits until it answers
-    "bench/rows": "asyncpg",  # it makes millions of rows by statements of its own
+    "bench/rows": "asyncpg",  # it makes millions of rows by COPY
     "bench/floor": "nats",  # it is what the product is held against, written as the library's manual says
     "bench/filler": "nats",  # it fills the stream faster than the product may
 }
