@@ -30,6 +30,7 @@ CODES: dict[type[errors.GatewayError], grpc.StatusCode] = {
     errors.SetupError: grpc.StatusCode.INTERNAL,
     errors.ConfigError: grpc.StatusCode.INTERNAL,
     errors.ServerTooOld: grpc.StatusCode.INTERNAL,
+    errors.TooFewServers: grpc.StatusCode.INTERNAL,
     errors.TopologyConflict: grpc.StatusCode.INTERNAL,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
 }

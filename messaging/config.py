@@ -129,7 +129,10 @@ class Servers:
     )
     providers_file: str = setting("SMSGW_PROVIDERS_FILE", "providers.toml", str, "the providers file (TOML)")
     replicas: int = setting(
-        "SMSGW_REPLICAS", 1, _whole(1, 5), "copies of every stream: 1 on one machine, 3 in production"
+        "SMSGW_REPLICAS",
+        1,
+        _whole(1, 5),
+        "copies of every stream: 3 in production; `make up` starts as many servers as that needs",
     )
     event_days: float = setting("SMSGW_EVENT_DAYS", 7.0, _number(0.01, 365, float), "days that the stream keeps events")
     dead_letter_days: float = setting(

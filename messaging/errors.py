@@ -16,6 +16,7 @@ GatewayError
 ├── SetupError                  what an operator must mend before a process can run
 │   ├── ConfigError             settings are wrong (all of them at once)
 │   ├── ServerTooOld            nats-server lacks what the design stands on
+│   ├── TooFewServers           more copies are wanted than there are servers to keep them
 │   ├── TopologyConflict        a live stream differs in a way that would lose data
 │   ├── ServerFailed            an embedded server did not start (ops.embedded)
 │   └── ProcessFailed           a process of ours ended by itself (ops.system)
@@ -178,6 +179,19 @@ class ServerTooOld(SetupError):
         super().__init__(
             f"nats-server offers {found}, and {needed} is needed: an older server ignores schedules and conditions "
             "in silence, so this one is refused; upgrade it to 2.14 or later"
+        )
+
+
+class TooFewServers(SetupError):
+    """A single nats-server was asked for streams of which it would have to keep several copies."""
+
+    reason = "TOO_FEW_SERVERS"
+
+    def __init__(self, replicas: int) -> None:
+        self.replicas = replicas
+        super().__init__(
+            f"SMSGW_REPLICAS: {replicas} copies of every stream are wanted, and SMSGW_NATS_URL leads to a server that "
+            "stands alone: set SMSGW_REPLICAS=1, or name a cluster of at least as many servers"
         )
 
 

@@ -21,7 +21,7 @@ import attrs
 
 from messaging.errors import SetupError
 from ops.embedded.child import LOCALHOST, Child, free_port
-from ops.embedded.cluster import NatsCluster
+from ops.embedded.cluster import SIZE, NatsCluster
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
 
@@ -130,7 +130,9 @@ class System:
     def _start_nats(self) -> None:
         if "SMSGW_NATS_URL" not in self.environment:
             clustered = self.plan.nats_servers > 1
-            self.nats = (NatsCluster if clustered else NatsServer)(self.folder / "nats")
+            folder = self.folder / "nats"
+            _see_that_the_data_is_found(folder, clustered=clustered)
+            self.nats = (NatsCluster if clustered else NatsServer)(folder)
             self.nats.start()
             if clustered:
                 self.environment.setdefault("SMSGW_REPLICAS", str(self.plan.nats_servers))
@@ -216,7 +218,7 @@ class System:
         """Tell smsctl where everything is."""
         run: dict[str, str] = {
             key: self.environment[key]
-            for key in ("SMSGW_NATS_URL", "SMSGW_DATABASE_URL", "SMSGW_PROVIDERS_FILE")
+            for key in ("SMSGW_NATS_URL", "SMSGW_REPLICAS", "SMSGW_DATABASE_URL", "SMSGW_PROVIDERS_FILE")
             if key in self.environment
         }
         run["SMSGW_LISTEN"] = self.gateways[0]
@@ -257,3 +259,11 @@ class System:
         self._folder_claim.close()
         self._folder_claim = None
         return late
+
+
+def _see_that_the_data_is_found(folder: pathlib.Path, *, clustered: bool) -> None:
+    """Refuse to start beside what the other kind of servers keeps: it would seem to be lost; raises SetupError."""
+    for other, whose, copies in (("jetstream", "one server", 1), ("server-1", "a cluster", SIZE)):
+        if (folder / other).exists() and clustered != (copies > 1):
+            cure = f"set SMSGW_REPLICAS={copies} to go on with it, or SMSGW_VAR to another folder to begin anew"
+            raise SetupError(f"SMSGW_REPLICAS: {folder} holds the messages of {whose}: {cure}")

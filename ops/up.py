@@ -14,6 +14,7 @@ from rich.console import Console
 from messaging.config import read_settings
 from messaging.errors import SetupError, Unavailable
 from messaging.providers_file import read_providers
+from ops.embedded import cluster
 from ops.fleet import FleetPicture, watching
 from ops.system import Plan, ProcessFailed, System
 
@@ -35,7 +36,23 @@ def plan_from_environment() -> Plan:
         except (OSError, ValueError) as exc:
             cure = "is another `smsctl up` running? Else choose another address"
             raise SetupError(f"SMSGW_LISTEN: {listen} cannot be used ({exc}): {cure}") from exc
-    return Plan(pathlib.Path(settings.process.data_folder), listen=listen)
+    servers = nats_servers_for(settings.servers.replicas, named="SMSGW_NATS_URL" in os.environ)
+    return Plan(pathlib.Path(settings.process.data_folder), listen=listen, nats_servers=servers)
+
+
+def nats_servers_for(replicas: int, *, named: bool) -> int:
+    """Say how many servers of our own can keep so many copies: one, or a cluster; raises SetupError.
+
+    Where servers are `named`, none of our own is started.
+    """
+    if named or replicas == 1:
+        return 1
+    if replicas > cluster.SIZE:
+        cure = f"set it to {cluster.SIZE} or less, or SMSGW_NATS_URL to a cluster of your own"
+        raise SetupError(
+            f"SMSGW_REPLICAS: {replicas} copies need as many servers, of which {cluster.SIZE} run here: {cure}"
+        )
+    return cluster.SIZE
 
 
 async def run_up(plan: Plan) -> int:

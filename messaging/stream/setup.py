@@ -8,10 +8,11 @@ from typing import Any
 import attrs
 
 from messaging.config import Settings
-from messaging.errors import ServerTooOld, StreamDown, TopologyConflict
+from messaging.errors import ServerTooOld, StreamDown, TooFewServers, TopologyConflict
 from messaging.stream import topology as topo
 from messaging.stream.connection import NOT_FOUND_CODES, ApiError, Connection
 
+_STANDS_ALONE = 10074
 _ECHOED = ("allow_msg_schedules", "allow_msg_ttl")
 _PATIENCE_S = 10.0
 _PAUSE_S = 0.2
@@ -42,7 +43,8 @@ async def check_server(connection: Connection) -> int:
 async def ensure(
     connection: Connection, settings: Settings, providers: list[str], *, patience_s: float = 0.0
 ) -> list[Finding]:
-    """Create what is missing and change what may change; raises ServerTooOld, TopologyConflict, StreamDown.
+    """Create what is missing and change what may change; raises ServerTooOld, TooFewServers, TopologyConflict,
+    StreamDown.
 
     Nothing is changed when anything conflicts. `patience_s` is how long it is tried while the stream does not answer: a
     stream whose leader died has none for some seconds, and a process that starts meanwhile had better wait.
@@ -55,6 +57,10 @@ async def ensure(
             if time.monotonic() >= end:
                 raise
             await asyncio.sleep(_PAUSE_S)
+        except ApiError as exc:
+            if exc.code == _STANDS_ALONE:
+                raise TooFewServers(settings.servers.replicas) from exc
+            raise
 
 
 async def _ensure(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:

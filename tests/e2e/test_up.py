@@ -139,6 +139,47 @@ def test_existing_servers_are_used_when_they_are_named(open_folder: pathlib.Path
     postgres.stop()
 
 
+def refused(folder: pathlib.Path, **settings: str) -> str:
+    """What `up` says when it cannot start."""
+    listen = f"127.0.0.1:{free_port()}"
+    done = subprocess.run(
+        [BIN / "smsctl", "up"],
+        cwd=folder,
+        env={**os.environ, "SMSGW_LISTEN": listen, "SMSGW_VAR": str(folder / "var"), **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_three_replicas_are_kept_by_three_servers_and_found_again_as_such_only(open_folder: pathlib.Path) -> None:
+    folder = pathlib.Path(tempfile.mkdtemp(dir=open_folder))
+    one = Up(folder, SMSGW_REPLICAS="3")
+    one.start()
+    del one.environment["SMSGW_REPLICAS"]  # as in another terminal
+    assert "SENT" in one.run(f"{BIN}/smsctl send +233201234567 Hello --wait")
+    told = json.loads(one.run(f"{BIN}/smsctl topology --json"))
+    assert {found["state"] for found in told} == {"as wanted"}
+    nats = json.loads((folder / "var" / "run.json").read_text())["environment"]["SMSGW_NATS_URL"]
+    assert nats.count("nats://127.0.0.1:") == 3
+    assert one.stop() < 15
+    assert one.left() == []
+    said = refused(folder, SMSGW_REPLICAS="1")
+    assert "set SMSGW_REPLICAS=3 to go on with it" in " ".join(said.split())
+
+
+def test_more_copies_than_servers_are_refused_with_the_cure(open_folder: pathlib.Path) -> None:
+    folder = pathlib.Path(tempfile.mkdtemp(dir=open_folder))
+    said = refused(folder, SMSGW_REPLICAS="5")
+    assert "SMSGW_REPLICAS: 5 copies" in said
+    assert "SMSGW_NATS_URL" in said
+
+
 def test_a_taken_address_is_named_with_the_cure(open_folder: pathlib.Path) -> None:
     import socket
 

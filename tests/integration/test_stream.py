@@ -12,7 +12,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.config import Door, Servers
-from messaging.errors import ServerTooOld, StreamDown, StreamFull, TopologyConflict
+from messaging.errors import ServerTooOld, StreamDown, StreamFull, TooFewServers, TopologyConflict
 from messaging.model import Address, parse_address
 from messaging.stream import setup
 from messaging.stream import topology as topo
@@ -183,6 +183,15 @@ async def test_a_server_that_is_too_old_is_refused(connection: Connection, monke
     monkeypatch.setattr(topo, "MIN_API_LEVEL", 99)
     with pytest.raises(ServerTooOld, match="level 99"):
         await setup.ensure(connection, SETTINGS, PROVIDERS)
+
+
+async def test_copies_that_a_server_alone_cannot_keep_are_refused_with_the_setting(tmp_path: pathlib.Path) -> None:
+    server = NatsServer(tmp_path)
+    server.start()
+    async with open_connection(server.url, "x") as c:
+        with pytest.raises(TooFewServers, match="SMSGW_REPLICAS=1"):
+            await setup.ensure(c, attrs.evolve(SETTINGS, servers=Servers(replicas=3)), PROVIDERS)
+    server.stop()
 
 
 async def test_a_bucket_compares_and_sets_and_forgets_in_time(connection: Connection) -> None:

@@ -28,6 +28,7 @@ SAMPLES: list[errors.GatewayError] = [
     errors.SetupError(SECRET),
     errors.ConfigError([("SMSGW_X", SECRET)]),
     errors.ServerTooOld("level 3", "level 4"),
+    errors.TooFewServers(3),
     errors.TopologyConflict("SMS_SEND", [SECRET]),
     errors.CorruptRecord(f"sms.{SECRET}", "bytes"),
 ]
