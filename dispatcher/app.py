@@ -183,7 +183,8 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
             bucket, settings.process.pod, settings.fleet.rate_per_s, rates, timing_of(settings.fleet)
         )
         _log.info("coordinating")
-        await _until(stopping, coordinator.run(), Scheduler(connection).run(), FeedWatch(connection).run())
+        scheduler = Scheduler(connection, settings.fleet.ack_wait_s)
+        await _until(stopping, coordinator.run(), scheduler.run(), FeedWatch(connection).run())
         await coordinator.resign()
     _log.info("stopped")
 

@@ -11,6 +11,7 @@ import structlog
 from opentelemetry.trace import SpanKind, Tracer
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
+from dispatcher.keeping import keep
 from messaging import codec, telemetry
 from messaging.errors import CorruptRecord, StoreDown
 from messaging.store.history import Projected
@@ -57,7 +58,7 @@ class Projector:
         self._connection = connection
         self._writer = writer
         self._ping = ping
-        self._keep_every_s = ack_wait_s / 3
+        self._ack_wait_s = ack_wait_s
         self._tracer = tracer
 
     async def run(self) -> None:
@@ -85,17 +86,17 @@ class Projector:
                     _log.error("unreadable record left out of the history", error=str(exc))
                     unreadable.append(delivery)
             if items:
-                await self._project(items)
+                await self._project(items, deliveries)
             # One word of the server for a batch: what a crash loses of the others is projected again, to no effect.
             for delivery in deliveries[:-1]:
                 await delivery.ack_lightly()
             for delivery in deliveries[-1:]:
                 await delivery.ack(_ACK_S)
 
-    async def _project(self, items: list[_Item]) -> None:
+    async def _project(self, items: list[_Item], held: Sequence[Delivery]) -> None:
         """Write a batch, however long the store is away; what cannot be written at all is named in the log."""
         began = time.time_ns()
-        keeper = asyncio.create_task(self._keep(items), name="keep")
+        keeper = asyncio.create_task(keep(lambda: held, self._ack_wait_s), name="keeper")
         try:
             await self._until_stored(lambda: self._write(items))
         finally:
@@ -104,12 +105,6 @@ class Projector:
             parent = telemetry.context_of(item.delivery.headers)
             span = self._tracer.start_span("project", parent, SpanKind.CONSUMER, start_time=began)
             span.end()
-
-    async def _keep(self, items: list[_Item]) -> None:
-        while True:
-            await asyncio.sleep(self._keep_every_s)
-            for item in items:
-                await item.delivery.keep()
 
     async def _write(self, items: list[_Item]) -> None:
         try:

@@ -6,6 +6,7 @@ import time
 import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
+from dispatcher.keeping import keep
 from messaging import codec
 from messaging.errors import CorruptRecord, StreamDown
 from messaging.model import LANE_OF_PRIORITY, parse_address
@@ -24,8 +25,10 @@ _OVERDUE_S = 30.0
 class Scheduler:
     """Runs beside the coordinator; several may run, a repeat replaces."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ack_wait_s: float) -> None:
         self._connection = connection
+        self._ack_wait_s = ack_wait_s
+        self._held: list[Delivery] = []
         self._publisher = Publisher(connection)
 
     async def run(self) -> None:
@@ -33,9 +36,11 @@ class Scheduler:
         consumer = await open_consumer(self._connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(), name="schedule-watch")
+            group.create_task(keep(lambda: self._held, self._ack_wait_s), name="keeper")
             while True:
-                deliveries = await consumer.fetch(_BATCH)
-                await asyncio.gather(*(self._take(delivery) for delivery in deliveries))
+                self._held = await consumer.fetch(_BATCH)
+                await asyncio.gather(*(self._take(delivery) for delivery in self._held))
+                self._held = []
 
     async def _take(self, delivery: Delivery) -> None:
         """Schedule one message, or let it come again when the stream does not answer."""

@@ -9,7 +9,7 @@ Every comma may be a crash: a redelivery finds the last event and goes on from t
 import asyncio
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import attrs
@@ -22,6 +22,7 @@ from dispatcher.breaker import Mode
 from dispatcher.guard import Guard
 from dispatcher.intake import Intake
 from dispatcher.job import Job
+from dispatcher.keeping import keep
 from dispatcher.lookback import Meaning, look_back
 from dispatcher.pacer import Pacer
 from dispatcher.recovery import Recovery
@@ -58,6 +59,7 @@ class Worker:
     _recoveries: asyncio.Semaphore = attrs.field(init=False, factory=lambda: asyncio.Semaphore(_MOST_RECOVERIES))
     _jobs: dict[int, Job] = attrs.field(init=False, factory=dict)
     _tasks: dict[asyncio.Task[None], Job] = attrs.field(init=False, factory=dict)
+    _opening: Delivery | None = attrs.field(init=False, default=None)
     _stopping: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Worker:
     async def run(self, stopping: asyncio.Event, drain_s: float) -> None:
         """Work until `stopping`, then drain within `drain_s`."""
         intake = asyncio.create_task(self.intake.run(), name="intake")
-        keeper = asyncio.create_task(self._keep(), name="keeper")
+        keeper = asyncio.create_task(keep(self._held, self.ack_wait_s), name="keeper")
         loop = asyncio.create_task(self._loop(), name="worker-loop")
         stop = asyncio.create_task(stopping.wait(), name="stopping")
         await asyncio.wait({intake, keeper, loop, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,8 +97,7 @@ class Worker:
         await asyncio.wait({intake}, timeout=_FETCH_S)
         intake.cancel()
         begun = {id(job.delivery) for job in self._tasks.values()}
-        rest = [d for d in (*self.intake.held(), *(j.delivery for j in self._jobs.values())) if id(d) not in begun]
-        await asyncio.gather(*(delivery.give_back() for delivery in {id(d): d for d in rest}.values()))
+        await asyncio.gather(*(delivery.give_back() for delivery in self._held() if id(delivery) not in begun))
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=max(0.1, end - time.monotonic() - 1.0))
             if late:
@@ -106,18 +107,18 @@ class Worker:
         for task in self._tasks:
             task.cancel()
 
-    async def _keep(self) -> None:
-        """Tell the server every so often that everything we hold is still worked on."""
-        while True:
-            await asyncio.sleep(self.ack_wait_s / 3)
-            held = {id(d): d for d in (*self.intake.held(), *(job.delivery for job in self._jobs.values()))}
-            for delivery in held.values():
-                await delivery.keep()
+    def _held(self) -> Iterable[Delivery]:
+        """Give everything that was drawn and is not done with: it waits, is being read, or is at work."""
+        opening = () if self._opening is None else (self._opening,)
+        everything = (*self.intake.held(), *opening, *(job.delivery for job in self._jobs.values()))
+        return {id(delivery): delivery for delivery in everything}.values()
 
     async def _loop(self) -> None:
         while True:
             lane, delivery = await self.intake.next()
+            self._opening = delivery
             job = self._jobs.get(id(delivery)) or await self._open(lane, delivery)
+            self._opening = None
             if job is None:
                 continue
             if job.sequence < 0:

@@ -202,7 +202,7 @@ class Fleet:
         "SMSGW_WINDOW_S", 1.002, _seconds(1.0, 1.1), "the second that is enforced, with its allowance for jitter"
     )
     ack_wait_s: float = setting(
-        "SMSGW_ACK_WAIT_S", 60.0, _seconds(2, 3600), "silence after which a message is given to another pod"
+        "SMSGW_ACK_WAIT_S", 20.0, _seconds(2, 3600), "silence after which a message is given to another pod"
     )
     retry_delays_s: tuple[float, ...] = setting(
         "SMSGW_RETRY_DELAYS_S",

@@ -80,6 +80,8 @@ class Delivery:
 
     async def keep(self) -> None:
         """Tell the server that work goes on."""
+        if self._settled:
+            return
         with contextlib.suppress(*_FOREIGN):
             await self._msg.in_progress()
 

@@ -43,8 +43,7 @@ async def check_server(connection: Connection) -> int:
 async def ensure(
     connection: Connection, settings: Settings, providers: list[str], *, patience_s: float = 0.0
 ) -> list[Finding]:
-    """Create what is missing and change what may change; raises ServerTooOld, TooFewServers, TopologyConflict,
-    StreamDown.
+    """Create what is missing and change what may change; raises StreamDown, or a SetupError with what is to be mended.
 
     Nothing is changed when anything conflicts. `patience_s` is how long it is tried while the stream does not answer: a
     stream whose leader died has none for some seconds, and a process that starts meanwhile had better wait.
