@@ -64,6 +64,7 @@ types: .venv/.ok
 proto: .venv/.ok
 	PATH="$(CURDIR)/$(BIN):$$PATH" buf format -w
 	PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/reference.py
 
 proto-check: .venv/.ok
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/check_proto.sh
