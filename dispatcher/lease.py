@@ -15,14 +15,12 @@ import structlog
 from dispatcher.pacer import Pacer
 from messaging.errors import Unavailable
 from messaging.limiter import Lease, Timing
-from messaging.stream.buckets import Bucket
+from messaging.stream.buckets import STORED_S, Bucket
 
 _log = structlog.get_logger(__name__)
 
 _LEASE_TTL_S = 30
 _SOONEST_S = 0.05
-_STORED_S = 0.01
-"""A hint is heard when the table is on its way to the bucket; this much later it stands there."""
 
 ALLOC, LEADER = "alloc", "leader"
 
@@ -84,7 +82,7 @@ class LeaseHolder:
                     return
                 continue
             self._hint.clear()
-            await asyncio.sleep(_STORED_S)
+            await asyncio.sleep(STORED_S)
             return
 
     def _wish_has_changed(self) -> bool:

@@ -1,12 +1,38 @@
 """A JetStream key-value bucket: small documents, written by compare-and-set, read from the leader."""
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from messaging.stream import topology as topo
 from messaging.stream.connection import Busy, Connection, Record, Refused, Stored
+
+STORED_S = 0.01
+"""A hint is heard when a document is on its way to the bucket; this much later it stands there."""
+
+
+class Hints:
+    """That somebody wrote what we follow: a reason to read now instead of at the next regular time."""
+
+    def __init__(self) -> None:
+        self._heard = asyncio.Event()
+
+    def give(self) -> None:
+        """Note that somebody wrote."""
+        self._heard.set()
+
+    async def rest(self, at_most_s: float) -> None:
+        """Wait until there is something to read, or so long: a hint may be lost."""
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._heard.wait()
+        except TimeoutError:
+            return
+        self._heard.clear()  # before the read: what is written during it is heard anew
+        await asyncio.sleep(STORED_S)
 
 
 class Bucket:
@@ -49,6 +75,13 @@ class Bucket:
             heard(subject.removeprefix(self._prefix), json.loads(data) if data else None)
 
         return self._connection.listening(self._prefix + pattern, told)
+
+    @contextlib.asynccontextmanager
+    async def hints(self, pattern: str) -> AsyncIterator[Hints]:
+        """Listen for what is written meanwhile."""
+        hints = Hints()
+        async with self.listening(pattern, lambda _key, _document: hints.give()):
+            yield hints
 
     async def delete(self, key: str) -> None:
         """Forget a key."""

@@ -1,8 +1,9 @@
-"""What everyone may know of the fleet: backlogs, breakers, room on disk. Polled; never waits for anything else."""
+"""What everyone may know of the fleet: backlogs, breakers, room on disk. Read beside; nobody waits for it."""
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -34,7 +35,7 @@ class FleetView:
         providers: Sequence[Provider],
         room_s: float,
         *,
-        breakers_every_s: float = 0.3,
+        breakers_every_s: float = 0.8,
         backlog_every_s: float = 0.5,
     ) -> None:
         self._connection = connection
@@ -110,18 +111,20 @@ class FleetView:
 
     async def run(self) -> None:
         """Keep the facts fresh until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._breakers_every_s, self.refresh_breakers), name="breaker-view")
-            group.create_task(self._every(self._backlog_every_s, self.refresh_backlog), name="backlog-view")
+        async with self._bucket.hints("breaker.*") as written, asyncio.TaskGroup() as group:
+            breakers = self._again(self.refresh_breakers, partial(written.rest, self._breakers_every_s))
+            backlog = self._again(self.refresh_backlog, partial(asyncio.sleep, self._backlog_every_s))
+            group.create_task(breakers, name="breaker-view")
+            group.create_task(backlog, name="backlog-view")
 
-    async def _every(self, pause_s: float, refresh: Any) -> None:
+    async def _again(self, refresh: Callable[[], Awaitable[None]], rest: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await refresh()
                 self._fresh_at = time.monotonic()
             except (StreamDown, ApiError) as exc:
                 _log.warning("fleet view is stale", error=str(exc))
-            await asyncio.sleep(pause_s)
+            await rest()
 
 
 def _fill(info: Mapping[str, Any]) -> float:

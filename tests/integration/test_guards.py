@@ -1,0 +1,74 @@
+"""Pods of one provider agree on its breaker: by a hint at once, and without one within a second."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from unittest.mock import Mock
+
+import pytest
+
+from dispatcher import guard as guards
+from dispatcher.breaker import Breaker, Limits, Mode
+from dispatcher.guard import Guard
+from messaging.providers_file import Provider
+from messaging.stream import topology as topo
+from messaging.stream.buckets import Bucket, Hints
+from messaging.stream.connection import Connection
+from messaging.stream.fleet import FleetView, breaker_key
+
+PROVIDER = "p1"
+VIEW_OF = [Provider(name=PROVIDER, adapter="mock", url="http://localhost")]
+
+
+@pytest.fixture
+async def pods(connection: Connection) -> AsyncIterator[tuple[Guard, Guard]]:
+    bucket = Bucket(connection, topo.BREAKERS_BUCKET)
+    await bucket.put(breaker_key(PROVIDER), {"state": "closed"})
+    one, other = (Guard(bucket, PROVIDER, Breaker(pod, Limits(failures=1)), Mock()) for pod in ("a", "b"))
+    for guard in (one, other):
+        await guard.refresh()
+    yield one, other
+
+
+async def until_open(guard: Guard) -> float:
+    """Give the seconds that it took until the guard's pod knew."""
+    began = time.monotonic()
+    while guard.breaker.shared.state is not Mode.OPEN:
+        assert time.monotonic() < began + 10
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began
+
+
+async def test_a_breaker_that_one_pod_opens_is_open_for_the_other_and_for_routing_by_a_hint(
+    connection: Connection, pods: tuple[Guard, Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "_EVERY_S", 3600)
+    one, other = pods
+    view = FleetView(connection, VIEW_OF, 1.0, breakers_every_s=3600)
+    following = [asyncio.create_task(work) for work in (other.run(), view.run())]
+    await asyncio.sleep(0.3)
+    one.record(one.breaker.begin(), failed=True)
+    await until_open(other)
+    end = time.monotonic() + 10
+    while not view.facts()[PROVIDER].breaker_open:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+    for task in following:
+        task.cancel()
+
+
+async def test_a_hint_that_is_lost_costs_less_than_a_second(
+    pods: tuple[Guard, Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.asynccontextmanager
+    async def deaf(_bucket: Bucket, _pattern: str) -> AsyncIterator[Hints]:
+        yield Hints()
+
+    monkeypatch.setattr(Bucket, "hints", deaf)
+    one, other = pods
+    following = asyncio.create_task(other.run())
+    one.record(one.breaker.begin(), failed=True)
+    await until_open(one)
+    assert await until_open(other) < 1.0
+    following.cancel()
