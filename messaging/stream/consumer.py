@@ -69,6 +69,7 @@ class Delivery:
         """Acknowledge without waiting for the server's word: a crash may lose it, and then the message comes again."""
         with contextlib.suppress(*_FOREIGN):
             await self._msg.ack()
+        self._let_go()
 
     async def give_back(self) -> None:
         """Let another pod have it at once."""

@@ -22,13 +22,13 @@ VIEW_OF = [Provider(name=PROVIDER, adapter="mock", url="http://localhost")]
 
 
 @pytest.fixture
-async def pods(connection: Connection) -> AsyncIterator[tuple[Guard, Guard]]:
+async def pods(connection: Connection) -> tuple[Guard, Guard]:
     bucket = Bucket(connection, topo.BREAKERS_BUCKET)
     await bucket.put(breaker_key(PROVIDER), {"state": "closed"})
     one, other = (Guard(bucket, PROVIDER, Breaker(pod, Limits(failures=1)), Mock()) for pod in ("a", "b"))
     for guard in (one, other):
         await guard.refresh()
-    yield one, other
+    return one, other
 
 
 async def until_open(guard: Guard) -> float:

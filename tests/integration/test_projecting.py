@@ -1,0 +1,172 @@
+"""The projector acknowledges most records lightly: what becomes of the history when such a word is lost."""
+
+import asyncio
+import pathlib
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import attrs
+import pytest
+from opentelemetry.trace import NoOpTracer
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import message_pb2 as pb
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dispatcher.projector import Projector, Writer
+from messaging import codec
+from messaging.model import Address
+from messaging.store.history import History, Projected
+from messaging.store.messages import Messages
+from messaging.store.tables import attempts, events, messages
+from messaging.stream import setup
+from messaging.stream import topology as topo
+from messaging.stream.connection import Connection, open_connection
+from messaging.stream.publisher import Publisher
+from ops.embedded import NatsServer
+from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address
+
+COUNT = 60
+ACK_WAIT_S = 2.0
+QUICK = attrs.evolve(SETTINGS, fleet=attrs.evolve(SETTINGS.fleet, ack_wait_s=ACK_WAIT_S))
+
+
+class Watched:
+    """A writer that counts the records it was given, and may die right before or right after a commit."""
+
+    def __init__(self, history: History, dies: str = "") -> None:
+        self.given = 0
+        self.died = asyncio.Event()
+        self._history = history
+        self._dies = dies
+
+    async def write(self, batch: Sequence[Projected]) -> None:
+        self.given += len(batch)
+        if self._dies == "before":
+            await self._die()
+        await self._history.write(batch)
+        if self._dies == "after":
+            await self._die()
+
+    async def _die(self) -> None:
+        self.died.set()
+        await asyncio.Event().wait()
+
+    async def ensure_partitions(self, now, weeks_ahead: int = 5) -> object:
+        return await self._history.ensure_partitions(now, weeks_ahead)
+
+
+@pytest.fixture
+async def stream(tmp_path: pathlib.Path) -> AsyncIterator[Connection]:
+    server = NatsServer(tmp_path)
+    server.start()
+    async with open_connection(server.url, "test") as connection:
+        await setup.ensure(connection, QUICK, PROVIDERS)
+        yield connection
+    server.stop()
+
+
+async def fill(connection: Connection) -> list[Address]:
+    """Accept messages, and write the two events of each."""
+    addresses = [an_address() for _ in range(COUNT)]
+    publisher = Publisher(connection)
+    for address in addresses:
+        await accept(connection, address)
+        now = codec.timestamp(time.time())
+        attempt = pb.Attempt(number=1, provider="p1", start_time=now)
+        begun = wire.Event(
+            message_id=address.message_id,
+            client="default",
+            state=pb.MESSAGE_STATE_SENDING,
+            time=now,
+            attempts=[attempt],
+            attempt_count=1,
+        )
+        sequence = await publisher.append_event(address, begun, 0)
+        done = wire.Event()
+        done.CopyFrom(begun)
+        done.state = pb.MESSAGE_STATE_SENT
+        assert await publisher.append_event(address, done, sequence or 0)
+    return addresses
+
+
+def projecting(connection: Connection, engine: AsyncEngine, writer: Writer) -> "asyncio.Task[None]":
+    projector = Projector(connection, writer, Messages(engine).ping, NoOpTracer(), ACK_WAIT_S)
+    return asyncio.create_task(projector.run())
+
+
+async def unacknowledged(connection: Connection) -> int:
+    """Count what the projector's consumers have not been told to be done."""
+    context = connection.client.jetstream()
+    infos = [
+        await context.consumer_info(stream, durable)
+        for stream, durable in ((topo.ACCEPT, topo.PROJECT_ACCEPT), (topo.EVENT, topo.PROJECT_EVENT))
+    ]
+    return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in infos)
+
+
+async def until_acknowledged(connection: Connection, within_s: float = 20) -> float:
+    """Give the seconds that it took."""
+    began = time.monotonic()
+    while await unacknowledged(connection):
+        assert time.monotonic() < began + within_s
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+async def forget_acknowledgements(connection: Connection) -> None:
+    """What a killed server can do at the worst: forget every delivery and every word on it."""
+    context = connection.client.jetstream()
+    for stream, durable in ((topo.ACCEPT, topo.PROJECT_ACCEPT), (topo.EVENT, topo.PROJECT_EVENT)):
+        config = (await context.consumer_info(stream, durable)).config
+        await context.delete_consumer(stream, durable)
+        await context.add_consumer(stream, config)
+
+
+async def rows(engine: AsyncEngine) -> list[int]:
+    """Count the messages that were sent, their attempts and their events."""
+    sent = select(func.count()).select_from(messages).where(messages.c.state == pb.MESSAGE_STATE_SENT)
+    whole = [select(func.count()).select_from(table) for table in (attempts, events)]
+    async with engine.connect() as connection:
+        return [(await connection.execute(query)).scalar_one() for query in (sent, *whole)]
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+
+
+async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_history_takes_each_once(
+    stream: Connection, engine: AsyncEngine
+) -> None:
+    await fill(stream)
+    writer = Watched(History(engine))
+    task = projecting(stream, engine, writer)
+    await until_acknowledged(stream)
+    assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
+    given = writer.given
+    await forget_acknowledgements(stream)
+    assert await unacknowledged(stream) > 0
+    await until_acknowledged(stream)
+    assert writer.given >= given + 3 * COUNT - 2, "all but the records whose acknowledgement was confirmed came again"
+    assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
+    await end(task)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_and_loses_nothing(
+    stream: Connection, engine: AsyncEngine, moment: str
+) -> None:
+    await fill(stream)
+    dying = Watched(History(engine), dies=moment)
+    task = projecting(stream, engine, dying)
+    await asyncio.wait_for(dying.died.wait(), 10)
+    await asyncio.sleep(0.1)
+    await end(task)
+    assert await unacknowledged(stream) == 3 * COUNT, "no record is acknowledged before its batch is stored"
+    writer = Watched(History(engine))
+    task = projecting(stream, engine, writer)
+    await until_acknowledged(stream)
+    assert writer.given == 3 * COUNT
+    assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
+    await end(task)
