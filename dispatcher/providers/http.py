@@ -7,9 +7,11 @@ before the socket's write; whether it was passed decides if a broken call is har
 import asyncio
 import contextvars
 import email.utils
+import json
 import math
 import ssl
 import time
+import urllib.parse
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -77,10 +79,28 @@ class HttpCaller:
         # The TLS context is for a session of its own making: ours verifies by aiohttp's, and this one trusts nobody.
         self._transport = AiohttpTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client=session)
 
-    def build(self, method: str, url: httpx.URL, headers: Mapping[str, str], **parts: Any) -> httpx.Request:
-        """Build a request; `parts` are httpx's params, json, data."""
-        merged = _ALWAYS | {name.lower(): value for name, value in headers.items()}
-        return httpx.Request(method, url, headers=merged, **parts)
+    def build(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        *,
+        document: Any = None,
+        form: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> httpx.Request:
+        """Build a request with at most one of a JSON document, a form, or parameters behind the URL."""
+        merged, body = _ALWAYS | {name.lower(): value for name, value in headers.items()}, b""
+        if document is not None:
+            body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+            merged.setdefault("content-type", "application/json")
+        elif form is not None:
+            body = urllib.parse.urlencode(form).encode()
+            merged.setdefault("content-type", "application/x-www-form-urlencoded")
+        # A stream, so that httpx adds no headers of its own: that is most of the time that it takes.
+        request = httpx.Request(method, url, params=params, headers=merged, stream=httpx.ByteStream(body))
+        request.read()
+        return request
 
     async def call(self, request: httpx.Request, gate: Gate) -> Answer | Outcome:
         """Make the call; an Outcome when there is no answer. Raises GateClosed when the gate refused."""

@@ -200,9 +200,9 @@ class HttpJson:
         headers["traceparent"] = submission.traceparent
         match shape.encoding:
             case "json":
-                parts: dict[str, Any] = {"json": nest(_typed(shape, fields))}
+                parts: dict[str, Any] = {"document": nest(_typed(shape, fields))}
             case "form":
-                parts = {"data": fields}
+                parts = {"form": fields}
             case "query":
                 parts = {"params": fields}
         request = self._caller.build(shape.method, self._url, headers, **parts)
