@@ -6,6 +6,7 @@ once; what moves is taken from the event with the highest stream sequence, be it
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, Text, bindparam, case, func, select
@@ -51,12 +52,13 @@ def _insert_all(table: Table) -> Insert:
 
 
 def _columns(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
+    names = table.c.keys()
+    columns: dict[str, list[Any]] = dict(
+        zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True)
+    )
     for name, column in table.c.items():
-        values = [row[name] for row in rows]
         if isinstance(column.type, ARRAY):
-            values = [None if value is None else _SEPARATOR.join(value) for value in values]
-        columns[name] = values
+            columns[name] = [None if value is None else _SEPARATOR.join(value) for value in columns[name]]
     return columns
 
 

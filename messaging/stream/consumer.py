@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 
@@ -23,6 +23,7 @@ from messaging.stream.topology import NANOS
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 _REMEMBERED = 4096
 _AWAY_S = 0.1
+_WORDS = 9
 _ORDERLY = frozenset({"404", "408"})
 """How a request ends that found nothing, or nothing more: no message, expired or completed."""
 
@@ -94,14 +95,28 @@ class Consumer:
     an error: such messages would come again only after `ack_wait`.
     """
 
-    def __init__(self, connection: Connection, subscription: Subscription, request_subject: str) -> None:
+    def __init__(self, connection: Connection, request_subject: str) -> None:
         self._client = connection.client
         self._asker = connection.asker
         self._timeout_s = connection.timeout_s
-        self._subscription = subscription
         self._request_subject = request_subject
+        self._inbox = f"{connection.client.new_inbox()}."
+        self._subscription: Subscription | None = None
         self._requests = itertools.count(1)
+        self._arrived: deque[Msg] = deque()
+        self._something = asyncio.Event()
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    async def open(self) -> None:
+        """Listen for what is drawn; nats-py subscribes again after every reconnect. Raises StreamDown."""
+        try:
+            self._subscription = await self._client.subscribe(f"{self._inbox}*", cb=self._heard, pending_bytes_limit=-1)
+        except _FOREIGN as exc:
+            raise StreamDown("subscribing") from exc
+
+    async def _heard(self, msg: Msg) -> None:
+        self._arrived.append(msg)
+        self._something.set()
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
         """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
@@ -117,43 +132,44 @@ class Consumer:
 
     async def _draw(self, drawn: list[Msg], batch: int, wait_s: float) -> None:
         """Add to `drawn` what an earlier request has brought late, else what a new one brings until it has ended."""
-        end = time.monotonic() + wait_s
-        while self._subscription.pending_msgs and len(drawn) < batch:
-            msg = await self._subscription.next_msg(wait_s)
-            if not _status(msg):
+        while self._arrived and len(drawn) < batch:
+            if not _status(msg := self._arrived.popleft()):
                 drawn.append(msg)
         if drawn:
             return
-        reply = f"{self._subscription.subject.removesuffix('*')}{next(self._requests)}"
+        reply = f"{self._inbox}{next(self._requests)}"
         request = {"batch": batch, "expires": int(wait_s * NANOS), "no_wait": True}
         await self._client.publish(self._request_subject, json.dumps(request).encode(), reply)
-        while len(drawn) < batch and (left := end - time.monotonic()) > 0:
-            msg = await self._subscription.next_msg(left)
-            if not (status := _status(msg)):
-                drawn.append(msg)
-            elif msg.subject == reply:
-                if status not in _ORDERLY and not drawn:
-                    await asyncio.sleep(_AWAY_S)
-                return
+        async with asyncio.timeout(wait_s):
+            while len(drawn) < batch:
+                while not self._arrived:
+                    self._something.clear()
+                    await self._something.wait()
+                msg = self._arrived.popleft()
+                if not (status := _status(msg)):
+                    drawn.append(msg)
+                elif msg.subject == reply:
+                    if status not in _ORDERLY and not drawn:
+                        await asyncio.sleep(_AWAY_S)
+                    return
 
     def _new(self, msg: Msg) -> Delivery | None:
         """Make the delivery, or None of a repeat of one that we hold or have done."""
-        meta = msg.metadata
-        key = (meta.sequence.stream, meta.num_delivered)
+        sequence, delivered, waiting = _place(msg.reply)
+        key = (sequence, delivered)
         if key in self._seen:
             return None
         self._seen[key] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         headers, let_go = dict(msg.headers or {}), partial(self._seen.pop, key, None)
-        return Delivery(
-            msg.subject, msg.data, headers, *key, meta.num_pending, msg, self._asker, self._timeout_s, let_go
-        )
+        return Delivery(msg.subject, msg.data, headers, *key, waiting, msg, self._asker, self._timeout_s, let_go)
 
     async def close(self) -> None:
         """Stop drawing."""
-        with contextlib.suppress(*_FOREIGN):
-            await self._subscription.unsubscribe()
+        if self._subscription is not None:
+            with contextlib.suppress(*_FOREIGN):
+                await self._subscription.unsubscribe()
 
 
 def _status(msg: Msg) -> str:
@@ -161,11 +177,19 @@ def _status(msg: Msg) -> str:
     return (msg.headers or {}).get("Status", "") if not msg.reply else ""
 
 
+def _place(reply: str) -> tuple[int, int, int]:
+    """Read (stream sequence, count of deliveries, messages that wait behind it) from where a delivery is acknowledged.
+
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer's sequence>.<time>.<waiting>`; with a domain, two
+    more words stand before the stream, and more may come at the end.
+    """
+    words = reply.split(".")
+    delivered, sequence, _, _, waiting = words[4:9] if len(words) == _WORDS else words[6:11]
+    return int(sequence), int(delivered), int(waiting)
+
+
 async def open_consumer(connection: Connection, stream: str, durable: str) -> Consumer:
     """Draw from a durable consumer that the set-up has made; raises StreamDown."""
-    client = connection.client
-    try:
-        subscription = await client.subscribe(f"{client.new_inbox()}.*", pending_bytes_limit=-1)
-    except _FOREIGN as exc:
-        raise StreamDown("subscribing") from exc
-    return Consumer(connection, subscription, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}")
+    consumer = Consumer(connection, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}")
+    await consumer.open()
+    return consumer

@@ -36,13 +36,13 @@ async def test_what_came_late_is_not_dropped_when_the_server_goes_away(tmp_path:
         await setup.ensure(c, SETTINGS, PROVIDERS)
         durable = topo.dispatch_consumer("p1", "normal")
         consumer = await open_consumer(c, topo.SEND, durable)
-        late = f"{consumer._subscription.subject.removesuffix('*')}late"
+        late = f"{consumer._inbox}late"
         await c.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{topo.SEND}.{durable}", b'{"batch": 3}', late)
         addresses = [an_address() for _ in range(3)]
         for address in addresses:
             await accept(c, address)
         end = time.monotonic() + 5
-        while consumer._subscription.pending_msgs < 3:
+        while len(consumer._arrived) < 3:
             assert time.monotonic() < end
             await asyncio.sleep(0.01)
         server.kill()

@@ -36,7 +36,7 @@ class Watched:
 
     def __init__(self, history: History, dies: str = "") -> None:
         self.given = 0
-        self.died = asyncio.Event()
+        self.died = asyncio.Semaphore(0)  # once for each of the two streams
         self._history = history
         self._dies = dies
 
@@ -49,7 +49,7 @@ class Watched:
             await self._die()
 
     async def _die(self) -> None:
-        self.died.set()
+        self.died.release()
         await asyncio.Event().wait()
 
     async def ensure_partitions(self, now, weeks_ahead: int = 5) -> object:
@@ -105,13 +105,12 @@ async def unacknowledged(connection: Connection) -> int:
     return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in infos)
 
 
-async def until_acknowledged(connection: Connection, within_s: float = 20) -> float:
-    """Give the seconds that it took."""
-    began = time.monotonic()
-    while await unacknowledged(connection):
-        assert time.monotonic() < began + within_s
+async def until_projected(connection: Connection, writer: Watched, given: int) -> None:
+    """Wait until the writer was given so many records, and all are acknowledged."""
+    end_at = time.monotonic() + 20
+    while writer.given < given or await unacknowledged(connection):
+        assert time.monotonic() < end_at, f"{writer.given} of {given} records came"
         await asyncio.sleep(0.02)
-    return time.monotonic() - began
 
 
 async def forget_acknowledgements(connection: Connection) -> None:
@@ -142,13 +141,10 @@ async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_hi
     await fill(stream)
     writer = Watched(History(engine))
     task = projecting(stream, engine, writer)
-    await until_acknowledged(stream)
+    await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
-    given = writer.given
     await forget_acknowledgements(stream)
-    assert await unacknowledged(stream) > 0
-    await until_acknowledged(stream)
-    assert writer.given >= given + 3 * COUNT - 2, "all but the records whose acknowledgement was confirmed came again"
+    await until_projected(stream, writer, 2 * 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
     await end(task)
 
@@ -160,13 +156,13 @@ async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_
     await fill(stream)
     dying = Watched(History(engine), dies=moment)
     task = projecting(stream, engine, dying)
-    await asyncio.wait_for(dying.died.wait(), 10)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        for _stream in (topo.ACCEPT, topo.EVENT):
+            await dying.died.acquire()
     await end(task)
     assert await unacknowledged(stream) == 3 * COUNT, "no record is acknowledged before its batch is stored"
     writer = Watched(History(engine))
     task = projecting(stream, engine, writer)
-    await until_acknowledged(stream)
-    assert writer.given == 3 * COUNT
+    await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
     await end(task)

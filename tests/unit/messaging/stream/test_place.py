@@ -1,0 +1,13 @@
+"""Where a delivery stands, read from the subject on which it is acknowledged."""
+
+import pytest
+
+from messaging.stream.consumer import _place
+
+SHORT = "$JS.ACK.SMS_EVENT.project-event.2.1234.99.1700000000000000000.17"
+LONG = "$JS.ACK.hub.ACCOUNTHASH.SMS_EVENT.project-event.2.1234.99.1700000000000000000.17"
+
+
+@pytest.mark.parametrize("reply", [SHORT, LONG, f"{LONG}.random"], ids=["short", "with a domain", "with more to come"])
+def test_sequence_count_and_what_waits_are_read_from_every_form(reply: str) -> None:
+    assert _place(reply) == (1234, 2, 17)
