@@ -39,7 +39,7 @@ async def test_an_open_breaker_is_routed_around_and_closes_after_a_probe(rig: Ri
     for one in first:
         assert (await rig.until(one, "SENT")).provider == "p1"
     await until_breaker(rig, "p3", "open")
-    routed: list[api.SmsAccepted] = []
+    routed: list[api.SendSmsResponse] = []
 
     async def passed_over() -> bool:
         routed[:] = [one.accepted for one in await rig.batch(rig.load(20))]
