@@ -83,7 +83,7 @@ async def test_while_the_stream_is_away_the_door_says_so_and_comes_back_by_itsel
 
     async def says(wanted: int) -> None:
         async def said() -> bool:
-            return (await check(health_pb2.HealthCheckRequest())).status == wanted
+            return bool((await check(health_pb2.HealthCheckRequest())).status == wanted)
 
         await eventually(said, what=wanted)
 

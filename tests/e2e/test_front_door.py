@@ -137,7 +137,7 @@ async def serving(address: str) -> None:
         async def answers() -> bool:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 answer = await check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-                return answer.status == health_pb2.HealthCheckResponse.SERVING
+                return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
             return False
 
         await eventually(answers)
