@@ -77,10 +77,14 @@ async def test_waiting_messages_move_to_others_with_room(rig: Rig) -> None:
 @pytest.mark.parametrize("fault", ["throttle", "bad_request"])
 async def test_throttling_and_refused_recipients_do_not_open_it(rig: Rig, fault: str) -> None:
     await rig.behave("p5", by_suffix={"0321": fault}, retry_after_s=0)
-    for _ in range(7):
-        answer = await rig.send(recipient=rig.number("0321"), providers=["p5"])
-        await rig.until_attempted(answer.message_id)
-    await asyncio.sleep(0.5)  # for a breaker that would open
+    sending = (rig.send(recipient=rig.number("0321"), providers=["p5"]) for _ in range(7))
+    ids = [answer.message_id for answer in await asyncio.gather(*sending)]
+
+    async def as_often_as_failures_would_open_it() -> bool:
+        return len(await rig.received(ids)) >= 5
+
+    await eventually(as_often_as_failures_would_open_it)
+    await asyncio.sleep(1)  # for a breaker that would open
     assert await breaker(rig, "p5") == "closed"
     await rig.behave("p5")
 
