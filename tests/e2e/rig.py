@@ -7,7 +7,7 @@ import pathlib
 import time
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, cast
 
 import grpc
@@ -44,6 +44,14 @@ def _read(request: urllib.request.Request | str) -> bytes:
         return bytes(answer.read())
 
 
+async def eventually(claim: Callable[[], Awaitable[bool]], within_s: float = 40.0, what: object = "") -> None:
+    """Wait until a claim holds: how long that takes says how busy the machine is, and is no part of what is shown."""
+    end = time.monotonic() + within_s
+    while not await claim():
+        assert time.monotonic() < end, what or claim.__qualname__
+        await asyncio.sleep(0.1)
+
+
 class Rig:
     """A running system. Every message of a scenario has a recipient of its own, so scenarios share one system."""
 
@@ -77,7 +85,7 @@ class Rig:
         return answer.status
 
     async def until(
-        self, message_id: str, holds: str | Callable[[pb.MessageStatus], bool], within_s: float = 20.0
+        self, message_id: str, holds: str | Callable[[pb.MessageStatus], bool], within_s: float = 40.0
     ) -> pb.MessageStatus:
         """Wait for a state by name, or for a condition on the status."""
         end = time.monotonic() + within_s
@@ -130,6 +138,10 @@ class Rig:
                 await bucket.compare_and_set(breaker_key(name), closed.to_document(), revision)
                 waits = max(waits, 0.0 if shared.state is Mode.CLOSED else 1.0)
         await asyncio.sleep(waits)  # until gateways and pods have looked
+
+    async def until_attempted(self, message_id: str) -> pb.MessageStatus:
+        """Wait until the outcome of its first attempt is known."""
+        return await self.until(message_id, lambda status: bool(status.attempts and status.attempts[0].outcome))
 
     async def requests(self, *providers: str) -> list[dict[str, Any]]:
         """What the sockets of some or all providers have received, in order of time."""

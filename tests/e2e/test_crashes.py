@@ -12,16 +12,18 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from rig import BULK, NORMAL, OTP, Rig, reasons, running, state
+from rig import BULK, NORMAL, OTP, Rig, eventually, reasons, running, state
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-OUTAGE_S = 60
+OUTAGE_S = 15
+"""Several times what the stream waits for an acknowledgement, so that history is given out again and again."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
-    tables = {name: ["timeout_s = 2"] for name in ("p1", "p2", "p3", "p4", "p5")}
+    # At p1 a test has to kill a pod before its call ends.
+    tables = {"p1": ["timeout_s = 4"], **{name: ["timeout_s = 2"] for name in ("p2", "p3", "p4", "p5")}}
     environment = {"SMSGW_ACK_WAIT_S": "3", "SMSGW_BREAKER_FAILURES": "50"}
     async with running(open_folder / "crashes", tables=tables, environment=environment, dispatchers_each=1) as rig:
         yield rig
@@ -33,30 +35,29 @@ async def kill(rig: Rig, name: str) -> None:
 
 
 async def test_a_dispatcher_killed_in_mid_call_does_not_send_again(rig: Rig) -> None:
-    await rig.behave("p1", latency_s=1.5)
-    normal = await rig.send(providers=["p1"], priority=NORMAL, ttl=Duration(seconds=25))
+    await rig.behave("p1", latency_s=3.5)
+    normal = await rig.send(providers=["p1"], priority=NORMAL, ttl=Duration(seconds=18))
     otp = await rig.send(providers=["p1", "p2"], priority=OTP)
-    await rig.until(normal.message_id, "SENDING")
-    await rig.until(otp.message_id, "SENDING")
-    end = time.monotonic() + 5
-    while len(await rig.received([normal.message_id, otp.message_id])) < 2:
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
+
+    async def both_under_way() -> bool:
+        return len(await rig.received([normal.message_id, otp.message_id])) == 2
+
+    await eventually(both_under_way)
     await kill(rig, "dispatcher-p1-1")
     rig.system.restart("dispatcher-p1-1")
     await rig.behave("p1")
-    resent = await rig.until(otp.message_id, "SENT", 30)
+    resent = await rig.until(otp.message_id, "SENT")
     assert [one.outcome for one in resent.attempts] == [pb.ATTEMPT_OUTCOME_AMBIGUOUS, pb.ATTEMPT_OUTCOME_ACCEPTED]
-    unknown = await rig.until(normal.message_id, "UNKNOWN", 40)
+    unknown = await rig.until(normal.message_id, "UNKNOWN")
     assert [one.code for one in unknown.attempts] == ["vanished"]
     assert len(await rig.received([normal.message_id])) == 1
 
 
 async def test_a_dispatcher_killed_under_load_loses_nothing_and_doubles_nothing_known(rig: Rig) -> None:
-    results = await rig.batch(rig.load(900, priority=BULK, ttl=Duration(seconds=60)))
+    results = await rig.batch(rig.load(900, priority=BULK, ttl=Duration(seconds=35)))
     ids = {one.accepted.message_id for one in results}
-    for name in ("dispatcher-p1-1", "dispatcher-p4-1"):
-        await asyncio.sleep(1)
+    for name, taken in (("dispatcher-p1-1", 150), ("dispatcher-p4-1", 300)):
+        await rig.until_received(taken, ids, 40)
         await kill(rig, name)
         rig.system.restart(name)
     await rig.everything_ends(ids, 90)
@@ -81,10 +82,10 @@ async def test_while_the_stream_is_away_the_door_says_so_and_comes_back_by_itsel
     check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
 
     async def says(wanted: int) -> None:
-        end = time.monotonic() + 10
-        while (await check(health_pb2.HealthCheckRequest())).status != wanted:
-            assert time.monotonic() < end
-            await asyncio.sleep(0.1)
+        async def said() -> bool:
+            return bool((await check(health_pb2.HealthCheckRequest())).status == wanted)
+
+        await eventually(said, what=wanted)
 
     await asyncio.to_thread(rig.system.nats.kill)
     try:
@@ -98,7 +99,7 @@ async def test_while_the_stream_is_away_the_door_says_so_and_comes_back_by_itsel
         await asyncio.to_thread(rig.system.nats.start)
     await says(health_pb2.HealthCheckResponse.SERVING)
     answer = await rig.send()
-    await rig.until(answer.message_id, "SENT", 30)
+    await rig.until(answer.message_id, "SENT")
     await channel.close()
 
 
@@ -111,16 +112,16 @@ async def test_with_the_database_away_sending_goes_on_and_the_history_catches_up
     began = time.monotonic()
     ids = [before.message_id]
     try:
-        while time.monotonic() < began + OUTAGE_S:
+        while time.monotonic() < began + OUTAGE_S or len(ids) <= 40:
             answer = await rig.send(client_reference="outage")
             ids.append(answer.message_id)
             if len(ids) % 20 == 0:
-                await rig.until(answer.message_id, "SENT", 10)
+                await rig.until(answer.message_id, "SENT")
             await asyncio.sleep(0.25)
     finally:
         await asyncio.to_thread(postgres.start)
     for one in ids:
-        await rig.until(one, "SENT", 20)
+        await rig.until(one, "SENT")
     end = time.monotonic() + 40
     while True:
         page = None
@@ -133,7 +134,6 @@ async def test_with_the_database_away_sending_goes_on_and_the_history_catches_up
             break
         assert time.monotonic() < end, [(one, told.get(one)) for one in ids if told.get(one) != "SENT"]
         await asyncio.sleep(0.5)
-    assert len(ids) > OUTAGE_S
 
 
 async def test_a_projector_killed_at_any_moment_writes_everything_once(rig: Rig) -> None:
@@ -144,12 +144,12 @@ async def test_a_projector_killed_at_any_moment_writes_everything_once(rig: Rig)
         await kill(rig, "projector-1")
         rig.system.restart("projector-1")
         await asyncio.sleep(1.2)
-    await rig.until_received(600, ids, 40)
+    await rig.until_received(600, ids, 60)
     import asyncpg
 
     connection = await asyncpg.connect(rig.system.environment["SMSGW_DATABASE_URL"])
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while True:
             rows = await connection.fetch(
                 "select m.message_id, m.state, count(e.sequence) as events, max(e.sequence) = m.version as newest"

@@ -33,20 +33,20 @@ async def load(rig: Rig, count: int, **fields: Any) -> set[str]:
 
 
 async def test_the_fleet_uses_its_whole_rate_and_never_more(fleet: Rig) -> None:
-    ids = await load(fleet, 4400, priority=BULK)
-    assert len(ids) == 4400
-    await fleet.until_received(4400, ids, 60)
+    ids = await load(fleet, 3200, priority=BULK)
+    assert len(ids) == 3200
+    await fleet.until_received(3200, ids, 60)
     seen = await fleet.received(ids)
-    assert len(seen) == 4400
+    assert len(seen) == 3200
     fleet.assert_within_limits(seen)
     # From when the shares have settled to when the first provider's backlog may have ended.
     start = seen[0]["at_ns"] + 5 * SECOND
-    assert len(between(seen, start, start + 12 * SECOND)) / 12 >= 0.99 * 200
+    assert len(between(seen, start, start + 8 * SECOND)) / 8 >= 0.99 * 200
 
 
 async def test_an_unused_share_goes_to_those_with_work_within_two_seconds(fleet: Rig) -> None:
     everyone = ["p1", "p2", "p3", "p4", "p5"]
-    loads = [load(fleet, 520, providers=[name], priority=BULK) for name in everyone[:4]]
+    loads = [load(fleet, 440, providers=[name], priority=BULK) for name in everyone[:4]]
     ids = set().union(*await asyncio.gather(*loads, load(fleet, 80, providers=["p5"], priority=BULK)))
     await fleet.until_received(len(ids), ids, 60)
     seen = await fleet.received(ids)
@@ -57,31 +57,36 @@ async def test_an_unused_share_goes_to_those_with_work_within_two_seconds(fleet:
 
 
 async def test_an_otp_overtakes_a_bulk_backlog(fleet: Rig) -> None:
-    bulk = await load(fleet, 400, providers=["p1"], priority=BULK)
-    await asyncio.sleep(1.5)
-    before = time.time_ns()
-    urgent = await fleet.send(providers=["p1"], priority=OTP)
-    await fleet.until(urgent.message_id, "SENT")
-    [seen] = await fleet.received([urgent.message_id])
-    assert (seen["at_ns"] - before) / SECOND < 1.0
-    behind = [one for one in await fleet.until_received(400, bulk, 30) if one["at_ns"] > seen["at_ns"]]
+    bulk = await load(fleet, 350, providers=["p1"], priority=BULK)
+    await fleet.until_received(20, bulk, 40)
+    took = []
+    for _ in range(3):  # behind the backlog each would wait for seconds; a busy machine may hold up one, hardly all
+        before = time.time_ns()
+        urgent = await fleet.send(providers=["p1"], priority=OTP)
+        await fleet.until(urgent.message_id, "SENT")
+        [seen] = await fleet.received([urgent.message_id])
+        took.append((seen["at_ns"] - before) / SECOND)
+        if took[-1] < 1.0:
+            break
+    assert min(took) < 1.0
+    behind = [one for one in await fleet.until_received(350, bulk, 60) if one["at_ns"] > seen["at_ns"]]
     assert len(behind) > 100
 
 
 async def test_a_slow_provider_still_gets_its_rate(fleet: Rig) -> None:
     await fleet.behave("p2", latency_s=2.0)
-    ids = await load(fleet, 500, providers=["p2"], priority=NORMAL)
-    await fleet.until_received(500, ids, 40)
+    ids = await load(fleet, 400, providers=["p2"], priority=NORMAL)
+    await fleet.until_received(400, ids, 60)
     await fleet.behave("p2")
     seen = await fleet.received(ids)
-    assert len(seen) == 500
+    assert len(seen) == 400
     fleet.assert_within_limits(seen)
     start = seen[0]["at_ns"] + 4 * SECOND
-    assert len(between(seen, start, start + 5 * SECOND)) / 5 >= 0.97 * 50
+    assert len(between(seen, start, start + 3 * SECOND)) / 3 >= 0.97 * 50
 
 
 async def test_crashes_of_coordinator_and_dispatcher_never_lift_the_limit(fleet: Rig) -> None:
-    ids = await load(fleet, 3000, priority=BULK)
+    ids = await load(fleet, 2400, priority=BULK)
     system = fleet.system
     for victim in ("coordinator-1", "dispatcher-p3-1", "coordinator-1", "dispatcher-p1-2"):
         await asyncio.sleep(1.5)
@@ -89,7 +94,7 @@ async def test_crashes_of_coordinator_and_dispatcher_never_lift_the_limit(fleet:
         await asyncio.to_thread(system.processes[victim].wait, 5)
         await asyncio.sleep(0.5)
         system.restart(victim)
-    await fleet.until_received(2970, ids, 90)
+    await fleet.until_received(2370, ids, 90)
     seen = await fleet.received(ids)
     fleet.assert_within_limits(seen)
     assert len(seen) == len({one["reference"] for one in seen})
@@ -101,7 +106,7 @@ async def test_without_a_coordinator_the_fleet_keeps_its_safe_share(fleet: Rig) 
     await asyncio.to_thread(system.processes["coordinator-1"].wait, 5)
     try:
         ids = await load(fleet, 60, priority=NORMAL)
-        seen = await fleet.until_received(60, ids, 40)
+        seen = await fleet.until_received(60, ids, 60)
         fleet.assert_within_limits(seen)
     finally:
         system.restart("coordinator-1")
@@ -109,7 +114,7 @@ async def test_without_a_coordinator_the_fleet_keeps_its_safe_share(fleet: Rig) 
 
 async def test_a_paused_dispatcher_wakes_up_without_exceeding_anything(fleet: Rig) -> None:
     ids = await load(fleet, 2000, priority=BULK)
-    await asyncio.sleep(2)
+    await fleet.until_received(200, ids, 40)
     for victim in ("dispatcher-p4-1", "dispatcher-p5-2"):
         fleet.system.signal(victim, signal.SIGSTOP)
     await asyncio.sleep(6)
@@ -122,26 +127,27 @@ async def test_a_paused_dispatcher_wakes_up_without_exceeding_anything(fleet: Ri
 async def test_a_dispatcher_told_to_stop_drains_and_gives_back_at_once(fleet: Rig) -> None:
     await fleet.behave("p5", latency_s=1.0)
     ids = await load(fleet, 400, providers=["p5"], priority=NORMAL)
-    await asyncio.sleep(2.5)
+    await fleet.until_received(60, ids, 40)
     victim = fleet.system.processes["dispatcher-p5-1"]
     began = time.monotonic()
     victim.send(signal.SIGTERM)
-    assert await asyncio.to_thread(victim.wait, 8)
-    assert (victim.exit_code, time.monotonic() - began < 6) == (0, True)
+    assert await asyncio.to_thread(victim.wait, 20)
+    # Its budget, and what a busy machine takes to end a process.
+    assert (victim.exit_code, time.monotonic() - began < 6 + 2) == (0, True)
     left = time.time_ns()
-    seen = await fleet.until_received(400, ids, 30)
+    seen = await fleet.until_received(400, ids, 60)
     await fleet.behave("p5")
     fleet.system.restart("dispatcher-p5-1")
     fleet.assert_within_limits(seen)
     assert len(seen) == 400
-    after = between(seen, left + 3 * SECOND, left + 5 * SECOND)
+    after = between(seen, left + 2 * SECOND, left + 4 * SECOND)
     assert len(after) >= 0.9 * 2 * 50
 
 
 async def test_a_dispatcher_draws_no_more_than_it_can_soon_send(fleet: Rig) -> None:
-    ids = await load(fleet, 400, providers=["p1"], priority=BULK)
+    ids = await load(fleet, 300, providers=["p1"], priority=BULK)
     async with open_connection(fleet.system.environment["SMSGW_NATS_URL"], "test") as connection:
-        await asyncio.sleep(2)
+        await fleet.until_received(60, ids, 40)
         drawn = []
         for _ in range(10):
             info = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'bulk')}")
@@ -149,4 +155,5 @@ async def test_a_dispatcher_draws_no_more_than_it_can_soon_send(fleet: Rig) -> N
             await asyncio.sleep(0.1)
     # Two pods, a few messages held ahead and a few in flight in each, of a backlog of hundreds.
     assert max(drawn) <= 2 * (PREFETCH + 12)
-    await fleet.until_received(400, ids, 30)
+    assert len(await fleet.received(ids)) < 300, "the backlog had not ended"
+    await fleet.until_received(300, ids, 60)

@@ -13,7 +13,7 @@ from typing import cast
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from rig import BULK, Rig, reasons
+from rig import BULK, Rig, eventually, reasons
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
@@ -49,7 +49,7 @@ async def test_concurrent_twins_become_one_message(rig: Rig) -> None:
     ids = {answer.message_id for answer in answers}
     assert len(ids) == 40
     assert sum(not answer.replayed for answer in answers) == 40
-    seen = await rig.until_received(40, ids, 20)
+    seen = await rig.until_received(40, ids, 60)
     assert len(seen) == 40
 
 
@@ -107,11 +107,11 @@ async def test_a_batch_of_a_gateway_killed_halfway_is_resumed_without_doubles(ri
     rig.system.spawn("gateway-doomed", "gateway_grpc", SMSGW_LISTEN=address)
     doomed = len(rig.system.gateways) - 1
     await serving(address)
-    messages = rig.load(1500, priority=BULK)
+    messages = rig.load(1000, priority=BULK)
     answered: list[api.BatchSendResult] = []
 
     async def first_try() -> None:
-        chunks = [api.BatchSendRequest(sequence=n, messages=messages[n : n + 50]) for n in range(0, 1500, 50)]
+        chunks = [api.BatchSendRequest(sequence=n, messages=messages[n : n + 50]) for n in range(0, 1000, 50)]
         async for response in rig.stub(doomed).BatchSend(iter(chunks), timeout=30):
             answered.extend(response.results)
             if len(answered) >= 300:
@@ -119,28 +119,28 @@ async def test_a_batch_of_a_gateway_killed_halfway_is_resumed_without_doubles(ri
 
     with contextlib.suppress(grpc.aio.AioRpcError):
         await first_try()
-    assert 300 <= len(answered) < 1500
+    assert 300 <= len(answered) < 1000
     results = await rig.batch(messages)
     rig.system.processes.pop("gateway-doomed")
     rig.system.gateways.pop()
     ids = [one.accepted.message_id for one in results]
     assert [one.accepted.message_id for one in answered] == ids[: len(answered)]
     assert sum(one.accepted.replayed for one in results) >= len(answered)
-    seen = await rig.until_received(1500, set(ids), 30)
-    assert len(seen) == 1500
+    seen = await rig.until_received(1000, set(ids), 60)
+    assert len(seen) == 1000
 
 
 async def serving(address: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
+
+        async def answers() -> bool:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 answer = await check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            await asyncio.sleep(0.05)
-    raise AssertionError("the gateway does not answer")
+                return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            return False
+
+        await eventually(answers)
 
 
 async def test_a_full_backlog_is_refused_until_there_is_room(rig: Rig) -> None:
@@ -166,7 +166,7 @@ async def test_a_full_backlog_is_refused_until_there_is_room(rig: Rig) -> None:
         again = await rig.stub(narrow).SendSms(messages[accepted])
         assert again.replayed
         await rig.behave("p2")
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         waiting = [messages[n] for n, one in enumerate(results) if one.HasField("error")]
         while waiting:
             assert time.monotonic() < end
@@ -174,7 +174,7 @@ async def test_a_full_backlog_is_refused_until_there_is_room(rig: Rig) -> None:
             results = await rig.batch(waiting, gateway=narrow)
             waiting = [waiting[n] for n, one in enumerate(results) if one.HasField("error")]
     finally:
-        rig.system.processes.pop("gateway-narrow").stop(signal.SIGTERM, 5)
+        rig.system.processes.pop("gateway-narrow").stop(signal.SIGTERM, 20)
         rig.system.gateways.pop()
 
 
@@ -190,13 +190,13 @@ async def test_a_gateway_told_to_stop_finishes_what_it_has(rig: Rig) -> None:
         check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
         assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
         child.send(signal.SIGTERM)
-        end = time.monotonic() + 2
+        end = time.monotonic() + 20
         while (await check(health_pb2.HealthCheckRequest())).status != health_pb2.HealthCheckResponse.NOT_SERVING:
             assert time.monotonic() < end
     answers = await asyncio.gather(*calls, return_exceptions=True)
     rig.system.processes.pop("gateway-leaving")
     rig.system.gateways.pop()
-    assert await asyncio.to_thread(child.wait, 8)
+    assert await asyncio.to_thread(child.wait, 20)
     assert child.exit_code == 0
     accepted = [one for one in answers if isinstance(one, api.SendSmsResponse)]
     refused = [one for one in answers if isinstance(one, grpc.aio.AioRpcError)]
@@ -249,7 +249,7 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
 
     def chunks() -> Iterator[api.BatchSendRequest]:
         nonlocal pulled
-        for n in range(100):
+        for n in range(30):
             pulled += 1
             yield api.BatchSendRequest(sequence=n, messages=[refused] * 1000)
 
@@ -264,7 +264,7 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
         while settled != pulled:
             settled = pulled
             await asyncio.sleep(2)
-        assert settled < 25
+        assert settled < 20
         while (response := await call.read()) is not grpc.aio.EOF:
             answered.append(cast(api.BatchSendResponse, response).sequence)
-    assert answered == list(range(100))
+    assert answered == list(range(30))

@@ -6,7 +6,7 @@ import time
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from rig import BULK, NORMAL, OTP, Rig, reasons
+from rig import BULK, NORMAL, OTP, Rig, eventually, reasons
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -66,7 +66,7 @@ async def test_retries_end_in_a_dead_letter_with_the_reason(rig: Rig) -> None:
         codec.unix(after.start_time) - codec.unix(before.end_time)
         for before, after in zip(status.attempts, status.attempts[1:], strict=False)
     ]
-    assert all(0.5 < gap < 2.5 for gap in gaps)
+    assert all(0.5 < gap < 10 for gap in gaps)  # 0.6 s were set, 30 s and more are usual
     letter = await dead_letter(rig, answer.message_id)
     assert letter is not None
     assert (letter.reason, len(letter.last.attempts)) == ("EXHAUSTED", 3)
@@ -87,7 +87,7 @@ async def dead_letter(rig: Rig, message_id: str):
 async def test_an_unclear_outcome_is_not_sent_again_and_becomes_unknown_at_the_deadline(rig: Rig) -> None:
     await rig.behave("p1", "p2", by_suffix={"0001": "take_and_hang"})
     answer = await rig.send(recipient=rig.number("0001"), providers=["p1", "p2"], ttl=Duration(seconds=6))
-    held = await rig.until(answer.message_id, lambda s: s.attempts[:1] and s.attempts[0].outcome)
+    held = await rig.until_attempted(answer.message_id)
     assert held.attempts[0].outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS
     status = await rig.until(answer.message_id, "UNKNOWN")
     assert time.time() >= codec.unix(answer.deadline) - 0.1
@@ -115,18 +115,22 @@ async def test_a_look_up_settles_an_unclear_outcome(rig: Rig, suffix: str, fault
     assert [one["provider"] for one in taken] == [end]
 
 
-@pytest.mark.parametrize("fault", ["malformed", "take_and_500", "trickle"])
-async def test_answers_that_say_nothing_clear_are_held(rig: Rig, fault: str) -> None:
-    await rig.behave("p2", by_suffix={"0005": fault}, trickle_s=30)
-    answer = await rig.send(recipient=rig.number("0005"), providers=["p2", "p3"], ttl=Duration(seconds=5))
-    status = await rig.until(answer.message_id, "UNKNOWN")
-    assert [one.provider for one in status.attempts] == ["p2"]
+async def test_answers_that_say_nothing_clear_are_held(rig: Rig) -> None:
+    faults = {"0005": "malformed", "0006": "take_and_500", "0007": "trickle"}
+    await rig.behave("p2", by_suffix=faults, trickle_s=30)
+    sent = {
+        fault: await rig.send(recipient=rig.number(suffix), providers=["p2", "p3"], ttl=Duration(seconds=6))
+        for suffix, fault in faults.items()
+    }
+    for fault, answer in sent.items():
+        status = await rig.until(answer.message_id, "UNKNOWN")
+        assert [one.provider for one in status.attempts] == ["p2"], fault
 
 
 async def test_retry_after_pauses_the_lane_and_keeps_the_message_there(rig: Rig) -> None:
     await rig.behave("p3", by_suffix={"0429": "throttle"}, retry_after_s=2)
     first = await rig.send(recipient=rig.number("0429"), providers=["p3"])
-    await rig.until(first.message_id, lambda s: bool(s.attempts and s.attempts[0].outcome))
+    await rig.until_attempted(first.message_id)
     others = [(await rig.send(providers=["p3"])).message_id for _ in range(5)]
     await rig.behave("p3")
     for one in [first.message_id, *others]:
@@ -152,7 +156,7 @@ async def test_a_scheduled_message_goes_out_at_its_time(rig: Rig) -> None:
     assert (await rig.status(answer.message_id)).state == pb.MESSAGE_STATE_SCHEDULED
     await rig.until(answer.message_id, "SENT")
     [seen] = await rig.received([answer.message_id])
-    assert due <= seen["at_ns"] / 1e9 < due + 2
+    assert due <= seen["at_ns"] / 1e9 < due + 5  # some 0.1 s on a quiet machine
 
 
 async def test_a_canceled_message_is_never_sent(rig: Rig) -> None:
@@ -179,7 +183,7 @@ async def test_segments_are_charged_where_the_provider_charges_them(rig: Rig) ->
     long = "a" * 153 * 9
     load = rig.load(30, body=long, providers=["p5"], priority=NORMAL)
     ids = {one.accepted.message_id for one in await rig.batch(load)}
-    seen = await rig.until_received(30, ids, 30)
+    seen = await rig.until_received(30, ids, 60)
     from ops.simulator.record import highest_window
 
     assert all(one["segments"] == 9 for one in seen)
@@ -188,8 +192,8 @@ async def test_segments_are_charged_where_the_provider_charges_them(rig: Rig) ->
 
 
 async def test_watching_ends_when_nothing_is_left_to_do(rig: Rig) -> None:
-    answer = await rig.send(schedule_time=codec.timestamp(time.time() + 1.5))
-    call = rig.stub().WatchStatus(api.WatchStatusRequest(message_id=answer.message_id), timeout=15)
+    answer = await rig.send(schedule_time=codec.timestamp(time.time() + 3))
+    call = rig.stub().WatchStatus(api.WatchStatusRequest(message_id=answer.message_id), timeout=40)
     states = [pb.MessageState.Name(one.status.state) async for one in call]
     assert states[0] == "MESSAGE_STATE_SCHEDULED"
     assert states[-1] == "MESSAGE_STATE_SENT"
@@ -210,9 +214,10 @@ async def test_a_listing_is_paged_newest_first(rig: Rig) -> None:
             if not (token := page.next_page_token):
                 return found
 
-    end = time.monotonic() + 10
-    while await listed() != sent[::-1]:
-        assert time.monotonic() < end
+    async def all_listed() -> bool:
+        return await listed() == sent[::-1]
+
+    await eventually(all_listed)
 
 
 async def test_a_message_whose_pods_stand_still_still_ends_at_its_deadline(rig: Rig) -> None:
@@ -220,7 +225,7 @@ async def test_a_message_whose_pods_stand_still_still_ends_at_its_deadline(rig: 
     try:
         answer = await rig.send(providers=["p3"], ttl=Duration(seconds=5))
         status = await rig.until(answer.message_id, "EXPIRED")
-        assert codec.unix(answer.deadline) <= codec.unix(status.update_time) < codec.unix(answer.deadline) + 6
+        assert codec.unix(answer.deadline) <= codec.unix(status.update_time) < codec.unix(answer.deadline) + 15
         letter = await dead_letter(rig, answer.message_id)
         assert letter is not None
         assert letter.reason == "EXPIRED"

@@ -40,7 +40,7 @@ async def system(open_folder: pathlib.Path, postgres: Postgres, database_templat
 
 def _wait_for_the_history(system: System) -> None:
     """Ask for a message that is none until the gateway has looked into the store for it."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 40
     while run("status", "--request-id", "nobody", SMSGW_VAR=str(system.folder)).exit_code != 1:
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -40,7 +40,7 @@ def sent(smsctl: Smsctl, *options: str) -> str:
     return str(answer["message_id"])
 
 
-def until(smsctl: Smsctl, message_id: str, *states: str, within_s: float = 20.0) -> str:
+def until(smsctl: Smsctl, message_id: str, *states: str, within_s: float = 40.0) -> str:
     """Wait until a message is in one of these states; says in which."""
     end = time.monotonic() + within_s
     while True:
@@ -62,4 +62,4 @@ def said_in_one_sentence(result: Result, code: int, *parts: str) -> None:
 def behave(system: System, provider: str, **behaviour: Any) -> None:
     data = json.dumps({"latency_s": 0.02, **behaviour}).encode()
     request = urllib.request.Request(system.simulators[provider] + "/_behaviour", data, method="PUT")
-    urllib.request.urlopen(request, timeout=5).close()
+    urllib.request.urlopen(request, timeout=20).close()

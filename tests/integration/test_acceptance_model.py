@@ -253,7 +253,7 @@ class AcceptanceModel(RuleBasedStateMachine):
     async def _settle(self) -> None:
         """Everything that is stored comes out of the work queue, each message once."""
         stored = [one for number in range(4) for one in await self._records(number)]
-        end = time.monotonic() + 20
+        end = time.monotonic() + 40
         while not set(stored) <= set(self.drawn):
             assert time.monotonic() < end, "a message that was accepted never reached its queue"
             await self._draw(0.2)

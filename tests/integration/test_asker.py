@@ -40,7 +40,7 @@ async def test_a_question_that_nobody_hears_fails_at_once(nats_server: NatsServe
         began = time.monotonic()
         with pytest.raises(StreamDown, match=r"no responders on ask\.nobody"):
             await one.asker.ask("ask.nobody", b"", None, 30)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 async def test_a_question_without_an_answer_ends_at_its_own_time(nats_server: NatsServer) -> None:
@@ -51,7 +51,7 @@ async def test_a_question_without_an_answer_ends_at_its_own_time(nats_server: Na
             began = time.monotonic()
             with pytest.raises(StreamDown, match="no answer in time"):
                 await one.asker.ask("ask.silent", b"", None, timeout_s)
-            assert timeout_s <= time.monotonic() - began < timeout_s + 2
+            assert timeout_s <= time.monotonic() - began < timeout_s + 10
         assert not patient.done()
         patient.cancel()
         await asyncio.wait({patient})
@@ -69,8 +69,8 @@ async def test_what_was_asked_when_the_connection_broke_fails_and_the_inbox_live
             began = time.monotonic()
             with pytest.raises(StreamDown):
                 await asking
-            assert time.monotonic() - began < 5
-            end = time.monotonic() + 10
+            assert time.monotonic() - began < 15
+            end = time.monotonic() + 40
             while not c.connected:
                 assert time.monotonic() < end
                 await asyncio.sleep(0.02)
@@ -97,4 +97,4 @@ async def test_closing_ends_what_is_still_asked(nats_server: NatsServer) -> None
         asking = asyncio.create_task(one.asker.ask("ask.silent.too", b"", None, 60))
         await asyncio.sleep(0.05)
     with pytest.raises(StreamDown, match="connection lost"):
-        await asyncio.wait_for(asking, 5)
+        await asyncio.wait_for(asking, 20)

@@ -5,9 +5,9 @@ import json
 import os
 import pathlib
 import re
+import resource
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +37,11 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert not loaded & {"grpc", "nats", "sqlalchemy", "rich", "structlog", "google.protobuf", "attrs", "asyncio"}
     took = []
     for _ in range(3):
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([SMSCTL, "--help"], capture_output=True, check=True)
-        took.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Its own work, not the time for which others had the machine.
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.3
 
 

@@ -60,7 +60,7 @@ async def accept(
 
 async def leader_of(connection: Connection, stream: str) -> str:
     """The name of the server that leads a stream, as soon as there is one."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 40
     while True:
         try:
             if leader := (await connection.api(f"STREAM.INFO.{stream}")).get("cluster", {}).get("leader"):
@@ -206,7 +206,7 @@ async def test_a_leader_killed_under_load_loses_no_acceptance_and_doubles_none(
             await asyncio.sleep(0.06)
             assert isinstance(await accept(connection, address, lane, budget_s=40), Accepted)
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(100), asyncio.TaskGroup() as group:
         feeding = group.create_task(FeedWatch(connections[0]).run())
         group.create_task(crash(server, after_s=1.0, for_s=4.0))
         drawn = [group.create_task(drawing.draw(consumer)) for consumer in consumers]

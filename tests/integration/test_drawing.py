@@ -41,7 +41,7 @@ async def test_what_came_late_is_not_dropped_when_the_server_goes_away(tmp_path:
         addresses = [an_address() for _ in range(3)]
         for address in addresses:
             await accept(c, address)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 20
         while len(consumer._arrived) < 3:
             assert time.monotonic() < end
             await asyncio.sleep(0.01)
@@ -67,7 +67,7 @@ async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: path
         server.kill()
         began = time.monotonic()
         assert not await delivery.ack(budget_s=0.8)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8  # the budget is 0.8 s, and without one it would be asked for 10 s and more
     server.stop()
 
 
@@ -130,5 +130,5 @@ async def test_a_busy_task_ends_when_it_is_told_to(connection: Connection) -> No
         task = asyncio.create_task(ask() if n % 2 else draw())
         await asyncio.sleep(0.002 + n / 10_000)
         task.cancel()
-        _, late = await asyncio.wait({task}, timeout=2)
+        _, late = await asyncio.wait({task}, timeout=20)
         assert not late

@@ -39,7 +39,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until(claim: Any) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while not claim():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -71,7 +71,7 @@ async def test_nats_keeps_port_and_messages_so_that_clients_come_back(tmp_path: 
         end()
         assert server.pid is None
         server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await back.wait()
     assert server.url == url
     assert (await stream.stream_info("KEPT")).state.messages == 2
@@ -174,7 +174,7 @@ async def test_postgres_keeps_port_and_rows_through_stop_and_kill(open_folder: p
     server = Postgres(open_folder / "kept")
     began = time.monotonic()
     server.start()
-    assert time.monotonic() - began < 10  # 0.8 s on a quiet machine
+    assert time.monotonic() - began < 30  # 0.8 s on a quiet machine
     url = server.url
     await ask(url, "create table kept (x int)")
     for end in (server.stop, server.kill):

@@ -149,9 +149,9 @@ async def test_without_a_server_accepting_fails_within_its_budget(tmp_path: path
         began = time.monotonic()
         with pytest.raises(StreamDown):
             await Publisher(c).accept(entry_of(an_address()), an_address(), "otp", ttl_s=None, budget_s=1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         server.start()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 40
         while not c.connected:
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
@@ -202,14 +202,16 @@ async def test_a_bucket_compares_and_sets_and_forgets_in_time(connection: Connec
         assert first is not None
         assert await bucket.compare_and_set("t.a", {"n": 2}, 0) is None
         assert await bucket.compare_and_set("t.a", {"n": 2}, first) is not None
-        await bucket.put("t.b", {"n": 3}, ttl_s=1)
+        await bucket.put("t.b", {"n": 3}, ttl_s=2)
         assert {key: value for key, (_, value) in (await bucket.all("t.*")).items()} == {
             "t.a": {"n": 2},
             "t.b": {"n": 3},
         }
-        await asyncio.sleep(0.05)
-    assert ("t.b", {"n": 3}) in heard
-    end = time.monotonic() + 5
+        end = time.monotonic() + 30
+        while ("t.b", {"n": 3}) not in heard:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+    end = time.monotonic() + 30
     while (await bucket.get("t.b"))[1] is not None:
         assert time.monotonic() < end
         await asyncio.sleep(0.1)

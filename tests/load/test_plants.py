@@ -19,24 +19,24 @@ async def broken(folder: pathlib.Path, wanted: Run, faults: list[Fault]) -> set[
 
 
 async def test_planted_bugs_are_found_each_by_its_own_line(open_folder: pathlib.Path) -> None:
-    wanted = Run(300, seed=5, plant="drop-an-ack,forget-requests,skip-a-row", pods=1, ttl_s=6, patience_s=2)
+    wanted = Run(300, seed=5, plant="drop-an-ack,forget-requests,skip-a-row", pods=1, ttl_s=6, patience_s=2, ahead_s=4)
     lines = {"accepted and missing", "one request, two messages", "store and stream disagree"}
     assert lines <= await broken(open_folder, wanted, [])
 
 
 async def test_a_message_that_is_forgotten_and_one_that_goes_backward_are_found(open_folder: pathlib.Path) -> None:
-    wanted = Run(300, seed=5, plant="forget-a-message,go-backward", pods=1, ttl_s=6, patience_s=2)
+    wanted = Run(300, seed=5, plant="forget-a-message,go-backward", pods=1, ttl_s=6, patience_s=2, ahead_s=4)
     lines = {"without a final state after the deadline", "moved backward"}
     assert lines <= await broken(open_folder, wanted, [])
 
 
 async def test_a_forgotten_redelivery_is_found(open_folder: pathlib.Path) -> None:
-    wanted = Run(300, seed=5, plant="forget-a-redelivery", pods=1, ttl_s=15, patience_s=0)
+    wanted = Run(300, seed=5, plant="forget-a-redelivery", pods=1, ttl_s=12, patience_s=0)
     assert "received twice although the answer had been recorded" in await broken(open_folder, wanted, [])
 
 
 async def test_attempts_without_a_marker_are_found_when_pods_die(open_folder: pathlib.Path) -> None:
-    wanted = Run(700, seed=5, plant="skip-the-marker", pods=1, ttl_s=20, patience_s=4, latency_s=0.5)
+    wanted = Run(700, seed=5, plant="skip-the-marker", pods=1, ttl_s=15, patience_s=2, ahead_s=4, latency_s=0.5)
     assert "received twice without an unclear attempt" in await broken(open_folder, wanted, KILLS)
 
 

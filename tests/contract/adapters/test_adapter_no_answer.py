@@ -55,7 +55,7 @@ async def test_what_breaks_after_the_bytes_have_left_is_unclear(
     outcome = await send(opened(kit.provider(server.url)), gate)
     assert outcome.kind == AMBIGUOUS
     assert outcome.code == code or (not code and outcome.code)
-    assert time.monotonic() - began < TIMEOUT_S + 1
+    assert time.monotonic() - began < TIMEOUT_S + 5
     assert len(server.seen) == 1, "nothing is sent again"
     assert gate.story == ["enter", "wrote"]
 
@@ -84,7 +84,7 @@ async def test_connection_that_does_not_come_about_in_time_is_harmless(kit: Kit,
         for one in queue:
             one.close()
     assert (outcome.kind, outcome.code, gate.story) == (TRANSIENT, "connect-timeout", [])
-    assert loop.time() - began < TIMEOUT_S + 1
+    assert loop.time() - began < TIMEOUT_S + 5
 
 
 @EVERY

@@ -17,5 +17,5 @@ async def sim() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=5) as http:
+    async with httpx.AsyncClient(timeout=20) as http:
         yield http

@@ -127,7 +127,7 @@ async def test_the_command_runs_until_a_signal_and_waits_for_no_slow_answer(
             while (await stats(client, url))["in_flight"] == 0:  # asks until the call has arrived
                 pass
             process.send_signal(number)
-            assert await asyncio.wait_for(process.wait(), 10) == 0
+            assert await asyncio.wait_for(process.wait(), 40) == 0
             assert await hung == "RemoteProtocolError"
         assert process.stderr is not None
         assert await process.stderr.read() == b""

@@ -37,15 +37,26 @@ _OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_bac
 class Callers:
     """Sends `count` messages whose identities follow from the seed, and keeps the ledger.
 
-    `hold` says whether enough waits already; `ttl_s` is each message's time to live.
+    `hold` says whether enough waits already; `ttl_s` is each message's time to live; what is scheduled is due at most
+    `ahead_s` after it was sent.
     """
 
-    def __init__(self, seed: int, count: int, ttl_s: float, gateways: Sequence[str], hold: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        count: int,
+        ttl_s: float,
+        gateways: Sequence[str],
+        hold: Callable[[], bool],
+        *,
+        ahead_s: int = 10,
+    ) -> None:
         self.ledger = Ledger()
         self._seed = seed
         self._count = count
         self._ttl_s = ttl_s
         self._hold = hold
+        self._ahead_s = ahead_s
         self._numbers = itertools.count()
         self._channels = [grpc.aio.insecure_channel(address, options=_OPTIONS) for address in gateways]
         self._stubs = [rpc.SmsGatewayServiceStub(channel) for channel in self._channels]
@@ -76,7 +87,7 @@ class Callers:
         )
         if rng.random() < 0.03:
             at = Timestamp()
-            at.FromNanoseconds(time.time_ns() + rng.randrange(3, 10) * 1_000_000_000)
+            at.FromNanoseconds(time.time_ns() + rng.randrange(3, self._ahead_s) * 1_000_000_000)
             request.schedule_time.CopyFrom(at)
         return request
 

@@ -25,7 +25,8 @@ _CALM_S = 6.0
 class Run:
     """What to run: see the options of the command.
 
-    `pods` of each kind; providers answer after `latency_s`; after the last deadline the checker waits `patience_s`.
+    `pods` of each kind; providers answer after `latency_s`; what is scheduled is due within `ahead_s` (more than 3);
+    after the last deadline the checker waits `patience_s`.
     """
 
     messages: int
@@ -38,6 +39,7 @@ class Run:
     pods: int = 2
     latency_s: float = 0.03
     patience_s: float = 30.0
+    ahead_s: int = 10
 
     @property
     def command(self) -> str:
@@ -88,6 +90,7 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
         wanted.ttl_s,
         stage.system.gateways,
         lambda: len(callers.ledger.ids) - len(sockets.taken) > _BACKLOG_S * wanted.limits.fleet,
+        ahead_s=wanted.ahead_s,
     )
     began = time.time()
     follow = asyncio.create_task(sockets.follow(), name="sockets")
