@@ -18,6 +18,8 @@ _log = structlog.get_logger(__name__)
 EXIT_SETUP, EXIT_UNAVAILABLE = 78, 69
 """sysexits' EX_CONFIG and EX_UNAVAILABLE."""
 
+_LEFT_S = 1.0
+
 
 def read_all() -> tuple[Settings, tuple[Provider, ...]]:
     """Read environment and providers file; raises one ConfigError with the faults of both."""
@@ -47,12 +49,31 @@ def run_process(service: str, work: Callable[[Settings, Sequence[Provider]], Awa
         return EXIT_SETUP
     telemetry.configure_logging(settings.process, service)
 
-    async def main() -> None:
-        await work(settings, providers)
-
     _spare_collections()
+    return run_to_end(lambda: work(settings, providers))
+
+
+def run_to_end(work: Callable[[], Awaitable[None]]) -> int:
+    """Run `work`, then end, whatever task of a library will not: gives the exit code.
+
+    `asyncio.run` waits for every task that it cancels. One that swallows that (nats-py's, amid a reconnection) would
+    keep a process that was told to stop; it has nothing left to lose.
+    """
+
+    async def main() -> int:
+        code = await _code_of(work())
+        if left := await _cancel_others():
+            _log.warning("tasks that would not end", tasks=left)
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+
+    return asyncio.run(main())
+
+
+async def _code_of(work: Awaitable[None]) -> int:
     try:
-        asyncio.run(main())
+        await work
     except SetupError as exc:
         _log.error("cannot start", reason=exc.reason, detail=str(exc))
         return EXIT_SETUP
@@ -60,6 +81,15 @@ def run_process(service: str, work: Callable[[Settings, Sequence[Provider]], Awa
         _log.error("cannot start", reason=exc.reason, detail=str(exc))
         return EXIT_UNAVAILABLE
     return 0
+
+
+async def _cancel_others() -> list[str]:
+    """Cancel every other task; gives the names of those that do not end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    _, left = await asyncio.wait(others, timeout=_LEFT_S) if others else (set(), set())
+    return sorted(task.get_name() for task in left)
 
 
 def _spare_collections() -> None:
