@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from messaging import telemetry
 from messaging.config import Settings, read_settings
 from messaging.errors import ConfigError, SetupError, Unavailable
+from messaging.logs import configure_logging
 from messaging.providers_file import Provider, read_providers
 
 _log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ def run_process(service: str, work: Callable[[Settings, Sequence[Provider]], Awa
     except ConfigError as exc:
         sys.stderr.write(f"{service} cannot start; these settings are wrong:\n{exc}\n")
         return EXIT_SETUP
-    telemetry.configure_logging(settings.process, service)
+    configure_logging(settings.process, service)
 
     _spare_collections()
     return run_to_end(lambda: work(settings, providers))
@@ -63,8 +63,7 @@ def run_to_end(work: Callable[[], Awaitable[None]]) -> int:
     async def main() -> int:
         code = await _code_of(work())
         if left := await _cancel_others():
-            _log.warning("tasks that would not end", tasks=left)
-            sys.stderr.flush()
+            _log.warning("tasks that would not end", tasks=left)  # a warning is written at once, and all before it
             os._exit(code)
         return code
 

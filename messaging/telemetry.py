@@ -1,17 +1,11 @@
-"""Logs as JSON lines and one trace for each message, over OTLP where an endpoint is set.
+"""One trace for each message, over OTLP where an endpoint is set.
 
-Neither ever holds a text, a whole phone number or a key: callers pass identifiers, providers, reasons and durations.
+No span ever holds a text, a whole phone number or a key: callers pass identifiers, providers, reasons and durations.
 """
 
 import contextlib
-import json
-import logging
-import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 
-import attrs
-import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
@@ -24,46 +18,6 @@ _TRACESTATE = "tracestate"
 CARRIED = frozenset({TRACEPARENT, _TRACESTATE})
 """The headers that carry a trace."""
 _EXPORT_EVERY_MS = 1000
-
-
-def configure_logging(process: Process, service: str) -> None:
-    """Send every log line to standard error, as JSON or as text."""
-    level = logging.getLevelNamesMapping()[process.log_level.upper()]
-    last = structlog.processors.JSONRenderer(_json) if process.log_format == "json" else structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[_Facts(service, process.pod), last],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    # nats-py logs whole tracebacks of each lost connection; the connection's own callbacks say it in one line.
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
-
-
-@attrs.frozen
-class _Facts:
-    """What every line tells besides its event: one step instead of structlog's four, which cost 10 µs a line."""
-
-    service: str
-    pod: str
-
-    def __call__(self, _logger: object, level: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        if "exc_info" in line:
-            line = structlog.processors.format_exc_info(None, level, line)
-        line["service"] = self.service
-        line["pod"] = self.pod
-        line["level"] = level
-        line["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
-        return line
-
-
-_encode = json.JSONEncoder(default=repr).encode
-
-
-def _json(line: Mapping[str, object], **_kept: object) -> str:
-    """Write a log line; json.dumps makes a new encoder for every line that has a default."""
-    return _encode(line)
 
 
 @contextlib.contextmanager
