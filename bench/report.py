@@ -19,7 +19,7 @@ Made by `make bench`; do not edit. What stands here are ratios of things that we
 with their spread: the figures of another machine differ, the ratios should not by much. Each figure is the median of
 its repetitions, and the arms of a comparison take turns, so that whatever disturbs one disturbs the other.
 
-```sh
+```sh outside
 make bench         # all of it, about {minutes} minutes; writes this page anew
 make bench-full    # with a million waiting and ten million stored messages
 make bench-short   # whether everything runs, at tiny sizes, in less than a minute

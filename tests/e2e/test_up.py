@@ -99,6 +99,32 @@ def test_the_lines_of_the_readme_work(up: Up) -> None:
         assert message_id in told or "SENT" in told
 
 
+DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "\n```sh" in path.read_text()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_command_of_the_documents_works_or_says_that_it_is_for_elsewhere(
+    up: Up, document: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A block begins with ```sh and is run, with ```sh fails and must fail, or with ```sh outside."""
+    (tmp_path / ".venv").symlink_to(BIN.parent)
+    for kind, block in re.findall(r"^```sh *(.*?)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
+        assert kind in {"", "fails", "outside"}, kind
+        if kind == "outside":
+            continue
+        script = block.replace("127.0.0.1:50051", up.listen)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=up.environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert (done.returncode != 0) == (kind == "fails"), f"{script}\n{done.stdout}\n{done.stderr}"
+
+
 def test_existing_servers_are_used_when_they_are_named(open_folder: pathlib.Path) -> None:
     folder = open_folder / "existing"
     folder.mkdir()

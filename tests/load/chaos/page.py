@@ -24,7 +24,7 @@ messages without answering (`provider`).
 Afterwards a checker compares three records that know nothing of each other: what the callers were told, what the
 providers' sockets received (by the kernel's time stamps), and what PostgreSQL and the stream say.
 
-```sh
+```sh outside
 make chaos MESSAGES=20000 SEED=1          # RATE, NATS=3, EVERY, OUT: see the Makefile
 make chaos-short                          # about a minute and a half; CI runs it
 ```

@@ -1,0 +1,77 @@
+"""From the previous version to this one with messages in flight: processes of both work side by side for a while."""
+
+import asyncio
+import pathlib
+import signal
+import subprocess
+import tarfile
+from collections.abc import Mapping
+
+import pytest
+from rig import running
+
+_MARK = """
+import os, pathlib
+(pathlib.Path(__file__).parents[1] / f"ran-{os.getpid()}").touch()
+"""
+"""Shows which processes really ran the previous tree."""
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The tree of the previous commit."""
+    folder = tmp_path_factory.mktemp("previous")
+    archive = folder / "tree.tar"
+    done = subprocess.run(
+        ["git", "archive", "--output", archive, "HEAD~1"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"the previous commit is not here: {done.stderr.strip()}")
+    with tarfile.open(archive) as tree:
+        tree.extractall(folder, filter="data")
+    with (folder / "messaging/__init__.py").open("a") as package:
+        package.write(_MARK)
+    return folder
+
+
+class Versions:
+    """Which processes run the previous tree: all, until they are moved."""
+
+    def __init__(self, previous: pathlib.Path) -> None:
+        self._old = {"PYTHONPATH": f"{previous}:{previous / 'gen'}"}
+        self.moved: set[str] = set()
+
+    def settings(self, name: str, _environment: Mapping[str, str]) -> Mapping[str, str]:
+        return {} if name in self.moved or name == "simulator" else self._old
+
+
+async def test_a_roll_out_loses_and_doubles_nothing_and_stays_within_the_limits(
+    open_folder: pathlib.Path, previous: pathlib.Path
+) -> None:
+    versions = Versions(previous)
+    folder = open_folder / "upgrade"
+    async with running(
+        folder, own_settings=versions.settings, providers=("p1", "p2", "p3"), gateways=2, coordinators=2
+    ) as rig:
+        scheduled = rig.load(40)
+        for message in scheduled:
+            message.schedule_time.GetCurrentTime()
+            message.schedule_time.seconds += 12
+        ours = [one for one in rig.system.processes if one != "simulator"]
+        messages = rig.load(1200) + scheduled
+        sending = asyncio.create_task(rig.send_until_accepted(messages))
+        await asyncio.sleep(2)
+        assert len(list(previous.glob("ran-*"))) == len(ours)
+        for name in ours:
+            rig.system.signal(name, signal.SIGTERM)
+            child = rig.system.processes[name]
+            assert await asyncio.to_thread(child.wait, 20), f"{name} of the previous version did not end"
+            versions.moved.add(name)
+            rig.system.restart(name)
+            await asyncio.sleep(0.3)
+        ids = await sending
+        await rig.everything_ends(set(ids), 60)
+        assert not rig.system.dead()
+        assert len(list(previous.glob("ran-*"))) == len(ours), "a process that was moved runs this tree"
