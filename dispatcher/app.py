@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import structlog
-from opentelemetry.trace import Tracer
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.attempt import Attempt, Circumstances
@@ -32,6 +31,7 @@ from messaging.errors import ConfigError
 from messaging.limiter import Timing
 from messaging.model import Lane
 from messaging.providers_file import Provider
+from messaging.spans import Tracer
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import attrs
 import structlog
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -22,6 +22,7 @@ from messaging.lifecycle import may_follow
 from messaging.model import outcome_name
 from messaging.providers_file import Provider
 from messaging.routing import ProviderFacts, Turns
+from messaging.spans import Tracer
 
 _log = structlog.get_logger(__name__)
 
@@ -139,7 +140,7 @@ class Attempt:
         with telemetry.span(
             self._tracer,
             "send",
-            telemetry.context_of(job.traceparent),
+            job.span,
             SpanKind.CLIENT,
             attributes={
                 "sms.message_id": command.message_id,

@@ -8,12 +8,13 @@ from typing import Protocol
 
 import attrs
 import structlog
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import SpanKind
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.keeping import keep
 from messaging import codec, telemetry
 from messaging.errors import CorruptRecord, StoreDown
+from messaging.spans import Tracer
 from messaging.store.history import Projected
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
@@ -102,8 +103,8 @@ class Projector:
         finally:
             keeper.cancel()
         for item in items:
-            parent = telemetry.context_of(item.delivery.headers)
-            span = self._tracer.start_span("project", parent, SpanKind.CONSUMER, start_time=began)
+            parent = telemetry.caller_of(item.delivery.headers)
+            span = self._tracer.start("project", parent, SpanKind.CONSUMER, start_time=began)
             span.end()
 
     async def _write(self, items: list[_Item]) -> None:

@@ -5,7 +5,7 @@ import time
 
 import attrs
 import structlog
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import SpanKind
 
 from dispatcher.attempt import GATE_S, Circumstances
 from dispatcher.job import Job, following
@@ -15,6 +15,7 @@ from dispatcher.verdict import Verdict, expire, hold, judge, step_aside
 from messaging import codec, telemetry
 from messaging.errors import StreamDown
 from messaging.model import outcome_name
+from messaging.spans import Tracer
 
 _log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class Recovery:
         with telemetry.span(
             self.tracer,
             "look up",
-            telemetry.context_of(job.traceparent),
+            job.span,
             SpanKind.CLIENT,
             attributes={"sms.message_id": job.command.message_id, "sms.provider": self.circumstances.provider.name},
         ) as span:

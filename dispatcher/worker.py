@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 import structlog
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import SpanKind
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.attempt import Attempt, Circumstances
@@ -31,6 +31,7 @@ from dispatcher.window import Permit
 from messaging import codec, telemetry
 from messaging.errors import CorruptRecord, StreamDown
 from messaging.model import Lane, parse_address
+from messaging.spans import Tracer
 from messaging.stream.consumer import Delivery
 
 _log = structlog.get_logger(__name__)
@@ -149,9 +150,9 @@ class Worker:
             await delivery.ack()
             return None
         parent = delivery.headers.get(codec.TRACEPARENT) or entry.command.traceparent
-        span = self.tracer.start_span(
+        span = self.tracer.start(
             "consume",
-            telemetry.context_of(parent),
+            telemetry.caller_of(parent),
             SpanKind.CONSUMER,
             attributes={"sms.message_id": address.message_id, "sms.provider": provider, "sms.lane": lane},
         )
@@ -186,7 +187,7 @@ class Worker:
             await self._slots.acquire()
             permit: Permit | None = None
             try:
-                with telemetry.span(self.tracer, "pace", telemetry.context_of(job.traceparent)):
+                with telemetry.span(self.tracer, "pace", job.span):
                     async with asyncio.timeout(job.deadline - time.time()):
                         permit = await self.pacer.acquire(cost)
             except TimeoutError:

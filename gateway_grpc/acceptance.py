@@ -5,7 +5,7 @@ import hashlib
 import os
 import time
 
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import Span, SpanKind
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 
@@ -15,6 +15,7 @@ from messaging import codec, routing, telemetry
 from messaging.config import Door
 from messaging.errors import BacklogFull, Draining, NoRoute, RequestIdReused, StreamFull
 from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
+from messaging.spans import Tracer
 from messaging.story import first_state
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, Record
@@ -67,7 +68,7 @@ class Acceptance:
             with telemetry.span(
                 self._tracer,
                 "publish",
-                telemetry.below(call),
+                call,
                 SpanKind.PRODUCER,
                 attributes={"sms.message_id": command.message_id, "sms.provider": choice.provider, "sms.lane": lane},
             ) as span:

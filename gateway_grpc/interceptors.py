@@ -16,11 +16,12 @@ from typing import Any, Self, TypeAlias
 import grpc
 import structlog
 from grpc_status import rpc_status
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway_grpc.errors import status_of
 from messaging import telemetry
 from messaging.errors import GatewayError
+from messaging.spans import Tracer
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class Call:
         self._reason = ""
         self._facts: dict[str, str | int | bool] = {}
         caller = {key: str(value) for key, value in context.invocation_metadata() or () if key in telemetry.CARRIED}
-        self.span = tracer.start_span(name, telemetry.context_of(caller), SpanKind.SERVER, attributes=attributes)
+        self.span = tracer.start(name, telemetry.caller_of(caller), SpanKind.SERVER, attributes)
 
     def __enter__(self) -> Self:
         _current.set(self)

@@ -7,12 +7,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry.trace import Tracer
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.service import SmsGateway
+from messaging.spans import Tracer
 from messaging.stream.fleet import FleetView
 
 SERVICE: str = api.DESCRIPTOR.services_by_name["SmsGatewayService"].full_name

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
 import grpc
-from opentelemetry.trace import Link, SpanKind, Tracer
+from opentelemetry.trace import Link, SpanKind
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
@@ -22,6 +22,7 @@ from gateway_grpc.lookup import History, Lookup
 from messaging import codec, telemetry
 from messaging.errors import Draining, GatewayError, InvalidRequest
 from messaging.model import SETTLED_STATES
+from messaging.spans import Tracer
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -108,7 +109,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def _one(self, message: api.SendSmsRequest, links: tuple[Link, ...]) -> api.BatchSendResult:
         """Accept one of many, in a trace of its own that is linked to the stream's."""
         try:
-            with telemetry.span(self._tracer, "accept", telemetry.context_of(""), SpanKind.SERVER, links) as span:
+            with telemetry.span(self._tracer, "accept", None, SpanKind.SERVER, links) as span:
                 return api.BatchSendResult(accepted=await self._acceptance.accept(DEFAULT_CLIENT, message, span))
         except GatewayError as error:
             return api.BatchSendResult(error=status_of(error))

@@ -6,15 +6,14 @@ only for what will be exported; everything else is a `Bearer`: ids for tracepare
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
 
 # https://www.w3.org/TR/trace-context: version ff and ids of zeros are invalid; version 00 ends after the flags.
 _LONGEST = 512  # of either header
@@ -70,7 +69,7 @@ class ChosenIds(RandomIdGenerator):
         return self.trace_id
 
 
-class Tracer(trace.NoOpTracer):
+class Tracer:
     """Opens a span of the SDK when it will be exported, and a Bearer otherwise.
 
     `recorder` is the SDK's tracer, None when nothing is exported; a trace that begins here is sampled by `ratio`.
@@ -81,23 +80,26 @@ class Tracer(trace.NoOpTracer):
         self._ids = ids
         self._bound = TraceIdRatioBased.get_bound_for_rate(ratio)
 
-    def start_span(
+    def start(
         self,
         name: str,
-        context: Context | None = None,
+        parent: Span | None,
         kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Mapping[str, Any] | None = None,
-        *rest: Any,
-        **more: Any,
+        attributes: Mapping[str, str | int | float | bool] | None = None,
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
     ) -> Span:
-        """Open a span below the one in `context`, or the first of a trace."""
-        parent = trace.get_current_span(context)
+        """Open a span below `parent`, or the first of a trace; `start_time` in Unix nanoseconds, None means now."""
         if isinstance(parent, Bearer):
             trace_id, sampled, random = parent.trace_id, parent.sampled, parent.flags & TraceFlags.RANDOM_TRACE_ID
+        elif parent is not None and (above := parent.get_span_context()).is_valid:
+            trace_id, sampled = f"{above.trace_id:032x}", above.trace_flags.sampled
+            random = above.trace_flags & TraceFlags.RANDOM_TRACE_ID
         else:
-            trace_id = os.urandom(16).hex()
+            trace_id, parent = os.urandom(16).hex(), None
             sampled, random = int(trace_id[16:], 16) < self._bound, TraceFlags.RANDOM_TRACE_ID
-        if sampled and self._recorder is not None:
-            self._ids.trace_id = int(trace_id, 16)
-            return self._recorder.start_span(name, context, kind, attributes, *rest, **more)
-        return Bearer(trace_id, os.urandom(8).hex(), sampled | random)
+        if not sampled or self._recorder is None:
+            return Bearer(trace_id, os.urandom(8).hex(), sampled | random)
+        self._ids.trace_id = int(trace_id, 16)
+        context = Context() if parent is None else trace.set_span_in_context(parent, Context())
+        return self._recorder.start_span(name, context, kind, attributes, links, start_time)

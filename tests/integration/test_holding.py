@@ -9,7 +9,6 @@ from datetime import datetime
 import attrs
 import pytest
 import pytest_asyncio
-from opentelemetry.trace import NoOpTracer
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -20,6 +19,7 @@ from messaging import codec
 from messaging.config import Fleet
 from messaging.errors import StoreDown
 from messaging.model import LATER, Lane
+from messaging.spans import ChosenIds, Tracer
 from messaging.store.history import Projected
 from messaging.stream import setup
 from messaging.stream import topology as topo
@@ -120,7 +120,7 @@ class AwayStore:
 
 async def test_a_batch_that_waits_for_the_store_is_projected_once(connection: Connection) -> None:
     store = AwayStore()
-    projector = Projector(connection, store, store.ping, NoOpTracer(), ACK_WAIT_S)
+    projector = Projector(connection, store, store.ping, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
     for number in range(40):
         address = an_address()
         await accept(connection, address)

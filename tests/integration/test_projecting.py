@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import attrs
 import pytest
-from opentelemetry.trace import NoOpTracer
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import func, select
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dispatcher.projector import Projector, Writer
 from messaging import codec
 from messaging.model import Address
+from messaging.spans import ChosenIds, Tracer
 from messaging.store.history import History, Projected
 from messaging.store.messages import Messages
 from messaging.store.tables import attempts, events, messages
@@ -98,7 +98,7 @@ async def partitions(engine: AsyncEngine) -> None:
 
 
 def projecting(connection: Connection, engine: AsyncEngine, writer: Writer) -> "asyncio.Task[None]":
-    projector = Projector(connection, writer, Messages(engine).ping, NoOpTracer(), ACK_WAIT_S)
+    projector = Projector(connection, writer, Messages(engine).ping, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
     return asyncio.create_task(projector.run())
 
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import attrs
 import pytest
-from opentelemetry.trace import INVALID_SPAN, NoOpTracer
+from opentelemetry.trace import INVALID_SPAN
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -21,6 +21,7 @@ from dispatcher.verdict import Policy
 from messaging import codec
 from messaging.model import Lane, new_address
 from messaging.providers_file import Provider
+from messaging.spans import ChosenIds, Tracer
 from messaging.stream.buckets import Bucket
 from messaging.stream.consumer import Delivery
 
@@ -77,7 +78,9 @@ class Stage:
         around = Circumstances(
             Provider("alpha", "simulated", "http://127.0.0.1:9"), "pod-1", Policy((30.0,), (), 5.0), dict, False
         )
-        self.attempt = Attempt(around, self.adapter, cast("Scribe", self.pen), self.pacer, guard, NoOpTracer())
+        self.attempt = Attempt(
+            around, self.adapter, cast("Scribe", self.pen), self.pacer, guard, Tracer(None, ChosenIds(), 0.0)
+        )
         command = wire.Command(message_id=ADDRESS.message_id, deadline=codec.timestamp(time.time() + 600))
         delivery = cast("Delivery", object())
         self.job = Job(delivery, command, ADDRESS, Lane.NORMAL, wire.Event(), 0, INVALID_SPAN, "")

@@ -46,9 +46,10 @@ def read(context: Context) -> tuple[int, int, int, str]:
 @example(f"01-{TRACE}-{SPAN}-01-" + "x" * 600, "")
 def test_a_traceparent_means_what_it_means_to_the_sdk(traceparent: str, tracestate: str) -> None:
     headers = {"traceparent": traceparent} | ({"tracestate": tracestate} if tracestate else {})
-    context, oracle = telemetry.context_of(headers), SDK.extract(headers, context=Context())
+    oracle, written = SDK.extract(headers, context=Context()), dict[str, str]()
+    span = telemetry.caller_of(headers) or trace.INVALID_SPAN
+    context = trace.set_span_in_context(span, Context())
     assert read(context) == read(oracle)
-    span, written = trace.get_current_span(context), dict[str, str]()
     SDK.inject(written, context)
     assert telemetry.traceparent_of(span) == written.get("traceparent", "")
     assert telemetry.trace_id(span) == f"{span.get_span_context().trace_id:032x}"
@@ -69,16 +70,17 @@ def test_a_span_that_nobody_records_has_the_flags_that_the_sdk_would_give(tracep
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)), resource=Resource.get_empty(), shutdown_on_exit=False
     )
-    context = telemetry.context_of(traceparent)
+    caller = telemetry.caller_of(traceparent)
+    context = Context() if caller is None else trace.set_span_in_context(caller, Context())
     oracle = provider.get_tracer("oracle").start_span("x", context)
-    ours = Tracer(None, ChosenIds(), ratio).start_span("x", context)
+    ours = Tracer(None, ChosenIds(), ratio).start("x", caller)
     assert ours.get_span_context().trace_flags == oracle.get_span_context().trace_flags
 
 
 def test_without_an_endpoint_the_callers_trace_goes_on_under_a_new_span() -> None:
     with telemetry.open_tracer(Process(), "gateway") as tracer:
         for flag in ("00", "01"):
-            with telemetry.span(tracer, "step", telemetry.context_of(f"00-{TRACE}-{SPAN}-{flag}")) as span:
+            with telemetry.span(tracer, "step", telemetry.caller_of(f"00-{TRACE}-{SPAN}-{flag}")) as span:
                 version, trace_id, span_id, passed = telemetry.traceparent_of(span).split("-")
                 assert (version, trace_id, passed) == ("00", TRACE, flag)
                 assert span_id not in {SPAN, "0" * 16}
@@ -88,10 +90,7 @@ def test_without_an_endpoint_the_callers_trace_goes_on_under_a_new_span() -> Non
 
 def test_a_trace_that_begins_here_is_new_and_sampled_by_the_ratio() -> None:
     tracers = {ratio: Tracer(None, ChosenIds(), ratio) for ratio in (0.0, 0.5, 1.0)}
-    spans = {
-        ratio: [tracer.start_span("x", telemetry.context_of("")) for _ in range(400)]
-        for ratio, tracer in tracers.items()
-    }
+    spans = {ratio: [tracer.start("x", None) for _ in range(400)] for ratio, tracer in tracers.items()}
     assert len({telemetry.trace_id(one) for found in spans.values() for one in found}) == 1200
     sampled = {ratio: sum(one.get_span_context().trace_flags & 1 for one in found) for ratio, found in spans.items()}
     assert (sampled[0.0], sampled[1.0]) == (0, 400)
@@ -104,9 +103,9 @@ def test_only_what_is_sampled_becomes_a_span_of_the_sdk(
     sink, chosen, recorder = exported
     tracer = Tracer(recorder, chosen, 0.0)
     for flag in ("00", "01"):
-        context = telemetry.context_of({"traceparent": f"00-{TRACE}-{SPAN}-{flag}", "tracestate": "vendor=1"})
-        tracer.start_span("step", context, attributes={"a": 1}).end()
-    assert isinstance(tracer.start_span("root", telemetry.context_of("")), Bearer)
+        caller = telemetry.caller_of({"traceparent": f"00-{TRACE}-{SPAN}-{flag}", "tracestate": "vendor=1"})
+        tracer.start("step", caller, attributes={"a": 1}).end()
+    assert isinstance(tracer.start("root", None), Bearer)
     (span,) = sink.get_finished_spans()
     assert span.parent is not None
     assert span.context is not None
@@ -120,10 +119,26 @@ def test_every_recorded_trace_that_begins_here_has_an_id_of_its_own(
 ) -> None:
     sink, chosen, recorder = exported
     tracer = Tracer(recorder, chosen, 1.0)
-    opened = [tracer.start_span("root", telemetry.context_of("")) for _ in range(3)]
+    opened = [tracer.start("root", None) for _ in range(3)]
     for span in opened:
         span.end()
     ids = [telemetry.trace_id(span) for span in opened]
     assert [f"{one.context.trace_id:032x}" for one in sink.get_finished_spans() if one.context] == ids
     assert len(set(ids)) == 3
     assert all(telemetry.traceparent_of(span).endswith("-03") for span in opened)
+
+
+def test_what_is_recorded_goes_on_below_whatever_the_ratio(
+    exported: tuple[InMemorySpanExporter, ChosenIds, trace.Tracer],
+) -> None:
+    sink, chosen, recorder = exported
+    tracer = Tracer(recorder, chosen, 0.0)
+    with (
+        telemetry.span(tracer, "door", telemetry.caller_of(CALLER)) as door,
+        telemetry.span(tracer, "publish", door) as publish,
+    ):
+        assert telemetry.trace_id(publish) == telemetry.trace_id(door) == TRACE
+    inner, outer = sink.get_finished_spans()
+    assert inner.parent is not None
+    assert outer.context is not None
+    assert inner.parent.span_id == outer.context.span_id
