@@ -1,9 +1,9 @@
 # Two commands from nothing: `make up` and `make test`. Needs python3 (3.11 or newer, with venv) and make.
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-PATHS := messaging gateway_grpc dispatcher ops bench tools tests
+PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
-.PHONY: up demo test unit properties chaos chaos-short bench bench-full bench-short lint types proto proto-check lock clean
+.PHONY: up demo test unit properties chaos chaos-short conformance conformance-short bench bench-full bench-short lint types proto proto-check lock clean
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -52,6 +52,13 @@ chaos: .venv/.ok
 
 chaos-short: .venv/.ok
 	$(BIN)/python -m tests.load.chaos --messages 9000 --seed $(SEED) --every 2 --ttl 40
+
+# Every example client whose tool chain this machine has, against the whole system: do all see the same?
+conformance: .venv/.ok
+	$(BIN)/python -m tools.conformance
+
+conformance-short: .venv/.ok
+	$(BIN)/python -m tools.conformance --only python --only grpc-js
 
 lint: .venv/.ok
 	$(BIN)/ruff check $(PATHS)
