@@ -1,10 +1,11 @@
-"""The example clients: what each needs on the machine, how it is built, and how it is run."""
+"""The example clients: what each needs on the machine, and how its README says that it is built and run."""
 
 import hashlib
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,16 +14,19 @@ import attrs
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+ADDRESS = "127.0.0.1:50051"
+"""What stands for the gateway's address in a README."""
+
 _BIN = pathlib.Path(sys.executable).parent
 _BUILD_S, _RUN_S = 1200.0, 120.0
-_TAIL_LINES = 25
+_HEAD_LINES, _TAIL_LINES = 8, 20
 _VERSION_OF = {"go": ("go", "version"), "java": ("java", "-version")}
 _PROTOS = ("proto", "third_party", "tools/protoc_gen_grpc_python.py")
 
 
 @attrs.frozen
 class Client:
-    """One folder of `examples/`.
+    """One folder of `examples/`. Its README has one block of commands: the last one runs it, those before build it.
 
     `needs` is a program and the oldest version that will do; `made` is the git-ignored folder that a build leaves, in
     which a stamp remembers what it was built from.
@@ -30,38 +34,32 @@ class Client:
 
     name: str
     needs: Mapping[str, tuple[int, ...]]
-    build: tuple[tuple[str, ...], ...]
-    run: tuple[str, ...]
     made: str
-    settings: Mapping[str, str] = attrs.Factory(dict)
 
     @property
     def folder(self) -> pathlib.Path:
         """Where it lives, and where its commands run."""
         return EXAMPLES / self.name
 
+    @property
+    def commands(self) -> list[str]:
+        """The lines of its README as they stand."""
+        [block] = re.findall(r"```sh\n(.*?)```", (self.folder / "README.md").read_text(), re.DOTALL)
+        return str(block).strip().splitlines()
+
 
 CLIENTS = (
-    Client(
-        "python",
-        {},
-        (("buf", "generate"),),
-        (sys.executable, "client.py"),
-        "gen",
-        {"PYTHONPATH": "gen"},  # before what this project itself has installed
-    ),
-    Client(
-        "grpc-js",
-        {"node": (18,), "npm": (8,)},
-        (("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"),),
-        ("node", "client.mjs"),
-        "node_modules",
-    ),
+    Client("python", {"python3": (3, 11)}, "gen"),
+    Client("grpc-js", {"node": (18,), "npm": (8,)}, "node_modules"),
+    Client("go", {"go": (1, 26)}, "gen"),
+    Client("typescript", {"node": (20,), "npm": (8,)}, "node_modules"),
+    Client("rust", {"cargo": (1, 85)}, "target"),
+    Client("java", {"javac": (17,), "mvn": (3, 6)}, "target"),
 )
 
 
 class ClientFailed(Exception):
-    """A client could not be built, or did not end well; the sentence holds the end of what it printed."""
+    """A client could not be built, or did not end well; the sentence holds an excerpt of what it printed."""
 
 
 def lacking(client: Client) -> str:
@@ -78,7 +76,7 @@ def lacking(client: Client) -> str:
 
 def version(told: str) -> tuple[int, ...]:
     """Find the first version number in what a program tells of itself."""
-    found = re.search(r"\d+(\.\d+)*", told)
+    found = re.search(r"\d+(\.\d+)*", re.sub(r"\x1b\[[0-9;]*m", "", told))
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
@@ -88,15 +86,18 @@ def build(client: Client) -> bool:
     now = _fingerprint(client)
     if stamp.exists() and stamp.read_text() == now:
         return False
-    for command in client.build:
-        _run(client, command, _BUILD_S)
+    for line in client.commands[:-1]:
+        _run(client, line, _BUILD_S)
     stamp.write_text(now)
     return True
 
 
 def run(client: Client, *addresses: str) -> str:
     """Let a client walk against a gateway, and a busy one; gives what it printed."""
-    return _run(client, (*client.run, *addresses), _RUN_S)
+    line = client.commands[-1]
+    if not line.endswith(f" {ADDRESS}"):
+        raise ClientFailed(f"the last command of its README does not end with {ADDRESS}")
+    return _run(client, line.replace(ADDRESS, " ".join(addresses)), _RUN_S)
 
 
 def _fingerprint(client: Client) -> str:
@@ -108,38 +109,50 @@ def _fingerprint(client: Client) -> str:
         capture_output=True,
         check=True,
     )
-    digest = hashlib.sha256(repr(client.build).encode())
+    digest = hashlib.sha256()
     for name in sorted(filter(None, listed.stdout.decode().split("\0"))):
         path = ROOT / name
         digest.update(f"{name}\0".encode() + (path.read_bytes() if path.exists() else b""))
     return digest.hexdigest()
 
 
-def _run(client: Client, command: tuple[str, ...], patience_s: float) -> str:
-    environment = {**os.environ, "PATH": _path(), **client.settings}
-    line = " ".join(command)
-    try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            cwd=client.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=patience_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise ClientFailed(f"`{line}` did not end within {patience_s:g} s") from exc
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-_TAIL_LINES:])
-        raise ClientFailed(f"`{line}` ended with status {done.returncode}:\n{tail}")
-    return done.stdout
+def _run(client: Client, line: str, patience_s: float) -> str:
+    with subprocess.Popen(  # noqa: S603
+        ["bash", "-euo", "pipefail", "-c", line],  # noqa: S607
+        cwd=client.folder,
+        env={**os.environ, "PATH": _path()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=patience_s)
+        except BaseException as exc:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(exc, subprocess.TimeoutExpired):
+                raise ClientFailed(f"`{line}` did not end within {patience_s:g} s") from exc
+            raise
+    if process.returncode:
+        raise ClientFailed(f"`{line}` ended with status {process.returncode}:\n{_excerpt(out + err)}")
+    return out
+
+
+def _excerpt(told: str) -> str:
+    """Keep the beginning and the end: some tools name the fault first, others last."""
+    lines = told.splitlines()
+    if len(lines) > _HEAD_LINES + _TAIL_LINES:
+        lines = [*lines[:_HEAD_LINES], "…", *lines[-_TAIL_LINES:]]
+    return "\n".join(lines)
 
 
 def _output(command: tuple[str, ...]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PATH": _path()}
+    )
     return done.stdout + done.stderr
 
 

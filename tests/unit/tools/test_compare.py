@@ -99,6 +99,7 @@ def test_a_client_that_printed_something_else_has_failed() -> None:
         ("v20.20.2", (20, 20, 2)),
         ("go version go1.26.8 linux/amd64", (1, 26, 8)),
         ('openjdk version "17.0.15" 2025-04-15', (17, 0, 15)),
+        ("\x1b[1mApache Maven 3.8.7\x1b[m", (3, 8, 7)),
         ("none at all", ()),
     ],
 )
