@@ -53,6 +53,10 @@ chaos: .venv/.ok
 chaos-short: .venv/.ok
 	$(BIN)/python -m tests.load.chaos --messages 9000 --seed $(SEED) --every 2 --ttl 40
 
+# Today's grpcurl, where Go is there; the newest that comes as a wheel is older.
+var/tools/grpcurl:
+	GOBIN="$(CURDIR)/var/tools" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+
 # Every example client whose tool chain this machine has, against the whole system: do all see the same?
 conformance: .venv/.ok
 	$(BIN)/python -m tools.conformance
