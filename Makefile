@@ -2,10 +2,10 @@
 UV_VERSION := 0.13.9
 REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
-PATHS := messaging gateway_grpc dispatcher ops bench tools tests
+PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
-.PHONY: up demo test unit properties chaos chaos-short bench bench-full bench-short lint types proto proto-check lock clean \
-	image k8s-check
+.PHONY: up demo test unit properties chaos chaos-short conformance conformance-short bench bench-full bench-short lint \
+	types proto proto-check lock clean image k8s-check k8s-run
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -54,6 +54,17 @@ chaos: .venv/.ok
 
 chaos-short: .venv/.ok
 	$(BIN)/python -m tests.load.chaos --messages 9000 --seed $(SEED) --every 2 --ttl 40
+
+# Today's grpcurl, where Go is there; the newest that comes as a wheel is older.
+var/tools/grpcurl:
+	GOBIN="$(CURDIR)/var/tools" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+
+# Every example client whose tool chain this machine has, against the whole system: do all see the same?
+conformance: .venv/.ok
+	$(BIN)/python -m tools.conformance
+
+conformance-short: .venv/.ok
+	$(BIN)/python -m tools.conformance --only python --only grpc-js
 
 lint: .venv/.ok
 	$(BIN)/ruff check $(PATHS)

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 from rich.console import Console
 
@@ -97,22 +98,31 @@ async def _attend(system: System, console: Console, stopping: asyncio.Event) -> 
 
 
 async def wait_for_answer(system: System, stopping: asyncio.Event | None = None) -> bool:
-    """Wait until the front door says SERVING; False when told to stop or too late. Raises ProcessFailed."""
+    """Wait until every gateway says SERVING; False when told to stop or too late. Raises ProcessFailed."""
     import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from grpc_health.v1 import health_pb2_grpc
 
     end = time.monotonic() + _ANSWER_S
-    async with grpc.aio.insecure_channel(system.gateways[0]) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
-        while time.monotonic() < end and not (stopping and stopping.is_set()):
-            if dead := system.dead():
-                child = system.processes[dead[0]]
-                raise ProcessFailed(dead[0], child.exit_code, child.tail())
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                answer = await check(health_pb2.HealthCheckRequest(), timeout=0.5, wait_for_ready=True)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return True
-            await asyncio.sleep(0.05)
+    for address in system.gateways:
+        async with grpc.aio.insecure_channel(address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+            while not await _serves(check):
+                if time.monotonic() > end or (stopping and stopping.is_set()):
+                    return False
+                if dead := system.dead():
+                    child = system.processes[dead[0]]
+                    raise ProcessFailed(dead[0], child.exit_code, child.tail())
+                await asyncio.sleep(0.05)
+    return True
+
+
+async def _serves(check: Any) -> bool:
+    import grpc
+    from grpc_health.v1 import health_pb2
+
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        answer = await check(health_pb2.HealthCheckRequest(), timeout=0.5, wait_for_ready=True)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     return False
 
 

@@ -3,7 +3,7 @@
 # The same commit and base give the same files: times are those of the commit, packages are pinned by their hashes.
 set -eu
 cd "$(dirname "$0")/.."
-base=docker.io/library/python:3.11-slim-bookworm
+base=python:3.11-slim-bookworm
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 tag=localhost/sms-gateway:$version
 while [ $# -gt 0 ]; do

@@ -1,0 +1,132 @@
+"""The run of the clients, told with small programs in their place."""
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Mapping
+
+import pytest
+
+from tools.conformance import clients
+from tools.conformance.__main__ import Finding, examine
+from tools.conformance.clients import ADDRESS, Client, build, lacking
+
+EXPECTED = {"sent": "*", "count": 2}
+
+
+@pytest.fixture(autouse=True)
+def examples(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setattr(clients, "ROOT", tmp_path)
+    monkeypatch.setattr(clients, "EXAMPLES", tmp_path / "examples")
+    (tmp_path / ".gitignore").write_text("gen/\n")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    return tmp_path / "examples"
+
+
+def client(
+    examples: pathlib.Path,
+    name: str,
+    program: str,
+    *,
+    build: str = "printf x >> gen/builds",
+    needs: Mapping[str, tuple[int, ...]] | None = None,
+) -> Client:
+    (examples / name / "gen").mkdir(parents=True)
+    (examples / name / "client.py").write_text(program)
+    lines = f"```sh\n{build}\npython3 client.py {ADDRESS}\n```\n"
+    (examples / name / "README.md").write_text(f"# One\n\n{lines}")
+    return Client(name, needs or {}, "gen")
+
+
+def says(**document: object) -> str:
+    return f"print({json.dumps(document)!r})"
+
+
+def words(*those: Client) -> list[tuple[str, str]]:
+    return [(one.client, one.word) for one in examine(those, ["a:1", "b:2"], EXPECTED)]
+
+
+def test_clients_that_see_the_same_are_the_same(examples: pathlib.Path) -> None:
+    one = client(examples, "one", says(client="one", sent="words", count=2))
+    other = client(examples, "other", says(client="other", sent="words", count=2.0))
+    assert words(one, other) == [("one", "same"), ("other", "same")]
+
+
+def test_another_count_is_a_difference_and_the_next_client_is_not_blamed(examples: pathlib.Path) -> None:
+    doctored = client(examples, "doctored", says(sent="words", count=3))
+    good = client(examples, "good", says(sent="words", count=2))
+    first, second = examine([doctored, good], [], EXPECTED)
+    assert (first.word, first.told, first.bad) == ("different", ["count: expected 2, saw 3"], True)
+    assert (second.word, second.bad) == ("same", False)
+
+
+def test_where_any_text_will_do_all_have_to_see_the_same_one(examples: pathlib.Path) -> None:
+    one = client(examples, "one", says(sent="words", count=2))
+    other = client(examples, "other", says(sent="other words", count=2))
+    assert words(one, other) == [("one", "same"), ("other", "different")]
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("raise SystemExit('no answer')", "no answer"),
+        ("raise SystemExit('\\n'.join(map(str, range(100))))", "7\n…\n80"),
+        ("print('hello')", "no JSON document"),
+        ("", "no JSON document"),
+    ],
+)
+def test_a_client_that_does_not_tell_what_it_saw_has_failed(examples: pathlib.Path, program: str, told: str) -> None:
+    [found] = examine([client(examples, "one", program)], [], EXPECTED)
+    assert (found.word, found.bad) == ("failed", True)
+    assert told in found.told[0]
+
+
+def test_a_client_that_cannot_be_built_has_failed_and_is_built_again_next_time(examples: pathlib.Path) -> None:
+    one = client(examples, "one", says(sent="words", count=2), build="echo no such plugin; false; true")
+    for _ in range(2):
+        [found] = examine([one], [], EXPECTED)
+        assert found.word == "failed"
+        assert "no such plugin" in found.told[0]
+
+
+def test_a_client_that_does_not_end_has_failed(examples: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_RUN_S", 0.1)
+    [found] = examine([client(examples, "one", "import time; time.sleep(30)")], [], EXPECTED)
+    assert found.word == "failed"
+    assert "did not end within 0.1 s" in found.told[0]
+
+
+def test_without_its_tool_chain_a_client_is_skipped_and_says_what_it_needs(examples: pathlib.Path) -> None:
+    absent = client(examples, "absent", "", needs={"no-such-compiler": (1, 2)})
+    old = client(examples, "old", "", needs={"git": (999,)})
+    first, second = examine([absent, old], [], EXPECTED)
+    assert first == Finding("absent", "skipped", ["needs no-such-compiler 1.2, and there is none"])
+    assert (second.word, second.bad) == ("skipped", False)
+    assert second.told[0].startswith("needs git 999, and this is 2.")
+    assert lacking(client(examples, "new", "", needs={"git": (1,)})) == ""
+
+
+def test_a_client_is_built_anew_only_when_its_files_have_changed(examples: pathlib.Path) -> None:
+    one = client(examples, "one", "")
+    assert build(one)
+    assert not build(one)
+    (examples / "one" / "client.py").write_text("# changed")
+    assert build(one)
+    (examples.parent / "proto").mkdir()
+    (examples.parent / "proto" / "a.proto").write_text("// new")
+    assert build(one)
+    assert not build(one)
+    assert (examples / "one" / "gen" / "builds").read_text() == "xxx"
+
+
+def test_a_readme_whose_last_command_takes_no_address_is_no_good(examples: pathlib.Path) -> None:
+    one = client(examples, "one", "")
+    (examples / "one" / "README.md").write_text("```sh\necho '{}'\n```\n")
+    [found] = examine([one], [], EXPECTED)
+    assert (found.word, found.told) == ("failed", [f"the last command of its README does not end with {ADDRESS}"])
+
+
+def test_the_addresses_reach_the_client(examples: pathlib.Path) -> None:
+    program = "import sys, json; print(json.dumps({'sent': ' '.join(sys.argv[1:]), 'count': 2}))"
+    [found] = examine([client(examples, "one", program)], ["a:1", "b:2"], {"sent": "a:1 b:2", "count": 2})
+    assert found.word == "same"
