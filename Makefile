@@ -5,7 +5,7 @@ BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
 .PHONY: up demo test unit properties chaos chaos-short conformance conformance-short bench bench-full bench-short lint \
-	types proto proto-check lock clean image k8s-check k8s-run
+	types proto proto-check lock clean image k8s-check
 
 up: .venv/.ok
 	@$(BIN)/smsctl up

@@ -121,9 +121,6 @@ def test_the_python_example_runs_on_what_the_project_locks() -> None:
 
 
 def test_no_lock_file_names_a_registry() -> None:
-    for lock in [*EXAMPLES.glob("*/package-lock.json"), *EXAMPLES.glob("*/Cargo.lock")]:
-        text = pathlib.Path(lock).read_text()
-        assert '"resolved"' not in text
-        assert (
-            text.replace('source = "registry+https://github.com/rust-lang/crates.io-index"', "").count("registry+") == 0
-        )
+    locks = list(EXAMPLES.glob("*/package-lock.json"))
+    assert locks
+    assert not any('"resolved"' in pathlib.Path(lock).read_text() for lock in locks)
