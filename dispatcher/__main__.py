@@ -18,7 +18,7 @@ def main() -> None:
 @click.option("--provider", required=True, help="Name in the providers file.")
 def work(provider: str) -> None:
     """Send one provider's messages."""
-    sys.exit(run_process("dispatcher", functools.partial(app.work, name=provider)))
+    sys.exit(run_process("dispatcher", functools.partial(app.work, name=provider), keys_of={provider}))
 
 
 @main.command()

@@ -16,6 +16,7 @@ from dispatcher.breaker import Breaker, Limits
 from dispatcher.coordinator import Coordinator
 from dispatcher.feed import FeedWatch
 from dispatcher.guard import Guard
+from dispatcher.health import answering
 from dispatcher.intake import Intake
 from dispatcher.lease import LeaseHolder
 from dispatcher.pacer import Pacer
@@ -34,6 +35,7 @@ from messaging.model import Lane
 from messaging.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream import topology as topo
+from messaging.stream.access import access_of
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import open_consumer
@@ -82,13 +84,17 @@ def stop_event() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _joined(settings: Settings, providers: Sequence[Provider]) -> AsyncIterator[Connection]:
-    """Connect to the stream and see that it is as it must be."""
-    url = settings.servers.nats.reveal()
-    async with open_connection(url, settings.process.pod, timeout_s=settings.door.publish_timeout_s) as connection:
+async def _joined(
+    settings: Settings, providers: Sequence[Provider], stopping: asyncio.Event
+) -> AsyncIterator[Connection]:
+    """Connect to the stream, see that it is as it must be, and answer health checks meanwhile."""
+    servers, process = settings.servers, settings.process
+    limit_s = settings.door.publish_timeout_s
+    async with open_connection(servers.nats.reveal(), process.pod, access_of(servers), timeout_s=limit_s) as connection:
         names = [provider.name for provider in providers]
         await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
-        yield connection
+        async with answering(process.health_listen, connection, stopping):
+            yield connection
 
 
 async def _until(stopping: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
@@ -120,7 +126,7 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(adapter.aclose)
         tracer = stack.enter_context(telemetry.open_tracer(settings.process, "dispatcher"))
-        connection = await stack.enter_async_context(_joined(settings, providers))
+        connection = await stack.enter_async_context(_joined(settings, providers, stopping))
         view = FleetView(connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
         await view.refresh_breakers()
         await view.refresh_backlog()
@@ -176,7 +182,7 @@ async def _worker(
 async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
     """Divide the fleet's rate, keep the schedule, and see that the queue is fed, until SIGTERM."""
     stopping = stop_event()
-    async with _joined(settings, providers) as connection:
+    async with _joined(settings, providers, stopping) as connection:
         rates = {provider.name: provider.rate_per_s for provider in providers}
         bucket = Bucket(connection, topo.LIMITS_BUCKET)
         coordinator = Coordinator(
@@ -200,7 +206,7 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
     stopping = stop_event()
     async with contextlib.AsyncExitStack() as stack:
         tracer = stack.enter_context(telemetry.open_tracer(settings.process, "projector"))
-        connection = await stack.enter_async_context(_joined(settings, providers))
+        connection = await stack.enter_async_context(_joined(settings, providers, stopping))
         engine = open_engine(settings.servers.database.reveal())
         stack.push_async_callback(engine.dispose)
         _log.info("projecting")

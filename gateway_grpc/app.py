@@ -17,6 +17,7 @@ from messaging.config import Settings
 from messaging.errors import StoreDown
 from messaging.providers_file import Provider
 from messaging.stream import setup
+from messaging.stream.access import access_of
 from messaging.stream.connection import open_connection
 from messaging.stream.fleet import FleetView
 
@@ -61,7 +62,12 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         tracer = stack.enter_context(telemetry.open_tracer(settings.process, "gateway"))
         connection = await stack.enter_async_context(
-            open_connection(settings.servers.nats.reveal(), settings.process.pod, timeout_s=door.publish_timeout_s)
+            open_connection(
+                settings.servers.nats.reveal(),
+                settings.process.pod,
+                access_of(settings.servers),
+                timeout_s=door.publish_timeout_s,
+            )
         )
         names = [provider.name for provider in providers]
         await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
@@ -73,7 +79,7 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
         history = LateHistory()
         lookup = Lookup(connection, history, acceptance.key, settings.process.pod)
         service = SmsGateway(acceptance, lookup, history, tracer, door.batch_read_ahead)
-        server = Server(service, tracer, door.listen)
+        server = Server(service, tracer, door.listen, door.connection_age_s)
         await server.start()
         _log.info("listening", port=server.port)
         async with asyncio.TaskGroup() as group:

@@ -16,6 +16,9 @@ from gateway_grpc.service import SmsGateway
 from messaging.stream.fleet import FleetView
 
 SERVICE: str = api.DESCRIPTOR.services_by_name["SmsGatewayService"].full_name
+ALIVE = "live"
+"""The name under which health says SERVING as long as it can be asked: a probe that restarts asks for nothing else."""
+
 _HEALTH_EVERY_S = 0.2
 _OPTIONS = [
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
@@ -29,8 +32,9 @@ _OPTIONS = [
 class Server:
     """Listens from `start`; `health` says NOT_SERVING while the stream is away or the process drains."""
 
-    def __init__(self, service: SmsGateway, tracer: Tracer, listen: str) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
+    def __init__(self, service: SmsGateway, tracer: Tracer, listen: str, connection_age_s: float = 0.0) -> None:
+        age = [("grpc.max_connection_age_ms", int(connection_age_s * 1000))] if connection_age_s else []
+        self._server = grpc.aio.server(options=[*_OPTIONS, *age])
         self._health = health.aio.HealthServicer()
         watched: Any = Interceptor(self._server, tracer)
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
@@ -41,6 +45,7 @@ class Server:
 
     async def start(self) -> None:
         """Begin to listen."""
+        await self._health.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
     async def watch_health(self, view: FleetView) -> None:

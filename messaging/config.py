@@ -6,59 +6,15 @@ and the errors are made from there. The providers file has a module of its own (
 
 import difflib
 import os
-import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from messaging.errors import ConfigError
-
-MASK = "****"
-
-
-class Secret:
-    """A value that never prints itself; `reveal()` gives it."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Give the value."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return MASK if self._value else "(unset)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
-def mask_url(url: str) -> str:
-    """Hide every password and token of a URL, or of several NATS URLs separated by commas."""
-    is_database = url.startswith("postgres")
-    return ",".join(_mask_one(part, name_is_open=is_database) for part in ([url] if is_database else url.split(",")))
-
-
-def _mask_one(url: str, *, name_is_open: bool) -> str:
-    """Hide the password; a name without one is a token, unless it is open."""
-    url = re.sub(r"(?i)(password=)[^&]*", rf"\g<1>{MASK}", url)
-    scheme, sep, rest = url.partition("://") if "://" in url else ("", "", url)
-    user, at, place = rest.rpartition("@")
-    name, colon, _ = user.partition(":")
-    shown = f"{name}:{MASK}" if colon else name if name_is_open else MASK
-    return f"{scheme}{sep}{shown}@{place}" if at else url
-
-
-class Url(Secret):
-    """A URL that prints itself without its password."""
-
-    def __repr__(self) -> str:
-        return mask_url(self.reveal())
+from messaging.secret import Secret, Url
 
 
 def _number(low: float, high: float, kind: Callable[[str], float]) -> Callable[[str], Any]:
@@ -108,10 +64,18 @@ def _region(text: str) -> str:
     return text.upper()
 
 
-def _token(text: str) -> str:
+def _word(text: str) -> str:
     if not text or not all(char.isalnum() or char in "-_" for char in text):
         raise ValueError("may hold letters, digits, - and _ only")
     return text
+
+
+def _file(text: str) -> str:
+    try:
+        with Path(text).open("rb"):
+            return text
+    except OSError as exc:
+        raise ValueError(f"{text} cannot be read: {exc.strerror}") from exc
 
 
 def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: str) -> Any:
@@ -124,6 +88,15 @@ class Servers:
     """Where the parts outside are."""
 
     nats: Url = setting("SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), Url, "nats-server, several separated by commas")
+    nats_user: str = setting("SMSGW_NATS_USER", "", _word, "user of the stream; empty: as the URL says")
+    nats_password_file: str = setting(
+        "SMSGW_NATS_PASSWORD_FILE", "", _file, "its password, in a file that is read anew for every connection"
+    )
+    nats_ca_file: str = setting(
+        "SMSGW_NATS_CA_FILE", "", _file, "who certifies the stream's servers (PEM); given, all is encrypted"
+    )
+    nats_cert_file: str = setting("SMSGW_NATS_CERT_FILE", "", _file, "our own certificate for the stream (PEM)")
+    nats_key_file: str = setting("SMSGW_NATS_KEY_FILE", "", _file, "its key (PEM)")
     database: Url = setting(
         "SMSGW_DATABASE_URL", Url("postgresql://smsgw@127.0.0.1:5432/smsgw"), Url, "PostgreSQL, for history"
     )
@@ -184,6 +157,9 @@ class Door:
     accept_budget_s: float = setting(
         "SMSGW_ACCEPT_BUDGET_S", 8.0, _seconds(0.2, 60), "how long accepting one message may take before UNAVAILABLE"
     )
+    connection_age_s: float = setting(
+        "SMSGW_CONNECTION_AGE_S", 0.0, _seconds(0, 86400), "age at which a caller is asked to connect anew; 0: never"
+    )
     batch_read_ahead: int = setting(
         "SMSGW_BATCH_READ_AHEAD", 4, _whole(1, 64), "chunks of a BatchSend stream that are worked on at once"
     )
@@ -239,9 +215,12 @@ class Process:
     """What every process has."""
 
     pod: str = setting(
-        "SMSGW_POD", f"{socket.gethostname().split('.')[0]}-{os.getpid()}", _token, "name of this process"
+        "SMSGW_POD", f"{socket.gethostname().split('.')[0]}-{os.getpid()}", _word, "name of this process"
     )
     drain_s: float = setting("SMSGW_DRAIN_S", 10.0, _seconds(0.5, 600), "time to finish after SIGTERM")
+    health_listen: str = setting(
+        "SMSGW_HEALTH_LISTEN", "", str, "where processes without a front door answer gRPC health checks; empty: nowhere"
+    )
     log_level: str = setting(
         "SMSGW_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least level logged"
     )
@@ -272,7 +251,10 @@ def groups() -> Iterator[tuple[str, type]]:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read every SMSGW_ variable; raises ConfigError with all that is wrong, also names that no setting has."""
+    """Read every SMSGW_ variable; raises ConfigError with all that is wrong, also names that no setting has.
+
+    What may not be seen may stand in a file instead, which `<variable>_FILE` names.
+    """
     faults: list[tuple[str, str]] = []
     known: set[str] = set()
     values: dict[str, Any] = {}
@@ -281,11 +263,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         for field in attrs.fields(kind):
             variable = field.metadata["variable"]
             known.add(variable)
-            text = environment.get(variable)
-            if text is None or text == "":
-                continue
+            if isinstance(field.default, Secret):
+                known.add(f"{variable}_FILE")
             try:
-                given[field.name] = field.metadata["read"](text.strip())
+                if text := _text(environment, field):
+                    given[field.name] = field.metadata["read"](text.strip())
             except ValueError as exc:
                 faults.append((variable, f"{exc}"))
         values[name] = kind(**given)
@@ -301,6 +283,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _text(environment: Mapping[str, str], field: "attrs.Attribute[Any]") -> str:
+    """Give what is set for a field; raises ValueError when a file is named that cannot be read, or both are set."""
+    variable = field.metadata["variable"]
+    text = environment.get(variable, "")
+    path = environment.get(f"{variable}_FILE", "") if isinstance(field.default, Secret) else ""
+    if not path:
+        return text
+    if text:
+        raise ValueError(f"is set, and {variable}_FILE too: one of them must go")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or 'it is no UTF-8'}") from exc
+
+
 def _meant(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
     return f", did you mean {near[0]}?" if near else ""
@@ -310,6 +307,11 @@ def _contradictions(settings: Settings) -> list[tuple[str, str]]:
     faults = []
     if settings.fleet.renew_s * 2 > settings.fleet.lease_s:
         faults.append(("SMSGW_RENEW_S", "must be at most half of SMSGW_LEASE_S, or one lost renewal stops a pod"))
+    servers = settings.servers
+    if bool(servers.nats_user) != bool(servers.nats_password_file):
+        faults.append(("SMSGW_NATS_USER", "and SMSGW_NATS_PASSWORD_FILE go together"))
+    if bool(servers.nats_cert_file) != bool(servers.nats_key_file):
+        faults.append(("SMSGW_NATS_CERT_FILE", "and SMSGW_NATS_KEY_FILE go together"))
     if settings.door.publish_timeout_s > settings.door.accept_budget_s:
         faults.append(("SMSGW_PUBLISH_TIMEOUT_S", "must not exceed SMSGW_ACCEPT_BUDGET_S"))
     return faults

@@ -34,6 +34,8 @@ def configure_logging(process: Process, service: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     # nats-py logs whole tracebacks of each lost connection; the connection's own callbacks say it in one line.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
+    # asyncio's word on every TLS connection that the other side closes.
+    logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
 
 
 def _stamp(_logger: object, level: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 
 import structlog
 
@@ -21,8 +21,8 @@ EXIT_SETUP, EXIT_UNAVAILABLE = 78, 69
 _LEFT_S = 1.0
 
 
-def read_all() -> tuple[Settings, tuple[Provider, ...]]:
-    """Read environment and providers file; raises one ConfigError with the faults of both."""
+def read_all(keys_of: Container[str] = ()) -> tuple[Settings, tuple[Provider, ...]]:
+    """Read environment and providers file, with the keys of some; raises one ConfigError with the faults of both."""
     faults: list[tuple[str, str]] = []
     try:
         settings = read_settings(os.environ)
@@ -31,7 +31,7 @@ def read_all() -> tuple[Settings, tuple[Provider, ...]]:
         settings = None
     path = settings.servers.providers_file if settings else os.environ.get("SMSGW_PROVIDERS_FILE", "providers.toml")
     try:
-        providers = read_providers(path)
+        providers = read_providers(path, keys_of=keys_of)
     except ConfigError as exc:
         faults += exc.faults
         providers = ()
@@ -40,10 +40,12 @@ def read_all() -> tuple[Settings, tuple[Provider, ...]]:
     return settings, providers
 
 
-def run_process(service: str, work: Callable[[Settings, Sequence[Provider]], Awaitable[None]]) -> int:
-    """Run one process to its end; gives its exit code."""
+def run_process(
+    service: str, work: Callable[[Settings, Sequence[Provider]], Awaitable[None]], *, keys_of: Container[str] = ()
+) -> int:
+    """Run one process, which gets the keys of the providers that it calls, to its end; gives its exit code."""
     try:
-        settings, providers = read_all()
+        settings, providers = read_all(keys_of)
     except ConfigError as exc:
         sys.stderr.write(f"{service} cannot start; these settings are wrong:\n{exc}\n")
         return EXIT_SETUP

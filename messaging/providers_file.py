@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,8 +11,8 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn
 
-from messaging.config import MASK, Secret
 from messaging.errors import ConfigError
+from messaging.secret import MASK, Secret
 
 _CURE = "write one after providers.example.toml and name it here, or run this where `smsctl up` runs"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -53,18 +53,25 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def read_providers(path: str | Path, environment: Mapping[str, str] | None = None) -> tuple[Provider, ...]:
-    """Read the file, in its order; raises ConfigError with all that is wrong."""
+def read_providers(
+    path: str | Path, environment: Mapping[str, str] | None = None, *, keys_of: Container[str] | None = None
+) -> tuple[Provider, ...]:
+    """Read the file, in its order; raises ConfigError with all that is wrong.
+
+    `keys_of` names the providers whose secrets are read, None for all: who does not call a provider has not its keys.
+    """
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} cannot be read ({exc.strerror}): {_CURE}")]) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} is not TOML: {exc}")]) from exc
-    return parse_providers(document, os.environ if environment is None else environment)
+    return parse_providers(document, os.environ if environment is None else environment, keys_of=keys_of)
 
 
-def parse_providers(document: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[Provider, ...]:
+def parse_providers(
+    document: Mapping[str, Any], environment: Mapping[str, str], *, keys_of: Container[str] | None = None
+) -> tuple[Provider, ...]:
     """Check a parsed file; raises ConfigError with all that is wrong."""
     faults = [(key, "is not known here: the file holds [[provider]] tables") for key in document if key != "provider"]
     tables = document.get("provider", [])
@@ -77,7 +84,8 @@ def parse_providers(document: Mapping[str, Any], environment: Mapping[str, str])
             continue
         where = f"provider[{table.get('name', index)}]"
         try:
-            provider = _converter(environment).structure(table, Provider)
+            wanted = keys_of is None or str(table.get("name")) in keys_of
+            provider = _converter(environment if wanted else None).structure(table, Provider)
         except cattrs.BaseValidationError as exc:
             faults += [_fault(where, text) for text in cattrs.transform_error(exc, where, _sentence)]
         else:
@@ -116,10 +124,14 @@ def _fault(where: str, text: str) -> tuple[str, str]:
     return (path or where), sentence or text
 
 
-def _converter(environment: Mapping[str, str]) -> cattrs.Converter:
+def _converter(environment: Mapping[str, str] | None) -> cattrs.Converter:
+    """Make the converter; without an environment secrets are checked for their form, and stay empty."""
+
     def secret(value: Any, _: type) -> Secret:
         if not isinstance(value, dict) or len(value) != 1 or not {"env", "file"} & set(value):
             raise ValueError('must be {env = "NAME"} or {file = "PATH"}: secrets never stand in this file')
+        if environment is None:
+            return Secret("")
         if "env" in value:
             name = str(value["env"])
             if not environment.get(name):

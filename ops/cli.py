@@ -14,6 +14,7 @@ from ops.commands.quiet import Quiet
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("up:up", "Run the whole system on this machine until Ctrl-C."),
     "demo": ("up:demo", "Run the whole system, send in bulk, and check its promises."),
+    "probe": ("probe:probe", "Ask a process for its health, for a container's health check."),
     "check-config": ("check_config:check_config", "Check and print the settings and the providers file."),
     "topology": ("topology:topology", "Show how the streams and consumers stand, or create them."),
     "migrate": ("topology:migrate", "Bring the database to the newest schema."),

@@ -9,6 +9,7 @@ import attrs
 from messaging.config import Settings
 from messaging.providers_file import Provider
 from messaging.stream import topology as topo
+from messaging.stream.access import access_of
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.fleet import FleetView
@@ -116,5 +117,6 @@ async def watching(
 ) -> AsyncIterator[FleetWatch]:
     """Open a watch; raises StreamDown."""
     url = settings.servers.nats.reveal()
-    async with open_connection(url, "smsctl", connect_timeout_s=connect_timeout_s) as connection:
+    access = access_of(settings.servers)
+    async with open_connection(url, "smsctl", access, connect_timeout_s=connect_timeout_s) as connection:
         yield FleetWatch(connection, providers, settings.fleet.rate_per_s)

@@ -38,6 +38,6 @@ def settings() -> Settings:
 
 
 def providers() -> tuple[Provider, ...]:
-    """Read the providers file; raises ConfigError."""
+    """Read the providers file without keys; raises ConfigError."""
     found = environment()
-    return read_providers(read_settings(found).servers.providers_file, found)
+    return read_providers(read_settings(found).servers.providers_file, found, keys_of=())

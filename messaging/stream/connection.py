@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import attrs
-import nats
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -20,6 +19,7 @@ from nats.errors import Error as NatsError
 
 from messaging.cancellation import heeding
 from messaging.errors import StreamDown, StreamFull
+from messaging.stream.access import Access
 from messaging.stream.asker import Asker
 
 _log = structlog.get_logger(__name__)
@@ -34,6 +34,23 @@ _STORED = re.compile(rb'[{]"stream":"[A-Z_]+", ?"seq":([0-9]+)[}]')
 """What a server says to nearly every publish: read without parsing JSON."""
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
+
+
+_FORBIDDEN = "permissions violation"
+_MENDABLE = (_FORBIDDEN, "authorization violation", "no encryption", "certificate")
+"""What an operator must mend: permissions, a password, a certificate. Anything else passes by itself."""
+
+_MOST_REFUSALS = 50
+
+
+class _Client(Client):
+    """Comes back also when the server says why it hangs up, as it does when its users were changed."""
+
+    async def _process_err(self, err_msg: str) -> None:
+        if _FORBIDDEN in err_msg.lower():
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(NatsError(f"nats: {err_msg.strip(chr(39))}"))
 
 
 @attrs.frozen
@@ -209,51 +226,66 @@ def _record_from_api(message: Mapping[str, Any]) -> Record:
     return Record(message["subject"], int(message["seq"]), base64.b64decode(message.get("data", "")), headers)
 
 
-@contextlib.asynccontextmanager
-async def open_connection(
-    url: str, name: str, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
-) -> AsyncIterator[Connection]:
-    """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
-    closing: list[bool] = []
-    askers: list[Asker] = []
+@attrs.define
+class _Watch:
+    """Tells what happens to a connection, each thing once."""
 
-    async def report(exc: Exception) -> None:
-        _log.debug(
-            "stream connection", error=type(exc).__name__
-        )  # each of many tries to come back; `lost` says it once
+    asker: Asker | None = None
+    closing: bool = False
+    refusals: list[str] = attrs.Factory(list)
 
-    async def lost() -> None:
-        for asker in askers:
-            asker.lose()
-        if not closing:
+    async def report(self, exc: Exception) -> None:
+        """Hear of an error; of many tries to come back `lost` has said it once."""
+        _log.debug("stream connection", error=type(exc).__name__)
+        said = str(exc)
+        known = any(word in said.lower() for word in _MENDABLE)
+        if known and said not in self.refusals and len(self.refusals) < _MOST_REFUSALS:
+            self.refusals.append(said)
+            _log.error("the stream refuses", said=said)
+
+    async def lost(self) -> None:
+        """Hear that the connection is gone."""
+        if self.asker is not None:
+            self.asker.lose()
+        if not self.closing:
             _log.warning("stream connection lost")
 
-    async def back() -> None:
+    async def back(self) -> None:
+        """Hear that it is there again."""
+        self.refusals.clear()
         _log.info("stream connection is back")
 
+
+@contextlib.asynccontextmanager
+async def open_connection(
+    url: str, name: str, access: Access | None = None, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
+) -> AsyncIterator[Connection]:
+    """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
+    client, watch = _Client(), _Watch()
     try:
         async with asyncio.timeout(connect_timeout_s):
-            client = await nats.connect(
+            await client.connect(
                 [part.strip() for part in url.split(",")],
                 name=name,
-                error_cb=report,
-                disconnected_cb=lost,
-                reconnected_cb=back,
+                error_cb=watch.report,
+                disconnected_cb=watch.lost,
+                reconnected_cb=watch.back,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
+                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # only slept
                 connect_timeout=2,
                 ping_interval=5,
                 max_outstanding_pings=2,
                 pending_size=-1,  # else a publish that timed out while disconnected is stored later
+                **(access or Access()).options(client),
             )
-            askers.append(Asker(client))
-            await askers[0].open()
+            asker = watch.asker = Asker(client)
+            await asker.open()
     except _FOREIGN as exc:
-        raise StreamDown("connecting") from exc
+        raise StreamDown(f"connecting: {watch.refusals[-1]}" if watch.refusals else "connecting") from exc
     try:
-        yield Connection(client, timeout_s, askers[0])
+        yield Connection(client, timeout_s, asker)
     finally:
-        closing.append(True)
+        watch.closing = True
         with contextlib.suppress(*_FOREIGN):
             async with asyncio.timeout(2):
                 await client.close()

@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from messaging.config import Settings, mask_url
+from messaging.config import Settings
 from messaging.errors import StoreDown, StreamDown
+from messaging.secret import mask_url
+from messaging.stream.access import access_of
 from messaging.stream.connection import ApiError, Connection, open_connection
 from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure
 from ops.commands.quiet import quieten
@@ -17,9 +19,10 @@ _TIMEOUT_S = 5.0
 async def connected(settings: Settings) -> AsyncIterator[Connection]:
     """Open the stream; what goes wrong on it ends the command with a sentence that names the server."""
     quieten()
-    url = settings.servers.nats.reveal()
+    url, access = settings.servers.nats.reveal(), access_of(settings.servers)
+    limits = {"timeout_s": _TIMEOUT_S, "connect_timeout_s": _CONNECT_S}
     try:
-        async with open_connection(url, "smsctl", timeout_s=_TIMEOUT_S, connect_timeout_s=_CONNECT_S) as connection:
+        async with open_connection(url, "smsctl", access, **limits) as connection:
             yield connection
     except StreamDown as exc:
         raise stream_away(settings, exc) from exc

@@ -108,8 +108,8 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     ),
     (
         ("grpc", "grpc_status", "grpc_health", "grpc_reflection"),
-        ("gateway_grpc", "ops", "bench"),
-        "gRPC is the front door's business: errors of the heart are plain values until they leave",
+        ("gateway_grpc", "ops", "bench", "dispatcher/health"),
+        "gRPC is the front door's business: errors of the heart are plain values until they leave; a probe is a caller",
     ),
     (
         ("phonenumbers",),

@@ -5,8 +5,9 @@ import attrs
 import pytest
 
 from messaging import config
-from messaging.config import Secret, Settings, Url, mask_url, read_settings, rows
+from messaging.config import Settings, read_settings, rows
 from messaging.errors import ConfigError
+from messaging.secret import Secret, Url, mask_url
 
 
 def faults_of(environment: dict[str, str]) -> dict[str, str]:
@@ -100,6 +101,9 @@ def test_text_in_the_place_of_a_number_is_said_in_words() -> None:
         ({"SMSGW_LEASE_S": "2.5", "SMSGW_RENEW_S": "1.3"}, "SMSGW_RENEW_S"),
         ({"SMSGW_LEASE_S": "0.9"}, "SMSGW_RENEW_S"),
         ({"SMSGW_PUBLISH_TIMEOUT_S": "9", "SMSGW_ACCEPT_BUDGET_S": "8"}, "SMSGW_PUBLISH_TIMEOUT_S"),
+        ({"SMSGW_NATS_USER": "gateway"}, "SMSGW_NATS_USER"),
+        ({"SMSGW_NATS_PASSWORD_FILE": __file__}, "SMSGW_NATS_USER"),
+        ({"SMSGW_NATS_CERT_FILE": __file__}, "SMSGW_NATS_CERT_FILE"),
     ],
 )
 def test_contradiction_between_two_settings_is_a_fault(environment: dict[str, str], blamed: str) -> None:
@@ -110,6 +114,35 @@ def test_contradiction_between_two_settings_is_a_fault(environment: dict[str, st
 
 
 PASSWORD = "hunter2"
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "url"
+    path.write_text(f"postgresql://u:{PASSWORD}@db/sms\n")
+    settings = read_settings({"SMSGW_DATABASE_URL_FILE": str(path)})
+    assert settings.servers.database == Url(f"postgresql://u:{PASSWORD}@db/sms")
+    assert PASSWORD not in repr(settings)
+
+
+def test_what_is_no_secret_stands_in_no_file(tmp_path: pathlib.Path) -> None:
+    assert "no setting has this name" in faults_of({"SMSGW_LISTEN_FILE": "x"})["SMSGW_LISTEN_FILE"]
+
+
+@pytest.mark.parametrize("variable", ["SMSGW_DATABASE_URL", "SMSGW_NATS_URL", "SMSGW_ID_KEY"])
+def test_a_file_that_is_missing_or_one_too_many_is_a_fault(variable: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "secret"
+    assert "cannot be read" in faults_of({f"{variable}_FILE": str(path)})[variable]
+    path.write_text(PASSWORD)
+    assert "one of them must go" in faults_of({f"{variable}_FILE": str(path), variable: PASSWORD})[variable]
+    path.write_bytes(b"\xff")
+    assert "no UTF-8" in faults_of({f"{variable}_FILE": str(path)})[variable]
+
+
+@pytest.mark.parametrize("variable", ["SMSGW_NATS_PASSWORD_FILE", "SMSGW_NATS_CA_FILE"])
+def test_a_file_that_is_named_must_be_readable(variable: str) -> None:
+    assert "cannot be read" in faults_of({variable: "/nowhere/at/all"})[variable]
+
+
 URLS = [
     f"nats://user:{PASSWORD}@one:4222",
     f"nats://user:{PASSWORD}@one:4222,nats://user:{PASSWORD}@two:4222",

@@ -71,6 +71,18 @@ def test_secret_comes_from_a_file_without_its_line_end(tmp_path: pathlib.Path) -
     assert provider.secrets["key"].reveal() == SECRET
 
 
+def test_who_does_not_call_a_provider_needs_none_of_its_keys() -> None:
+    document = tomllib.loads(GOOD)
+    for keys_of in ((), {"beta"}, {"[]"}):
+        alpha, _ = parse_providers(document, {}, keys_of=keys_of)
+        assert alpha.secrets["key"].reveal() == ""
+    with pytest.raises(ConfigError, match="ALPHA_KEY"):
+        parse_providers(document, {}, keys_of={"alpha"})
+    wrong = tomllib.loads(GOOD.replace('{env = "ALPHA_KEY"}', '"open"'))
+    with pytest.raises(ConfigError, match="secrets never stand in this file"):
+        parse_providers(wrong, {}, keys_of=())
+
+
 @pytest.mark.parametrize(
     ("secret", "says"),
     [

@@ -1,0 +1,48 @@
+"""Values that never print themselves: keys, passwords, and URLs that hold one."""
+
+import re
+
+MASK = "****"
+
+
+class Secret:
+    """A value that never prints itself; `reveal()` gives it."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Give the value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK if self._value else "(unset)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def mask_url(url: str) -> str:
+    """Hide every password and token of a URL, or of several NATS URLs separated by commas."""
+    is_database = url.startswith("postgres")
+    return ",".join(_mask_one(part, name_is_open=is_database) for part in ([url] if is_database else url.split(",")))
+
+
+def _mask_one(url: str, *, name_is_open: bool) -> str:
+    """Hide the password; a name without one is a token, unless it is open."""
+    url = re.sub(r"(?i)(password=)[^&]*", rf"\g<1>{MASK}", url)
+    scheme, sep, rest = url.partition("://") if "://" in url else ("", "", url)
+    user, at, place = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = f"{name}:{MASK}" if colon else name if name_is_open else MASK
+    return f"{scheme}{sep}{shown}@{place}" if at else url
+
+
+class Url(Secret):
+    """A URL that prints itself without its password."""
+
+    def __repr__(self) -> str:
+        return mask_url(self.reveal())

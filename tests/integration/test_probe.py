@@ -1,0 +1,29 @@
+"""`smsctl probe`, as a container's health check asks."""
+
+import asyncio
+
+import pytest
+
+from dispatcher.health import answering
+from messaging.stream.connection import open_connection
+from ops.embedded import NatsServer
+from ops.embedded.child import free_port
+from tests.integration.control import run
+
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+
+async def test_it_says_how_a_process_is(nats_server: NatsServer) -> None:
+    port, stopping = free_port(), asyncio.Event()
+    where, own = f"127.0.0.1:{port}", {"SMSGW_HEALTH_LISTEN": f"0.0.0.0:{port}"}
+    async with open_connection(nats_server.url, "x") as connection, answering(where, connection, stopping):
+        alive = await asyncio.to_thread(run, "probe", **own)
+        assert (alive.exit_code, alive.stdout.strip()) == (0, "SERVING")
+        stopping.set()
+        await asyncio.sleep(0.1)
+        ready = await asyncio.to_thread(run, "probe", "--service", "", where)
+        assert ready.exit_code == 1
+        assert "NOT_SERVING" in ready.stderr
+    gone = await asyncio.to_thread(run, "probe", **own)
+    assert gone.exit_code == 1
+    assert "does not answer" in gone.stderr
