@@ -1,9 +1,11 @@
 # Two commands from nothing: `make up` and `make test`. Needs python3 (3.11 or newer, with venv) and make.
 UV_VERSION := 0.13.9
+REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests
 
-.PHONY: up demo test unit properties chaos chaos-short bench bench-full bench-short lint types proto proto-check lock clean
+.PHONY: up demo test unit properties chaos chaos-short bench bench-full bench-short lint types proto proto-check lock clean \
+	image k8s-check
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -65,13 +67,27 @@ proto: .venv/.ok
 	PATH="$(CURDIR)/$(BIN):$$PATH" buf format -w
 	PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/reference.py
+	$(BIN)/buf build --exclude-source-info --as-file-descriptor-set -o $(REST)
 
 proto-check: .venv/.ok
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/check_proto.sh
 
+# Manifests: rendered, validated, and held against the code. Says what it had to skip.
+k8s-check: .venv/.ok
+	$(BIN)/python tools/k8s_check.py
+	$(BIN)/python -m pytest -q tests/deploy
+
+# With docker, podman or buildah. BASE is a Python image, VERSION the tag.
+image:
+	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG))
+
+# Three locks: everything; what the image runs; what makes its wheel.
+COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+	--python-version 3.11
 lock:
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
-		--python-version 3.11 pyproject.toml --extra embedded --group dev -o requirements.lock
+	$(COMPILE) pyproject.toml --extra embedded --group dev -o requirements.lock
+	$(COMPILE) pyproject.toml -c requirements.lock -o requirements-image.lock
+	$(COMPILE) --group build -o requirements-build.lock
 
 clean:
 	rm -rf .venv var

@@ -16,6 +16,11 @@ if ! cmp -s "$scratch/api.md" docs/api.md; then
   echo "docs/api.md is stale: run make proto" >&2
   exit 1
 fi
+buf build --exclude-source-info --as-file-descriptor-set -o "$scratch/api.binpb"
+if ! cmp -s "$scratch/api.binpb" deploy/k8s/components/rest/api.binpb; then
+  echo "deploy/k8s/components/rest/api.binpb is stale: run make proto" >&2
+  exit 1
+fi
 for base in $(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) HEAD~1; do
   if git cat-file -e "$base:buf.yaml" 2>/dev/null; then
     buf breaking --against ".git#ref=$(git rev-parse "$base^{commit}")"

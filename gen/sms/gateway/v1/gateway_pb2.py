@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from sms.gateway.v1 import message_pb2 as sms_dot_gateway_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csms/gateway/v1/gateway.proto\x12\x0esms.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1csms/gateway/v1/message.proto\"\x8f\x08\n\x0eSendSmsRequest\x12>\n\trecipient\x18\x01 \x01(\tB \xbaH\x1dr\x18\x32\x16^[+]?[0-9 ().-]{3,32}$\xc8\x01\x01R\trecipient\x12+\n\x04\x62ody\x18\x02 \x01(\tB\x17\xbaH\x14r\x0f\x18\xc0\x0c\x32\n^[^\\x00]*$\xc8\x01\x01R\x04\x62ody\x12J\n\x06sender\x18\x03 \x01(\tB2\xbaH/r-2+^([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?$R\x06sender\x12=\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xe9\x0f\x32\x02\x08\x05R\x03ttl\x12\xd4\x01\n\rschedule_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x92\x01\xbaH\x8e\x01\xba\x01\x8a\x01\n\x12schedule_time.near\x12\x30must lie between 5 minutes ago and 35 days ahead\x1a\x42this > now - duration(\'300s\') && this < now + duration(\'3024000s\')R\x0cscheduleTime\x12>\n\x08priority\x18\x06 \x01(\x0e\x32\x18.sms.gateway.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12G\n\tproviders\x18\x07 \x03(\tB)\xbaH&\x92\x01#\x10\n\x18\x01\"\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,31}$R\tproviders\x12>\n\nrequest_id\x18\x08 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[A-Za-z0-9._:-]{0,255}$R\trequestId\x12?\n\x10\x63lient_reference\x18\t \x01(\tB\x14\xbaH\x11r\x0f\x18\xff\x01\x32\n^[^\\x00]*$R\x0f\x63lientReference\x12H\n\x0c\x63\x61llback_url\x18\n \x01(\tB%\xbaH\"r \x18\x80\x10\x32\x1b^(https?://[^\\x00-\\x20]+)?$R\x0b\x63\x61llbackUrl\x12x\n\x06labels\x18\x0b \x03(\x0b\x32*.sms.gateway.v1.SendSmsRequest.LabelsEntryB4\xbaH1\x9a\x01.\x10\x10\"\x17r\x15\x32\x13^[a-z0-9_.-]{1,63}$*\x11r\x0f\x18\xff\x01\x32\n^[^\\x00]*$R\x06labels\x12%\n\x0esmart_encoding\x18\x0c \x01(\x08R\rsmartEncoding\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x81\x03\n\x0fSendSmsResponse\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x32\n\x05state\x18\x02 \x01(\x0e\x32\x1c.sms.gateway.v1.MessageStateR\x05state\x12\x1a\n\x08provider\x18\x03 \x01(\tR\x08provider\x12\x34\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x18.sms.gateway.v1.EncodingR\x08\x65ncoding\x12\x1a\n\x08segments\x18\x05 \x01(\rR\x08segments\x12\x1a\n\x08replayed\x18\x06 \x01(\x08R\x08replayed\x12\x1c\n\trecipient\x18\x07 \x01(\tR\trecipient\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime\x12\x36\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line\"w\n\x10\x42\x61tchSendRequest\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12G\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.sms.gateway.v1.SendSmsRequestB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x08messages\"\x86\x01\n\x0f\x42\x61tchSendResult\x12=\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1f.sms.gateway.v1.SendSmsResponseH\x00R\x08\x61\x63\x63\x65pted\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"j\n\x11\x42\x61tchSendResponse\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12\x39\n\x07results\x18\x02 \x03(\x0b\x32\x1f.sms.gateway.v1.BatchSendResultR\x07results\"\x8d\x01\n\x10GetStatusRequest\x12)\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\tmessageId\x12@\n\nrequest_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[A-Za-z0-9._:-]{1,255}$H\x00R\trequestIdB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"J\n\x11GetStatusResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x06status\"=\n\x12WatchStatusRequest\x12\'\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"L\n\x13WatchStatusResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x06status\"\xdc\x03\n\x13ListMessagesRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12G\n\x06states\x18\x05 \x03(\x0e\x32\x1c.sms.gateway.v1.MessageStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x0c\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12?\n\x08provider\x18\x06 \x01(\tB#\xbaH r\x1e\x32\x1c^([a-z0-9][a-z0-9-]{0,31})?$R\x08provider\x12\x38\n\trecipient\x18\x07 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^([+][0-9]{3,15})?$R\trecipient\x12?\n\x10\x63lient_reference\x18\x08 \x01(\tB\x14\xbaH\x11r\x0f\x18\xff\x01\x32\n^[^\\x00]*$R\x0f\x63lientReference\"y\n\x14ListMessagesResponse\x12\x39\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x91\x01\n\x14\x43\x61ncelMessageRequest\x12)\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\tmessageId\x12@\n\nrequest_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[A-Za-z0-9._:-]{1,255}$H\x00R\trequestIdB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"N\n\x15\x43\x61ncelMessageResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x06status\"V\n\x12\x45stimateSmsRequest\x12@\n\x07message\x18\x01 \x01(\x0b\x32\x1e.sms.gateway.v1.SendSmsRequestB\x06\xbaH\x03\xc8\x01\x01R\x07message\"C\n\x07\x43ulprit\x12\x1c\n\tcharacter\x18\x01 \x01(\tR\tcharacter\x12\x1a\n\x08position\x18\x02 \x01(\rR\x08position\"1\n\x0bReplacement\x12\x12\n\x04\x66rom\x18\x01 \x01(\tR\x04\x66rom\x12\x0e\n\x02to\x18\x02 \x01(\tR\x02to\"\xc1\x03\n\x13\x45stimateSmsResponse\x12\x1c\n\trecipient\x18\x01 \x01(\tR\trecipient\x12\x16\n\x06region\x18\x02 \x01(\tR\x06region\x12\x34\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x18.sms.gateway.v1.EncodingR\x08\x65ncoding\x12\x1a\n\x08segments\x18\x04 \x01(\rR\x08segments\x12\x14\n\x05units\x18\x05 \x01(\rR\x05units\x12\x1d\n\nunits_left\x18\x06 \x01(\rR\tunitsLeft\x12\x33\n\x08\x63ulprits\x18\x07 \x03(\x0b\x32\x17.sms.gateway.v1.CulpritR\x08\x63ulprits\x12?\n\x0creplacements\x18\x08 \x03(\x0b\x32\x1b.sms.gateway.v1.ReplacementR\x0creplacements\x12\x1c\n\tproviders\x18\t \x03(\tR\tproviders\x12!\n\x0croute_reason\x18\n \x01(\tR\x0brouteReason\x12\x36\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line2\xf2\x04\n\x11SmsGatewayService\x12J\n\x07SendSms\x12\x1e.sms.gateway.v1.SendSmsRequest\x1a\x1f.sms.gateway.v1.SendSmsResponse\x12T\n\tBatchSend\x12 .sms.gateway.v1.BatchSendRequest\x1a!.sms.gateway.v1.BatchSendResponse(\x01\x30\x01\x12P\n\tGetStatus\x12 .sms.gateway.v1.GetStatusRequest\x1a!.sms.gateway.v1.GetStatusResponse\x12X\n\x0bWatchStatus\x12\".sms.gateway.v1.WatchStatusRequest\x1a#.sms.gateway.v1.WatchStatusResponse0\x01\x12Y\n\x0cListMessages\x12#.sms.gateway.v1.ListMessagesRequest\x1a$.sms.gateway.v1.ListMessagesResponse\x12\\\n\rCancelMessage\x12$.sms.gateway.v1.CancelMessageRequest\x1a%.sms.gateway.v1.CancelMessageResponse\x12V\n\x0b\x45stimateSms\x12\".sms.gateway.v1.EstimateSmsRequest\x1a#.sms.gateway.v1.EstimateSmsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csms/gateway/v1/gateway.proto\x12\x0esms.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1csms/gateway/v1/message.proto\"\x8f\x08\n\x0eSendSmsRequest\x12>\n\trecipient\x18\x01 \x01(\tB \xbaH\x1dr\x18\x32\x16^[+]?[0-9 ().-]{3,32}$\xc8\x01\x01R\trecipient\x12+\n\x04\x62ody\x18\x02 \x01(\tB\x17\xbaH\x14r\x0f\x18\xc0\x0c\x32\n^[^\\x00]*$\xc8\x01\x01R\x04\x62ody\x12J\n\x06sender\x18\x03 \x01(\tB2\xbaH/r-2+^([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?$R\x06sender\x12=\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xe9\x0f\x32\x02\x08\x05R\x03ttl\x12\xd4\x01\n\rschedule_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x92\x01\xbaH\x8e\x01\xba\x01\x8a\x01\n\x12schedule_time.near\x12\x30must lie between 5 minutes ago and 35 days ahead\x1a\x42this > now - duration(\'300s\') && this < now + duration(\'3024000s\')R\x0cscheduleTime\x12>\n\x08priority\x18\x06 \x01(\x0e\x32\x18.sms.gateway.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12G\n\tproviders\x18\x07 \x03(\tB)\xbaH&\x92\x01#\x10\n\x18\x01\"\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,31}$R\tproviders\x12>\n\nrequest_id\x18\x08 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[A-Za-z0-9._:-]{0,255}$R\trequestId\x12?\n\x10\x63lient_reference\x18\t \x01(\tB\x14\xbaH\x11r\x0f\x18\xff\x01\x32\n^[^\\x00]*$R\x0f\x63lientReference\x12H\n\x0c\x63\x61llback_url\x18\n \x01(\tB%\xbaH\"r \x18\x80\x10\x32\x1b^(https?://[^\\x00-\\x20]+)?$R\x0b\x63\x61llbackUrl\x12x\n\x06labels\x18\x0b \x03(\x0b\x32*.sms.gateway.v1.SendSmsRequest.LabelsEntryB4\xbaH1\x9a\x01.\x10\x10\"\x17r\x15\x32\x13^[a-z0-9_.-]{1,63}$*\x11r\x0f\x18\xff\x01\x32\n^[^\\x00]*$R\x06labels\x12%\n\x0esmart_encoding\x18\x0c \x01(\x08R\rsmartEncoding\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x81\x03\n\x0fSendSmsResponse\x12\x1d\n\nmessage_id\x18\x01 \x01(\tR\tmessageId\x12\x32\n\x05state\x18\x02 \x01(\x0e\x32\x1c.sms.gateway.v1.MessageStateR\x05state\x12\x1a\n\x08provider\x18\x03 \x01(\tR\x08provider\x12\x34\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x18.sms.gateway.v1.EncodingR\x08\x65ncoding\x12\x1a\n\x08segments\x18\x05 \x01(\rR\x08segments\x12\x1a\n\x08replayed\x18\x06 \x01(\x08R\x08replayed\x12\x1c\n\trecipient\x18\x07 \x01(\tR\trecipient\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime\x12\x36\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line\"w\n\x10\x42\x61tchSendRequest\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12G\n\x08messages\x18\x02 \x03(\x0b\x32\x1e.sms.gateway.v1.SendSmsRequestB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x08messages\"\x86\x01\n\x0f\x42\x61tchSendResult\x12=\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1f.sms.gateway.v1.SendSmsResponseH\x00R\x08\x61\x63\x63\x65pted\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"j\n\x11\x42\x61tchSendResponse\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12\x39\n\x07results\x18\x02 \x03(\x0b\x32\x1f.sms.gateway.v1.BatchSendResultR\x07results\"\x8d\x01\n\x10GetStatusRequest\x12)\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\tmessageId\x12@\n\nrequest_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[A-Za-z0-9._:-]{1,255}$H\x00R\trequestIdB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"J\n\x11GetStatusResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x06status\"=\n\x12WatchStatusRequest\x12\'\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tmessageId\"L\n\x13WatchStatusResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x06status\"\xdc\x03\n\x13ListMessagesRequest\x12%\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xf4\x03R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12G\n\x06states\x18\x05 \x03(\x0e\x32\x1c.sms.gateway.v1.MessageStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x0c\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12?\n\x08provider\x18\x06 \x01(\tB#\xbaH r\x1e\x32\x1c^([a-z0-9][a-z0-9-]{0,31})?$R\x08provider\x12\x38\n\trecipient\x18\x07 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^([+][0-9]{3,15})?$R\trecipient\x12?\n\x10\x63lient_reference\x18\x08 \x01(\tB\x14\xbaH\x11r\x0f\x18\xff\x01\x32\n^[^\\x00]*$R\x0f\x63lientReference\"y\n\x14ListMessagesResponse\x12\x39\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x91\x01\n\x14\x43\x61ncelMessageRequest\x12)\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\tmessageId\x12@\n\nrequest_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^[A-Za-z0-9._:-]{1,255}$H\x00R\trequestIdB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"N\n\x15\x43\x61ncelMessageResponse\x12\x35\n\x06status\x18\x01 \x01(\x0b\x32\x1d.sms.gateway.v1.MessageStatusR\x06status\"V\n\x12\x45stimateSmsRequest\x12@\n\x07message\x18\x01 \x01(\x0b\x32\x1e.sms.gateway.v1.SendSmsRequestB\x06\xbaH\x03\xc8\x01\x01R\x07message\"C\n\x07\x43ulprit\x12\x1c\n\tcharacter\x18\x01 \x01(\tR\tcharacter\x12\x1a\n\x08position\x18\x02 \x01(\rR\x08position\"1\n\x0bReplacement\x12\x12\n\x04\x66rom\x18\x01 \x01(\tR\x04\x66rom\x12\x0e\n\x02to\x18\x02 \x01(\tR\x02to\"\xc1\x03\n\x13\x45stimateSmsResponse\x12\x1c\n\trecipient\x18\x01 \x01(\tR\trecipient\x12\x16\n\x06region\x18\x02 \x01(\tR\x06region\x12\x34\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x18.sms.gateway.v1.EncodingR\x08\x65ncoding\x12\x1a\n\x08segments\x18\x04 \x01(\rR\x08segments\x12\x14\n\x05units\x18\x05 \x01(\rR\x05units\x12\x1d\n\nunits_left\x18\x06 \x01(\rR\tunitsLeft\x12\x33\n\x08\x63ulprits\x18\x07 \x03(\x0b\x32\x17.sms.gateway.v1.CulpritR\x08\x63ulprits\x12?\n\x0creplacements\x18\x08 \x03(\x0b\x32\x1b.sms.gateway.v1.ReplacementR\x0creplacements\x12\x1c\n\tproviders\x18\t \x03(\tR\tproviders\x12!\n\x0croute_reason\x18\n \x01(\tR\x0brouteReason\x12\x36\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x64\x65\x61\x64line2\x83\x07\n\x11SmsGatewayService\x12\x63\n\x07SendSms\x12\x1e.sms.gateway.v1.SendSmsRequest\x1a\x1f.sms.gateway.v1.SendSmsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/messages:\x01*\x12T\n\tBatchSend\x12 .sms.gateway.v1.BatchSendRequest\x1a!.sms.gateway.v1.BatchSendResponse(\x01\x30\x01\x12\x90\x01\n\tGetStatus\x12 .sms.gateway.v1.GetStatusRequest\x1a!.sms.gateway.v1.GetStatusResponse\">\x82\xd3\xe4\x93\x02\x38\x12\x19/v1/messages/{message_id}Z\x1b\x12\x19/v1/requests/{request_id}\x12\x81\x01\n\x0bWatchStatus\x12\".sms.gateway.v1.WatchStatusRequest\x1a#.sms.gateway.v1.WatchStatusResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/messages/{message_id}:watch0\x01\x12o\n\x0cListMessages\x12#.sms.gateway.v1.ListMessagesRequest\x1a$.sms.gateway.v1.ListMessagesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/messages\x12\xaa\x01\n\rCancelMessage\x12$.sms.gateway.v1.CancelMessageRequest\x1a%.sms.gateway.v1.CancelMessageResponse\"L\x82\xd3\xe4\x93\x02\x46\" /v1/messages/{message_id}:cancelZ\"\" /v1/requests/{request_id}:cancel\x12~\n\x0b\x45stimateSms\x12\".sms.gateway.v1.EstimateSmsRequest\x1a#.sms.gateway.v1.EstimateSmsResponse\"&\x82\xd3\xe4\x93\x02 \"\x15/v1/messages:estimate:\x07messageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -90,42 +91,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELMESSAGEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\034r\0322\030^[A-Za-z0-9._:-]{1,255}$'
   _globals['_ESTIMATESMSREQUEST'].fields_by_name['message']._loaded_options = None
   _globals['_ESTIMATESMSREQUEST'].fields_by_name['message']._serialized_options = b'\272H\003\310\001\001'
-  _globals['_SENDSMSREQUEST']._serialized_start=198
-  _globals['_SENDSMSREQUEST']._serialized_end=1237
-  _globals['_SENDSMSREQUEST_LABELSENTRY']._serialized_start=1180
-  _globals['_SENDSMSREQUEST_LABELSENTRY']._serialized_end=1237
-  _globals['_SENDSMSRESPONSE']._serialized_start=1240
-  _globals['_SENDSMSRESPONSE']._serialized_end=1625
-  _globals['_BATCHSENDREQUEST']._serialized_start=1627
-  _globals['_BATCHSENDREQUEST']._serialized_end=1746
-  _globals['_BATCHSENDRESULT']._serialized_start=1749
-  _globals['_BATCHSENDRESULT']._serialized_end=1883
-  _globals['_BATCHSENDRESPONSE']._serialized_start=1885
-  _globals['_BATCHSENDRESPONSE']._serialized_end=1991
-  _globals['_GETSTATUSREQUEST']._serialized_start=1994
-  _globals['_GETSTATUSREQUEST']._serialized_end=2135
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2137
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2211
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=2213
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=2274
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=2276
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2352
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=2355
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=2831
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2833
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2954
-  _globals['_CANCELMESSAGEREQUEST']._serialized_start=2957
-  _globals['_CANCELMESSAGEREQUEST']._serialized_end=3102
-  _globals['_CANCELMESSAGERESPONSE']._serialized_start=3104
-  _globals['_CANCELMESSAGERESPONSE']._serialized_end=3182
-  _globals['_ESTIMATESMSREQUEST']._serialized_start=3184
-  _globals['_ESTIMATESMSREQUEST']._serialized_end=3270
-  _globals['_CULPRIT']._serialized_start=3272
-  _globals['_CULPRIT']._serialized_end=3339
-  _globals['_REPLACEMENT']._serialized_start=3341
-  _globals['_REPLACEMENT']._serialized_end=3390
-  _globals['_ESTIMATESMSRESPONSE']._serialized_start=3393
-  _globals['_ESTIMATESMSRESPONSE']._serialized_end=3842
-  _globals['_SMSGATEWAYSERVICE']._serialized_start=3845
-  _globals['_SMSGATEWAYSERVICE']._serialized_end=4471
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['SendSms']._loaded_options = None
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['SendSms']._serialized_options = b'\202\323\344\223\002\021\"\014/v1/messages:\001*'
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['GetStatus']._loaded_options = None
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\202\323\344\223\0028\022\031/v1/messages/{message_id}Z\033\022\031/v1/requests/{request_id}'
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['WatchStatus']._loaded_options = None
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['WatchStatus']._serialized_options = b'\202\323\344\223\002!\022\037/v1/messages/{message_id}:watch'
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['ListMessages']._loaded_options = None
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['ListMessages']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/messages'
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['CancelMessage']._loaded_options = None
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['CancelMessage']._serialized_options = b'\202\323\344\223\002F\" /v1/messages/{message_id}:cancelZ\"\" /v1/requests/{request_id}:cancel'
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['EstimateSms']._loaded_options = None
+  _globals['_SMSGATEWAYSERVICE'].methods_by_name['EstimateSms']._serialized_options = b'\202\323\344\223\002 \"\025/v1/messages:estimate:\007message'
+  _globals['_SENDSMSREQUEST']._serialized_start=228
+  _globals['_SENDSMSREQUEST']._serialized_end=1267
+  _globals['_SENDSMSREQUEST_LABELSENTRY']._serialized_start=1210
+  _globals['_SENDSMSREQUEST_LABELSENTRY']._serialized_end=1267
+  _globals['_SENDSMSRESPONSE']._serialized_start=1270
+  _globals['_SENDSMSRESPONSE']._serialized_end=1655
+  _globals['_BATCHSENDREQUEST']._serialized_start=1657
+  _globals['_BATCHSENDREQUEST']._serialized_end=1776
+  _globals['_BATCHSENDRESULT']._serialized_start=1779
+  _globals['_BATCHSENDRESULT']._serialized_end=1913
+  _globals['_BATCHSENDRESPONSE']._serialized_start=1915
+  _globals['_BATCHSENDRESPONSE']._serialized_end=2021
+  _globals['_GETSTATUSREQUEST']._serialized_start=2024
+  _globals['_GETSTATUSREQUEST']._serialized_end=2165
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2167
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2241
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=2243
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=2304
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=2306
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=2382
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=2385
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=2861
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2863
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2984
+  _globals['_CANCELMESSAGEREQUEST']._serialized_start=2987
+  _globals['_CANCELMESSAGEREQUEST']._serialized_end=3132
+  _globals['_CANCELMESSAGERESPONSE']._serialized_start=3134
+  _globals['_CANCELMESSAGERESPONSE']._serialized_end=3212
+  _globals['_ESTIMATESMSREQUEST']._serialized_start=3214
+  _globals['_ESTIMATESMSREQUEST']._serialized_end=3300
+  _globals['_CULPRIT']._serialized_start=3302
+  _globals['_CULPRIT']._serialized_end=3369
+  _globals['_REPLACEMENT']._serialized_start=3371
+  _globals['_REPLACEMENT']._serialized_end=3420
+  _globals['_ESTIMATESMSRESPONSE']._serialized_start=3423
+  _globals['_ESTIMATESMSRESPONSE']._serialized_end=3872
+  _globals['_SMSGATEWAYSERVICE']._serialized_start=3875
+  _globals['_SMSGATEWAYSERVICE']._serialized_end=4774
 # @@protoc_insertion_point(module_scope)
