@@ -249,7 +249,7 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
 
     def chunks() -> Iterator[api.BatchSendRequest]:
         nonlocal pulled
-        for n in range(30):
+        for n in range(60):
             pulled += 1
             yield api.BatchSendRequest(sequence=n, messages=[refused] * 1000)
 
@@ -264,7 +264,7 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
         while settled != pulled:
             settled = pulled
             await asyncio.sleep(2)
-        assert settled < 20
+        assert settled < 40  # of which the server's own window, which grows with the speed of the line, takes up to 16
         while (response := await call.read()) is not grpc.aio.EOF:
             answered.append(cast(api.BatchSendResponse, response).sequence)
-    assert answered == list(range(30))
+    assert answered == list(range(60))
