@@ -101,4 +101,4 @@ lock:
 	$(COMPILE) --group build -o requirements-build.lock
 
 clean:
-	rm -rf .venv var
+	rm -rf .venv var examples/*/gen examples/*/target examples/*/node_modules examples/python/.venv examples/typescript/dist
