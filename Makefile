@@ -90,7 +90,7 @@ k8s-check: .venv/.ok
 
 # With docker, podman or buildah. BASE is a Python image, VERSION the tag.
 image:
-	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG))
+	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
 # Three locks: everything; what the image runs; what makes its wheel.
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
