@@ -20,8 +20,8 @@ COPY ops ops
 # Bytecode is made now and never checked against the source again: the root file system is read-only later, and no
 # time of a file is in it.
 ARG SOURCE_DATE_EPOCH=0
-RUN PATH=/build/bin:$PATH /build/bin/python -m pip --python /app/bin/python install --quiet --no-compile --no-deps \
-      --no-build-isolation . \
+RUN /build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /build/bin/python -m pip --python /app/bin/python install --quiet --no-compile --no-deps /wheel/*.whl \
  && rm -f /app/lib/python3*/site-packages/*.dist-info/direct_url.json \
  && /app/bin/python -m compileall -q -j 1 --invalidation-mode unchecked-hash /app/lib \
  && find /app -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +

@@ -5,7 +5,7 @@ BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
 .PHONY: up demo test unit properties chaos chaos-short conformance conformance-short bench bench-full bench-short lint \
-	types proto proto-check lock clean image k8s-check
+	types proto proto-check lock clean image k8s-check k8s-run
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -88,9 +88,13 @@ k8s-check: .venv/.ok
 	$(BIN)/python tools/k8s_check.py
 	$(BIN)/python -m pytest -q tests/deploy
 
+# The dev overlay's pods by podman, dispatchers rolled while messages flow, everything counted. After `make image`.
+k8s-run: .venv/.ok
+	$(BIN)/python tools/k8s_run.py $(if $(TAG),--image $(TAG)) $(if $(BASE),--base $(BASE))
+
 # With docker, podman or buildah. BASE is a Python image, VERSION the tag.
 image:
-	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG))
+	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
 # Three locks: everything; what the image runs; what makes its wheel.
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Builds the image with whichever of docker, podman and buildah works here: image.sh [--base IMAGE] [--tag NAME:TAG]
+# Builds the image with whichever of docker, podman and buildah works here:
+# image.sh [--base IMAGE] [--tag NAME:TAG] [-- WHAT THE BUILDER TAKES]...
+# podman and buildah leave the HEALTHCHECK out, which their own format has no place for, unless told -- --format docker.
 # The same commit and base give the same files: times are those of the commit, packages are pinned by their hashes.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,19 +12,20 @@ while [ $# -gt 0 ]; do
   case $1 in
     --base) base=$2; shift 2 ;;
     --tag) tag=$2; shift 2 ;;
-    *) echo "usage: image.sh [--base IMAGE] [--tag NAME:TAG]" >&2; exit 2 ;;
+    --) shift; break ;;
+    *) echo "usage: image.sh [--base IMAGE] [--tag NAME:TAG] [-- FLAGS OF THE BUILDER]" >&2; exit 2 ;;
   esac
 done
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
-set -- --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD)" \
+set -- "$@" --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD)" \
   --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" --tag "$tag" .
 if docker info >/dev/null 2>&1; then
   docker build "$@"
 elif podman info >/dev/null 2>&1; then
-  podman build --format docker --timestamp "$SOURCE_DATE_EPOCH" "$@"
+  podman build --timestamp "$SOURCE_DATE_EPOCH" "$@"
 elif command -v buildah >/dev/null; then
-  buildah build --format docker --timestamp "$SOURCE_DATE_EPOCH" "$@"
+  buildah build --timestamp "$SOURCE_DATE_EPOCH" "$@"
 else
   echo "no docker, podman or buildah that works here" >&2
   exit 1

@@ -3,7 +3,7 @@
 What a cluster would do is done here by hand, and told: pods share the host's network, names of Services stand in each
 pod's hosts file, Secrets are folders, what comes from a pod's fields is filled in, PostgreSQL runs beside. Everything
 else (image, commands, variables, settings, users and certificates of the stream, security contexts, volumes, grace) is
-what the manifests say. Needs root, podman, and an image with Python to build on: see docs/kubernetes-run.md.
+what the manifests say. Needs root, podman, and the image (`make image`).
 """
 
 import argparse
@@ -95,15 +95,18 @@ class Cluster:
         self._port += 1
         spec = json.loads(json.dumps(workload["spec"]["template"]["spec"]))
         labels: Mapping[str, str] = workload["spec"]["template"]["metadata"]["labels"]
-        spec |= {"hostNetwork": True, "hostAliases": [{"ip": "127.0.0.1", "hostnames": NAMES}]}
+        spec["hostNetwork"] = True
+        hosts = self._folder / "hosts"
+        hosts.write_text(f"127.0.0.1 localhost {' '.join(NAMES)}\n")
         spec.pop("topologySpreadConstraints", None)
         spec.pop("serviceAccountName", None)
         volumes = [self._volume(one) for one in spec.get("volumes", [])]
         claims = workload["spec"].get("volumeClaimTemplates", [])
         volumes += [{"name": claim["metadata"]["name"], "emptyDir": {}} for claim in claims]
-        spec["volumes"] = volumes
+        spec["volumes"] = [*volumes, {"name": "hosts", "hostPath": {"path": str(hosts), "type": "File"}}]
         for box in [*spec.get("initContainers", []), *spec["containers"]]:
             self._fill_in(box, labels)
+            box.setdefault("volumeMounts", []).append({"name": "hosts", "mountPath": "/etc/hosts", "readOnly": True})
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
         maps = [one for one in self._objects if one["kind"] == "ConfigMap"]
         path = self._folder / f"{name}.yaml"
@@ -140,9 +143,17 @@ class Cluster:
         run("podman", "pod", "stop", "--time", str(GRACE_S), name)
         return time.monotonic() - began
 
-    def end(self) -> None:
-        """Take all pods away."""
+    def logs(self, name: str) -> str:
+        """Give the end of what a pod has said."""
+        told = ["podman", "pod", "logs", "--tail", "15", name]
+        done = subprocess.run(told, capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
+        return f"--- {name}\n{done.stdout}{done.stderr}"
+
+    def end(self, *, telling: bool) -> None:
+        """Take all pods away; what each said last is told when something went wrong."""
         for name in self.pods:
+            if telling:
+                say(self.logs(name))
             subprocess.run(["podman", "pod", "rm", "--force", "--time", "5", name], capture_output=True, check=False)  # noqa: S603, S607
 
 
@@ -184,7 +195,7 @@ def install(cluster: Cluster) -> dict[str, int]:
     code = run("podman", "wait", "setup-topology").strip()
     say(f"set-up Job: migrate and topology ended with {code}")
     if code != "0":
-        raise SystemExit(run("podman", "logs", "setup-topology"))
+        raise SystemExit(1)
     ports = {}
     for name, workload in [
         ("coordinator-a", "coordinator"),
@@ -259,6 +270,7 @@ def main() -> int:
     folder.chmod(0o755)
     postgres = Postgres(folder / "postgres", durable=False)
     cluster = Cluster(folder, options.image, nats_image(folder, options.base))
+    kept = False
     try:
         postgres.start()
         cluster.secrets(postgres.url)
@@ -267,11 +279,12 @@ def main() -> int:
             time.sleep(3)
             roll(cluster)
             ids = sending.result()
-        return 0 if count(ids, 60) else 1
+        kept = count(ids, 60)
     finally:
-        cluster.end()
+        cluster.end(telling=not kept)
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

@@ -22,9 +22,13 @@ certificates() (
   openssl ecparam -genkey -name prime256v1 -noout -out tls.key
   openssl req -new -key tls.key -subj "/CN=nats" -out tls.csr
   service=nats-headless
+  # Each server by its own name: OpenSSL takes no wildcard before a name without dots.
+  names=DNS:localhost,IP:127.0.0.1
+  for server in nats-0 nats-1 nats-2; do
+    names=$names,DNS:$server.$service,DNS:$server.$service.$namespace.svc.cluster.local
+  done
   cat > extensions <<END
-subjectAltName=DNS:$service,DNS:*.$service,DNS:*.$service.$namespace.svc,DNS:*.$service.$namespace.svc.cluster.local,\
-DNS:localhost,IP:127.0.0.1
+subjectAltName=$names
 keyUsage=critical,digitalSignature
 extendedKeyUsage=serverAuth,clientAuth
 END

@@ -3,6 +3,7 @@
 import asyncio
 import pathlib
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -145,6 +146,14 @@ async def test_who_cannot_show_themselves_is_told_so(
     with pytest.raises(StreamDown, match=said):
         async with open_connection(server.url, "x", wrong, connect_timeout_s=1):
             pass
+
+
+def test_the_certificate_holds_the_names_by_which_the_manifests_call_the_servers(secrets: pathlib.Path) -> None:
+    """A wildcard would not do: OpenSSL, and so Python, takes none before a name without dots."""
+    tls = secrets / "nats-tls" / "tls.crt"
+    for name in ("nats-0.nats-headless", "nats-1.nats-headless", "nats-2.nats-headless"):
+        command = ["openssl", "verify", "-CAfile", secrets / "nats-ca" / "ca.crt", "-verify_hostname", name, tls]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
 
 
 async def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption(
