@@ -1,0 +1,96 @@
+"""The REST endpoints, through a real Envoy with the manifests' own configuration, as curl would call them."""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from rig import Rig, running
+
+from ops.embedded.child import free_port
+
+REST = pathlib.Path(__file__).parents[2] / "deploy/k8s/components/rest"
+ENVOY = pathlib.Path(sys.executable).parent / "envoy"
+
+
+@pytest.fixture(scope="module")
+async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
+    async with running(open_folder / "envoy", providers=("p1", "p2")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def envoy(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where Envoy listens; of its configuration only places are changed."""
+    folder = tmp_path_factory.mktemp("envoy")
+    port = free_port()
+    host, _, gateway = rig.system.gateways[0].rpartition(":")
+    config = (REST / "envoy.yaml").read_text()
+    for written, here in (
+        ("/etc/envoy/api.binpb", str(REST / "api.binpb")),
+        ("address: gateway-headless, port_value: 50051", f"address: {host}, port_value: {gateway}"),
+        ("0.0.0.0, port_value: 8080", f"127.0.0.1, port_value: {port}"),
+        ("port_value: 9901", f"port_value: {free_port()}"),
+    ):
+        assert config.count(written) == 1, written
+        config = config.replace(written, here)
+    (folder / "envoy.yaml").write_text(config)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [ENVOY, "-c", folder / "envoy.yaml", "--concurrency", "1", "--use-dynamic-base-id"], stdout=log, stderr=log
+        )
+    try:
+        end = time.monotonic() + 60
+        while call(f"http://127.0.0.1:{port}/healthz")[0] != 200:
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < end, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def call(url: str, document: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """Give status and JSON, as `curl URL [-d DOCUMENT]` would show them."""
+    data = json.dumps(document).encode() if document is not None else None
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        told = error.read()
+        with contextlib.suppress(ValueError):
+            return error.code, json.loads(told or b"{}")
+        return error.code, {"text": told.decode()}
+    except OSError:
+        return 0, {}
+
+
+def test_a_message_goes_in_and_its_story_comes_out(envoy: str) -> None:
+    order = {"recipient": "+233201234567", "body": "Hello", "requestId": "order-17"}
+    code, accepted = call(f"{envoy}/v1/messages", order)
+    assert code == 200, accepted
+    code, again = call(f"{envoy}/v1/messages", order)
+    assert (code, again["messageId"], again["replayed"]) == (200, accepted["messageId"], True)
+    end = time.monotonic() + 60
+    while (story := call(f"{envoy}/v1/messages/{accepted['messageId']}"))[1]["status"]["state"] != "MESSAGE_STATE_SENT":
+        assert time.monotonic() < end, story
+        time.sleep(0.2)
+    assert story[0] == 200
+
+
+def test_faults_come_as_http_statuses_with_every_detail(envoy: str) -> None:
+    code, told = call(f"{envoy}/v1/messages", {"recipient": "12", "body": ""})
+    assert code == 400
+    fields = [one["field"] for detail in told["details"] for one in detail.get("fieldViolations", [])]
+    assert {"recipient", "body"} <= set(fields)
+    assert call(f"{envoy}/v1/messages/0190c2b4-1f3a-7c11-8e2d-5b8f1c3a9d70")[0] == 404
+    assert call(f"{envoy}/v1/nothing")[0] in {403, 404}
