@@ -64,7 +64,7 @@ conformance: .venv/.ok
 	$(BIN)/python -m tools.conformance
 
 conformance-short: .venv/.ok
-	$(BIN)/python -m tools.conformance --only python --only grpc-js
+	$(BIN)/python -m tools.conformance --only python --only grpc-js --only typescript
 
 lint: .venv/.ok
 	$(BIN)/ruff check $(PATHS)

@@ -102,6 +102,7 @@ def main() -> int:
     finally:
         system.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    findings += [Finding(name, "skipped", ["left out by --only"]) for name in names if name not in wanted]
     _print(findings, console)
     return 1 if any(one.bad for one in findings) or all(one.word == "skipped" for one in findings) else 0
 
