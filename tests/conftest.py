@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares a system or a server when two workers divide the tests."""
     for item in items:
-        shares = "shared_rig" in getattr(item, "fixturenames", ())
-        lane = "shared system" if shares else str(item.path)
+        lane = "e2e" if "e2e" in item.path.parts else str(item.path)
         item.add_marker(pytest.mark.xdist_group(lane))
 
 

@@ -35,6 +35,12 @@ QUICK = {
 }
 
 
+_COME_AGAIN = frozenset(
+    # A call that a stopping server did not finish in its time ends as CANCELLED.
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+)
+
+
 def state(status: pb.MessageStatus) -> str:
     return pb.MessageState.Name(status.state).removeprefix("MESSAGE_STATE_")
 
@@ -184,7 +190,7 @@ class Rig:
                     try:
                         return str((await self.stub().SendSms(message, timeout=10)).message_id)
                     except grpc.aio.AioRpcError as error:
-                        if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                        if error.code() not in _COME_AGAIN:
                             raise
                     assert time.monotonic() < end
                     await asyncio.sleep(0.2)
