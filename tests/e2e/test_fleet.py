@@ -33,15 +33,15 @@ async def load(rig: Rig, count: int, **fields: Any) -> set[str]:
 
 
 async def test_the_fleet_uses_its_whole_rate_and_never_more(fleet: Rig) -> None:
-    ids = await load(fleet, 3200, priority=BULK)
-    assert len(ids) == 3200
-    await fleet.until_received(3200, ids, 60)
+    ids = await load(fleet, 4400, priority=BULK)
+    assert len(ids) == 4400
+    await fleet.until_received(4400, ids, 60)
     seen = await fleet.received(ids)
-    assert len(seen) == 3200
+    assert len(seen) == 4400
     fleet.assert_within_limits(seen)
     # From when the shares have settled to when the first provider's backlog may have ended.
     start = seen[0]["at_ns"] + 5 * SECOND
-    assert len(between(seen, start, start + 8 * SECOND)) / 8 >= 0.99 * 200
+    assert len(between(seen, start, start + 12 * SECOND)) / 12 >= 0.99 * 200
 
 
 async def test_an_unused_share_goes_to_those_with_work_within_two_seconds(fleet: Rig) -> None:
@@ -59,30 +59,25 @@ async def test_an_unused_share_goes_to_those_with_work_within_two_seconds(fleet:
 async def test_an_otp_overtakes_a_bulk_backlog(fleet: Rig) -> None:
     bulk = await load(fleet, 350, providers=["p1"], priority=BULK)
     await fleet.until_received(20, bulk, 40)
-    took = []
-    for _ in range(3):  # behind the backlog each would wait for seconds; a busy machine may hold up one, hardly all
-        before = time.time_ns()
-        urgent = await fleet.send(providers=["p1"], priority=OTP)
-        await fleet.until(urgent.message_id, "SENT")
-        [seen] = await fleet.received([urgent.message_id])
-        took.append((seen["at_ns"] - before) / SECOND)
-        if took[-1] < 1.0:
-            break
-    assert min(took) < 1.0
+    before = time.time_ns()
+    urgent = await fleet.send(providers=["p1"], priority=OTP)
+    await fleet.until(urgent.message_id, "SENT")
+    [seen] = await fleet.received([urgent.message_id])
+    assert (seen["at_ns"] - before) / SECOND < 1.0
     behind = [one for one in await fleet.until_received(350, bulk, 60) if one["at_ns"] > seen["at_ns"]]
     assert len(behind) > 100
 
 
 async def test_a_slow_provider_still_gets_its_rate(fleet: Rig) -> None:
     await fleet.behave("p2", latency_s=2.0)
-    ids = await load(fleet, 400, providers=["p2"], priority=NORMAL)
-    await fleet.until_received(400, ids, 60)
+    ids = await load(fleet, 500, providers=["p2"], priority=NORMAL)
+    await fleet.until_received(500, ids, 60)
     await fleet.behave("p2")
     seen = await fleet.received(ids)
-    assert len(seen) == 400
+    assert len(seen) == 500
     fleet.assert_within_limits(seen)
     start = seen[0]["at_ns"] + 4 * SECOND
-    assert len(between(seen, start, start + 3 * SECOND)) / 3 >= 0.97 * 50
+    assert len(between(seen, start, start + 5 * SECOND)) / 5 >= 0.97 * 50
 
 
 async def test_crashes_of_coordinator_and_dispatcher_never_lift_the_limit(fleet: Rig) -> None:
@@ -133,7 +128,7 @@ async def test_a_dispatcher_told_to_stop_drains_and_gives_back_at_once(fleet: Ri
     victim.send(signal.SIGTERM)
     assert await asyncio.to_thread(victim.wait, 20)
     # Its budget, and what a busy machine takes to end a process.
-    assert (victim.exit_code, time.monotonic() - began < 6 + 2) == (0, True)
+    assert (victim.exit_code, time.monotonic() - began < 6) == (0, True)
     left = time.time_ns()
     seen = await fleet.until_received(400, ids, 60)
     await fleet.behave("p5")

@@ -66,7 +66,7 @@ async def test_retries_end_in_a_dead_letter_with_the_reason(rig: Rig) -> None:
         codec.unix(after.start_time) - codec.unix(before.end_time)
         for before, after in zip(status.attempts, status.attempts[1:], strict=False)
     ]
-    assert all(0.5 < gap < 10 for gap in gaps)  # 0.6 s were set, 30 s and more are usual
+    assert all(0.5 < gap < 2.5 for gap in gaps)
     letter = await dead_letter(rig, answer.message_id)
     assert letter is not None
     assert (letter.reason, len(letter.last.attempts)) == ("EXHAUSTED", 3)
@@ -156,7 +156,7 @@ async def test_a_scheduled_message_goes_out_at_its_time(rig: Rig) -> None:
     assert (await rig.status(answer.message_id)).state == pb.MESSAGE_STATE_SCHEDULED
     await rig.until(answer.message_id, "SENT")
     [seen] = await rig.received([answer.message_id])
-    assert due <= seen["at_ns"] / 1e9 < due + 5  # some 0.1 s on a quiet machine
+    assert due <= seen["at_ns"] / 1e9 < due + 2
 
 
 async def test_a_canceled_message_is_never_sent(rig: Rig) -> None:
@@ -225,7 +225,7 @@ async def test_a_message_whose_pods_stand_still_still_ends_at_its_deadline(rig: 
     try:
         answer = await rig.send(providers=["p3"], ttl=Duration(seconds=5))
         status = await rig.until(answer.message_id, "EXPIRED")
-        assert codec.unix(answer.deadline) <= codec.unix(status.update_time) < codec.unix(answer.deadline) + 15
+        assert codec.unix(answer.deadline) <= codec.unix(status.update_time) < codec.unix(answer.deadline) + 6
         letter = await dead_letter(rig, answer.message_id)
         assert letter is not None
         assert letter.reason == "EXPIRED"

@@ -16,7 +16,6 @@ import pytest
 
 from ops.embedded import NatsServer, Postgres
 from ops.embedded.child import free_port
-from ops.system import STOP_S
 
 ROOT = pathlib.Path(__file__).parents[2]
 BIN = pathlib.Path(sys.executable).parent
@@ -137,7 +136,7 @@ def test_existing_servers_are_used_when_they_are_named(open_folder: pathlib.Path
     assert "SENT" in told
     assert not (folder / "var" / "nats").exists()
     assert not (folder / "var" / "postgres").exists()
-    assert one.stop() < STOP_S + 7
+    assert one.stop() < 15
     nats.stop()
     postgres.stop()
 
@@ -243,8 +242,8 @@ def test_what_up_prints_works_and_its_data_survives(up: Up) -> None:
         time.sleep(0.2)
     assert len(found["attempts"]) == 1
     assert found["provider_message_id"]
-    assert up.stop() < STOP_S + 7
+    assert up.stop() < 15
     assert up.left() == []
     up.start()
     assert json.loads(up.run(status))["state"] == "MESSAGE_STATE_SENT"
-    assert up.stop() < STOP_S + 7
+    assert up.stop() < 15
