@@ -101,14 +101,14 @@ class Attempt:
         self._pacer = pacer
         self._guard = guard
         self._tracer = tracer
-        self._calls: set[asyncio.Task[Outcome]] = set()
+        self._calls: set[asyncio.Timeout] = set()
         self._cut = False
 
     def cut(self) -> None:
         """End every call now: those whose bytes have left become unclear."""
         self._cut = True
-        for call in self._calls:
-            call.cancel()
+        for limit in self._calls:
+            limit.reschedule(0)
 
     async def make(self, job: Job, permit: Permit, generation: int) -> bool:
         """Make one attempt and write down what follows; False when another pod has the message."""
@@ -169,21 +169,22 @@ class Attempt:
     async def _until_cut(self, submission: Submission, gate: SendGate) -> Outcome | None:
         if self._cut:
             return None
-        # A task of its own: it can be cut while this one goes on to write down what that means.
-        call = asyncio.create_task(self._adapter.send(submission, gate), name="provider-call")
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        # Not a task that is cancelled: this one goes on and writes down what the cut means.
+        limit = asyncio.timeout(None)
+        self._calls.add(limit)
         try:
-            await asyncio.wait({call})
-            if not call.cancelled():
-                return call.result()
+            async with limit:
+                return await self._adapter.send(submission, gate)
+        except GateClosed:
+            return None
+        except TimeoutError:
+            if not limit.expired():
+                raise
             if not gate.passed:
                 return None
             return Outcome(AMBIGUOUS, code="cut", detail="this process stopped before the answer came")
-        except GateClosed:
-            return None
         finally:
-            call.cancel()
+            self._calls.discard(limit)
 
     def _not_sent(self, job: Job) -> wire.Event:
         case = self._circumstances.case(job)

@@ -59,7 +59,7 @@ class LeaseHolder:
 
     async def run(self) -> None:
         """Renew until cancelled; while the bucket is away the lease runs out by itself."""
-        async with self._bucket.listening(ALLOC, lambda _key, _document: self._hint.set()):
+        async with self._bucket.listening(ALLOC, self._heard):
             while True:
                 began = time.monotonic()
                 try:
@@ -67,6 +67,12 @@ class LeaseHolder:
                 except Unavailable as exc:
                     _log.debug("lease not renewed", error=str(exc))
                 await self._rest(began)
+
+    def _heard(self, _key: str, table: Any) -> None:
+        """Look at once when a table speaks of us: most speak of others only."""
+        grant = table["grants"].get(self._name) if table else None
+        if grant is None or grant["share"] != self._pacer.share or grant["held_version"] > self._version:
+            self._hint.set()
 
     async def _rest(self, began: float) -> None:
         """Wait until the next renewal: sooner when the table has changed or our wish has."""
@@ -90,7 +96,7 @@ class LeaseHolder:
         return abs(demand - self._told) > max(2, self._told // 4) or floor > self._told_floor
 
     async def sync(self) -> None:
-        """Renew, read the table, apply it; a change is confirmed by a second renewal."""
+        """Renew, read the table, apply it; a share that was lowered is confirmed by a second renewal."""
         began = await self._tell()
         revision, document = await self._bucket.get(ALLOC)
         if self._revision and (document is None or revision < self._revision):
@@ -99,8 +105,10 @@ class LeaseHolder:
             self._revision = revision
             grant = document["grants"].get(self._name)
             self._pacer.set_share(int(grant["share"]) if grant else 0)
+            awaited = grant is not None and grant["held_version"] > self._version
             self._version = int(document["version"])
-            await self._extend(await self._tell())
+            if awaited:
+                await self._extend(await self._tell())
 
     async def _extend(self, began: float) -> bool:
         """Make the lease last from `began`; False when it had ended: what it held may have been given away."""

@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _FETCH_S = 0.5
+_GATHER_S = 0.1
+"""How long messages may gather after a small batch: a transaction for each would cost several times as much."""
 _ACK_S = 3.0
 _LONGEST_PAUSE_S = 5.0
 _PARTITIONS_EVERY_S = 3600.0
@@ -93,6 +95,8 @@ class Projector:
                 await delivery.ack_lightly()
             for delivery in deliveries[-1:]:
                 await delivery.ack(_ACK_S)
+            if 0 < len(deliveries) < _BATCH:
+                await asyncio.sleep(_GATHER_S)
 
     async def _project(self, items: list[_Item], held: Sequence[Delivery]) -> None:
         """Write a batch, however long the store is away; what cannot be written at all is named in the log."""
@@ -102,7 +106,7 @@ class Projector:
             await self._until_stored(lambda: self._write(items))
         finally:
             keeper.cancel()
-        for item in items:
+        for item in items if self._tracer.records else ():
             parent = telemetry.caller_of(item.delivery.headers)
             span = self._tracer.start("project", parent, SpanKind.CONSUMER, start_time=began)
             span.end()

@@ -80,6 +80,11 @@ class Tracer:
         self._ids = ids
         self._bound = TraceIdRatioBased.get_bound_for_rate(ratio)
 
+    @property
+    def records(self) -> bool:
+        """Whether anything is exported; if not, a span below which nothing goes need not be opened."""
+        return self._recorder is not None
+
     def start(
         self,
         name: str,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
+from dispatcher.lease import lease_key
+from messaging.limiter import Timing
 from tests.unit import virtual_time
 from tests.unit.dispatcher.fleet import FakeFleet, Weather
 
@@ -208,6 +210,28 @@ def test_lease_that_ended_is_never_taken_up_again(run: Callable[..., Any]) -> No
         return first, shares
 
     assert run(work) == (0, 25)
+
+
+def test_table_that_speaks_of_others_wakes_nobody(run: Callable[..., Any]) -> None:
+    """Each renewal that another's wish brings about is paid for by all; only the pods that are meant look at once."""
+
+    async def work(clock: Clock) -> tuple[int, int]:
+        fleet = FakeFleet(clock, LIMIT, RATES)
+        fleet.lead("one")
+        steady, moody = fleet.add("a", 30), fleet.add("b", 30)
+        await asyncio.sleep(6)
+        told: list[str] = []
+        fleet.store.ears.append(("lease.", lambda key, _: told.append(key)))
+        for n in range(40):
+            moody.demand = 5 if n % 2 else 30
+            await asyncio.sleep(0.25)
+        await fleet.close()
+        fleet.check()
+        return told.count(lease_key(steady.name)), told.count(lease_key(moody.name))
+
+    steady, moody = run(work)
+    assert steady <= 10 / (0.9 * Timing().renew_s), "its own renewals"
+    assert moody > 40
 
 
 def test_lost_coordinator_is_followed_by_another_and_shares_stay(run: Callable[..., Any]) -> None:
