@@ -23,7 +23,7 @@ demo: .venv/.ok
 # What measures a rate has the machine for itself; of the rest, the scenarios run beside everything else.
 test: .venv/.ok
 	$(BIN)/python -m pytest tests/e2e/test_fleet.py
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --deselect tests/e2e/test_fleet.py
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --deselect tests/e2e/test_fleet.py
 
 unit: .venv/.ok
 	$(BIN)/python -m pytest tests/unit
