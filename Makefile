@@ -4,8 +4,8 @@ REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
-.PHONY: up demo test unit properties chaos chaos-short conformance conformance-short bench bench-full bench-short lint \
-	types proto proto-check lock clean image k8s-check k8s-run
+.PHONY: up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
+	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -62,6 +62,9 @@ var/tools/grpcurl:
 # Every example client whose tool chain this machine has, against the whole system: do all see the same?
 conformance: .venv/.ok
 	$(BIN)/python -m tools.conformance
+
+conformance-build: .venv/.ok
+	$(BIN)/python -m tools.conformance --build
 
 conformance-short: .venv/.ok
 	$(BIN)/python -m tools.conformance --only python --only grpc-js
