@@ -4,8 +4,8 @@ REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
-.PHONY: up demo test unit properties chaos chaos-short conformance conformance-short bench bench-full bench-short lint \
-	types proto proto-check lock clean image k8s-check k8s-run
+.PHONY: up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
+	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -23,7 +23,7 @@ demo: .venv/.ok
 # What measures a rate has the machine for itself; of the rest, the scenarios run beside everything else.
 test: .venv/.ok
 	$(BIN)/python -m pytest tests/e2e/test_fleet.py
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --deselect tests/e2e/test_fleet.py
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --deselect tests/e2e/test_fleet.py
 
 unit: .venv/.ok
 	$(BIN)/python -m pytest tests/unit
@@ -62,6 +62,9 @@ var/tools/grpcurl:
 # Every example client whose tool chain this machine has, against the whole system: do all see the same?
 conformance: .venv/.ok
 	$(BIN)/python -m tools.conformance
+
+conformance-build: .venv/.ok
+	$(BIN)/python -m tools.conformance --build
 
 conformance-short: .venv/.ok
 	$(BIN)/python -m tools.conformance --only python --only grpc-js

@@ -9,12 +9,12 @@ import structlog
 
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
-from gateway_grpc.lookup import History, Lookup
+from gateway_grpc.late_history import LateHistory
+from gateway_grpc.lookup import Lookup
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
 from messaging import telemetry
 from messaging.config import Settings
-from messaging.errors import StoreDown
 from messaging.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream.access import access_of
@@ -23,33 +23,6 @@ from messaging.stream.fleet import FleetView
 
 _log = structlog.get_logger(__name__)
 _LINGER_S = 0.3
-
-
-class LateHistory:
-    """The history, opened beside a server that already answers: its library takes a second to load."""
-
-    def __init__(self) -> None:
-        self._history: History | None = None
-
-    def __call__(self) -> History:
-        """Give the history; raises StoreDown while it is not there yet."""
-        if self._history is None:
-            raise StoreDown("starting")
-        return self._history
-
-    async def open(self, url: str, stack: contextlib.AsyncExitStack) -> None:
-        """Load the library in a thread, and open the pool (which connects when it is first used)."""
-        await asyncio.to_thread(_load_store)
-        from messaging.store.engine import open_engine
-        from messaging.store.messages import Messages
-
-        engine = open_engine(url)
-        stack.push_async_callback(engine.dispose)
-        self._history = Messages(engine)
-
-
-def _load_store() -> None:
-    import messaging.store.messages  # noqa: F401
 
 
 async def run(settings: Settings, providers: Sequence[Provider]) -> None:

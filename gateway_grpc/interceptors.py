@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway_grpc.errors import status_of
+from gateway_grpc.gate import Gate
 from messaging import telemetry
 from messaging.errors import GatewayError
 from messaging.spans import Tracer
@@ -34,9 +35,10 @@ class Interceptor:
     An interceptor in grpc.aio's sense is asked anew for the handler of every call, which costs more than it does.
     """
 
-    def __init__(self, server: grpc.aio.Server, tracer: Tracer) -> None:
+    def __init__(self, server: grpc.aio.Server, tracer: Tracer, gate: Gate) -> None:
         self._server = server
         self._tracer = tracer
+        self._gate = gate
 
     def add_generic_rpc_handlers(self, _handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Leave out what is registered by name as well."""
@@ -56,20 +58,23 @@ class Interceptor:
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
+        gate = self._gate
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_unary(begin, handler.unary_unary), **codecs)
+            return grpc.unary_unary_rpc_method_handler(_unary(begin, gate, handler.unary_unary), **codecs)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(_stream(begin, handler.unary_stream), **codecs)
-        return grpc.stream_stream_rpc_method_handler(_stream(begin, handler.stream_stream), **codecs)
+            return grpc.unary_stream_rpc_method_handler(_stream(begin, gate, handler.unary_stream), **codecs)
+        return grpc.stream_stream_rpc_method_handler(_stream(begin, gate, handler.stream_stream), **codecs)
 
 
 _Begin: TypeAlias = "Callable[[grpc.aio.ServicerContext[Any, Any]], Call]"
 
 
-def _unary(begin: _Begin, behaviour: Any) -> Any:
+def _unary(begin: _Begin, gate: Gate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        with begin(context) as one:
+        with gate, begin(context) as one:
             try:
+                if gate.holds:
+                    await gate.refused()
                 return await behaviour(request, context)
             except GatewayError as error:
                 await one.abort(error)
@@ -77,10 +82,12 @@ def _unary(begin: _Begin, behaviour: Any) -> Any:
     return call
 
 
-def _stream(begin: _Begin, behaviour: Any) -> Any:
+def _stream(begin: _Begin, gate: Gate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        with begin(context) as one:
+        with gate, begin(context) as one:
             try:
+                if gate.holds:
+                    await gate.refused()
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response

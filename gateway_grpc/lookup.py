@@ -50,9 +50,7 @@ class Found:
 class Lookup:
     """Reads and withdraws messages."""
 
-    def __init__(
-        self, connection: Connection, history: Callable[[], History], key: Callable[[str, str], str], pod: str
-    ) -> None:
+    def __init__(self, connection: Connection, history: History, key: Callable[[str, str], str], pod: str) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._history = history
@@ -68,10 +66,10 @@ class Lookup:
                 topo.ACCEPT, topo.accept_key_filter(client, self._key(client, request_id))
             )
         except StreamDown as down:
-            return await self._stored_instead(self._history().find_by_request_id(client, request_id), down)
+            return await self._stored_instead(self._history.find_by_request_id(client, request_id), down)
         if record is not None:
             return await self._by_id(client, parse_address(record.subject).message_id)
-        status = await self._history().find_by_request_id(client, request_id)
+        status = await self._history.find_by_request_id(client, request_id)
         if status is None:
             raise NotFound("request_id")
         return await self._by_id(client, status.message_id)
@@ -87,14 +85,14 @@ class Lookup:
                 self._connection.last(topo.EVENT, topo.event_subject(address)),
             )
         except StreamDown as down:
-            return await self._stored_instead(self._history().find(client, message_id), down)
+            return await self._stored_instead(self._history.find(client, message_id), down)
         event = codec.decode(wire.Event, last.subject, last.data) if last else None
         sequence = last.sequence if last else 0
         if accepted is not None:
             command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
             return Found(status_of(command, event), sequence)
         try:
-            stored = await self._history().find(client, message_id)
+            stored = await self._history.find(client, message_id)
         except StoreDown:
             if event is None:
                 raise

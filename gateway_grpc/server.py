@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
+from gateway_grpc.gate import Gate
 from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.service import SmsGateway
 from messaging.spans import Tracer
@@ -20,6 +21,10 @@ ALIVE = "live"
 """The name under which health says SERVING as long as it can be asked: a probe that restarts asks for nothing else."""
 
 _HEALTH_EVERY_S = 0.2
+_QUIET_LOOKS, _QUIET_WITHIN_S = 10, 1.0
+_GOAWAY_S = 0.1
+_WATCHERS_S = 1.0
+"""For answers that are on their way; only who watches health is still there at its end."""
 _OPTIONS = [
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
@@ -36,7 +41,8 @@ class Server:
         age = [("grpc.max_connection_age_ms", int(connection_age_s * 1000))] if connection_age_s else []
         self._server = grpc.aio.server(options=[*_OPTIONS, *age])
         self._health = health.aio.HealthServicer()
-        watched: Any = Interceptor(self._server, tracer)
+        self._gate = Gate()
+        watched: Any = Interceptor(self._server, tracer, self._gate)
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -61,8 +67,22 @@ class Server:
             await self._health.set(name, status)
 
     async def drain(self, linger_s: float, budget_s: float) -> None:
-        """Say NOT_SERVING, linger so that load balancers look away, then finish what is under way."""
-        began = time.monotonic()
+        """Say NOT_SERVING, linger so that load balancers look away, then finish what is under way.
+
+        What comes in the moment of the stop is held until every caller knows that its connection closes: see Gate.
+        Who only watches health is not waited for.
+        """
+        end = time.monotonic() + budget_s
         await self._say(serving=False)
         await asyncio.sleep(min(linger_s, budget_s / 4))
-        await self._server.stop(max(0.1, budget_s - (time.monotonic() - began)))
+        await self._gate.hold(_QUIET_LOOKS, min(_QUIET_WITHIN_S, budget_s / 4))
+        stopping = asyncio.create_task(self._server.stop(_left(end)), name="stop")
+        await asyncio.sleep(min(_GOAWAY_S, budget_s / 4))
+        self._gate.refuse()
+        await self._gate.empty(_left(end))
+        await self._server.stop(min(_WATCHERS_S, _left(end)))
+        await stopping
+
+
+def _left(end: float) -> float:
+    return max(0.1, end - time.monotonic())

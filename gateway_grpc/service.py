@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
@@ -35,7 +35,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     """sms.gateway.v1.SmsGatewayService."""
 
     def __init__(
-        self, acceptance: Acceptance, lookup: Lookup, history: Callable[[], History], tracer: Tracer, read_ahead: int
+        self, acceptance: Acceptance, lookup: Lookup, history: History, tracer: Tracer, read_ahead: int
     ) -> None:
         self._acceptance = acceptance
         self._lookup = lookup
@@ -141,7 +141,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         validation.check_list(request)
         size = request.page_size or _DEFAULT_PAGE
         after = _after(request.page_token)
-        found = await self._history().list_page(DEFAULT_CLIENT, request, after, size + 1)
+        found = await self._history.list_page(DEFAULT_CLIENT, request, after, size + 1)
         page = found[:size]
         token = base64.urlsafe_b64encode(uuid.UUID(page[-1].message_id).bytes).decode() if len(found) > size else ""
         return api.ListMessagesResponse(messages=page, next_page_token=token)

@@ -65,6 +65,17 @@ func withRetry[A any](ctx context.Context, call func(context.Context) (A, error)
 	}
 }
 
+// listen gives what remembers each code and delay with which a gateway asked to come again, and where it stands then.
+func listen() (told func(codes.Code, time.Duration), heard *[]object) {
+	heard = &[]object{}
+	return func(code codes.Code, delay time.Duration) {
+		one := object{"code": code, "delay_s": delay.Seconds()}
+		if !slices.ContainsFunc(*heard, func(other object) bool { return fmt.Sprint(one) == fmt.Sprint(other) }) {
+			*heard = append(*heard, one)
+		}
+	}, heard
+}
+
 func send(ctx context.Context, gateway pb.SmsGatewayServiceClient, message *pb.SendSmsRequest, told func(codes.Code, time.Duration)) (*pb.SendSmsResponse, error) {
 	return withRetry(ctx, func(ctx context.Context) (*pb.SendSmsResponse, error) {
 		return gateway.SendSms(ctx, message)
@@ -177,13 +188,7 @@ func busy(ctx context.Context, address, run string) (object, error) {
 		return nil, err
 	}
 	defer done()
-	heard := []object{}
-	told := func(code codes.Code, delay time.Duration) {
-		one := object{"code": code, "delay_s": delay.Seconds()}
-		if !slices.ContainsFunc(heard, func(other object) bool { return fmt.Sprint(one) == fmt.Sprint(other) }) {
-			heard = append(heard, one)
-		}
-	}
+	told, heard := listen()
 	for index := range 3 {
 		message := &pb.SendSmsRequest{
 			Recipient: "+233201234567",
@@ -220,7 +225,8 @@ func walk(ctx context.Context, address, busyAddress string) (object, error) {
 		ClientReference: "Bestellung № 1",
 		Labels:          map[string]string{"shop": "Kumasi", "order": "1"},
 	}
-	first, err := send(ctx, gateway, message, nil)
+	told, heard := listen()
+	first, err := send(ctx, gateway, message, told)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +254,7 @@ func walk(ctx context.Context, address, busyAddress string) (object, error) {
 			"segments":  first.GetSegments(),
 			"recipient": first.GetRecipient(),
 			"replayed":  first.GetReplayed(),
+			"told":      heard,
 		},
 		"again": object{
 			"replayed":        again.GetReplayed(),

@@ -55,6 +55,15 @@ async function withRetry(call, { attempts = 8, told = () => {} } = {}) {
   }
 }
 
+/** Remembers each code and delay with which a gateway asked to come again. */
+function listen() {
+  const heard = new Map();
+  return {
+    told: (code, delay_s) => heard.set(`${code} ${delay_s}`, { code, delay_s }),
+    listed: () => [...heard.values()],
+  };
+}
+
 const send = (gateway, message, retry) => withRetry(() => unary(gateway, "SendSms", message), retry);
 
 /** Sends three chunks on one stream; each message is judged on its own. */
@@ -109,14 +118,13 @@ async function refused(gateway) {
 /** Sends three messages to a gateway that has no room for three: it says when to come again. */
 async function busy(address, run) {
   const gateway = new SmsGatewayService(address, grpc.credentials.createInsecure());
-  const heard = new Map();
-  const told = (code, delay_s) => heard.set(`${code} ${delay_s}`, { code, delay_s });
+  const { told, listed } = listen();
   for (let index = 0; index < 3; index++) {
     const message = { recipient: "+233201234567", body: "In time", request_id: `${run}-busy-${index}` };
     await send(gateway, message, { told });
   }
   gateway.close();
-  return { accepted: 3, told: [...heard.values()] };
+  return { accepted: 3, told: listed() };
 }
 
 async function walk(address, busyAddress) {
@@ -130,7 +138,8 @@ async function walk(address, busyAddress) {
     client_reference: "Bestellung № 1",
     labels: { shop: "Kumasi", order: "1" },
   };
-  const first = await send(gateway, message);
+  const { told, listed } = listen();
+  const first = await send(gateway, message, { told });
   const again = await send(gateway, message);
   const batch = await sendMany(gateway, run);
   const status = await untilSent(gateway, first.message_id);
@@ -142,6 +151,7 @@ async function walk(address, busyAddress) {
       segments: first.segments,
       recipient: first.recipient,
       replayed: first.replayed,
+      told: listed(),
     },
     again: { replayed: again.replayed, same_message_id: again.message_id === first.message_id },
     batch,

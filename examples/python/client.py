@@ -53,6 +53,19 @@ def with_retry(
     raise AssertionError
 
 
+class Heard:
+    """Remembers each (code, seconds) with which a gateway asked to come again."""
+
+    def __init__(self) -> None:
+        self._heard: set[tuple[int, float]] = set()
+
+    def __call__(self, code: grpc.StatusCode, delay_s: float) -> None:
+        self._heard.add((CODES[code], delay_s))
+
+    def listed(self) -> list[dict[str, float]]:
+        return [{"code": code, "delay_s": delay_s} for code, delay_s in sorted(self._heard)]
+
+
 def send(gateway: rpc.SmsGatewayServiceStub, message: api.SendSmsRequest, **retry: Any) -> api.SendSmsResponse:
     return with_retry(lambda: gateway.SendSms(message, timeout=TIMEOUT_S), **retry)
 
@@ -116,13 +129,13 @@ def refused(gateway: rpc.SmsGatewayServiceStub) -> Any:
 
 def busy(address: str, run: str) -> Any:
     """Send three messages to a gateway that has no room for three: it says when to come again."""
-    heard: set[tuple[int, float]] = set()
+    heard = Heard()
     with grpc.insecure_channel(address) as channel:
         gateway = rpc.SmsGatewayServiceStub(channel)
         for index in range(3):
             message = api.SendSmsRequest(recipient="+233201234567", body="In time", request_id=f"{run}-busy-{index}")
-            send(gateway, message, told=lambda code, delay_s: heard.add((CODES[code], delay_s)))
-    return {"accepted": 3, "told": [{"code": code, "delay_s": delay_s} for code, delay_s in sorted(heard)]}
+            send(gateway, message, told=heard)
+    return {"accepted": 3, "told": heard.listed()}
 
 
 def walk(address: str, busy_address: str | None) -> dict[str, Any]:
@@ -137,7 +150,8 @@ def walk(address: str, busy_address: str | None) -> dict[str, Any]:
             client_reference="Bestellung № 1",
             labels={"shop": "Kumasi", "order": "1"},
         )
-        first, again = send(gateway, message), send(gateway, message)
+        heard = Heard()
+        first, again = send(gateway, message, told=heard), send(gateway, message)
         batch = send_many(gateway, run)
         status = until_sent(gateway, first.message_id)
         return {
@@ -148,6 +162,7 @@ def walk(address: str, busy_address: str | None) -> dict[str, Any]:
                 "segments": first.segments,
                 "recipient": first.recipient,
                 "replayed": first.replayed,
+                "told": heard.listed(),
             },
             "again": {"replayed": again.replayed, "same_message_id": again.message_id == first.message_id},
             "batch": batch,

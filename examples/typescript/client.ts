@@ -45,6 +45,13 @@ async function withRetry<A>(call: () => Promise<A>, told: Told = () => {}, attem
   }
 }
 
+/** Remembers each code and delay with which a gateway asked to come again. */
+function listen() {
+  const heard = new Map<string, unknown>();
+  const told: Told = (code, delay_s) => heard.set(`${code} ${delay_s}`, { code, delay_s });
+  return { told, listed: () => [...heard.values()] };
+}
+
 const send = (gateway: Gateway, message: Message, told?: Told) => withRetry(() => gateway.sendSms(message), told);
 
 /** Sends three chunks on one stream; each message is judged on its own. */
@@ -107,12 +114,11 @@ async function refused(gateway: Gateway) {
 /** Sends three messages to a gateway that has no room for three: it says when to come again. */
 async function busy(address: string, run: string) {
   const gateway = open(address);
-  const heard = new Map<string, unknown>();
-  const told: Told = (code, delay_s) => heard.set(`${code} ${delay_s}`, { code, delay_s });
+  const { told, listed } = listen();
   for (let index = 0; index < 3; index++) {
     await send(gateway, { recipient: "+233201234567", body: "In time", requestId: `${run}-busy-${index}` }, told);
   }
-  return { accepted: 3, told: [...heard.values()] };
+  return { accepted: 3, told: listed() };
 }
 
 async function walk(address: string, busyAddress?: string) {
@@ -126,7 +132,8 @@ async function walk(address: string, busyAddress?: string) {
     clientReference: "Bestellung № 1",
     labels: { shop: "Kumasi", order: "1" },
   };
-  const first = await send(gateway, message);
+  const { told, listed } = listen();
+  const first = await send(gateway, message, told);
   const again = await send(gateway, message);
   const batch = await sendMany(gateway, run);
   const status = await untilSent(gateway, first.messageId);
@@ -138,6 +145,7 @@ async function walk(address: string, busyAddress?: string) {
       segments: first.segments,
       recipient: first.recipient,
       replayed: first.replayed,
+      told: listed(),
     },
     again: { replayed: again.replayed, same_message_id: again.messageId === first.messageId },
     batch,

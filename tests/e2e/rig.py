@@ -35,10 +35,7 @@ QUICK = {
 }
 
 
-_COME_AGAIN = frozenset(
-    # A call that a stopping server did not finish in its time ends as CANCELLED.
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
+_COME_AGAIN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 def state(status: pb.MessageStatus) -> str:

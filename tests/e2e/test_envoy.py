@@ -92,5 +92,6 @@ def test_faults_come_as_http_statuses_with_every_detail(envoy: str) -> None:
     assert code == 400
     fields = [one["field"] for detail in told["details"] for one in detail.get("fieldViolations", [])]
     assert {"recipient", "body"} <= set(fields)
-    assert call(f"{envoy}/v1/messages/0190c2b4-1f3a-7c11-8e2d-5b8f1c3a9d70")[0] == 404
+    found = call(f"{envoy}/v1/messages/0190c2b4-1f3a-7c11-8e2d-5b8f1c3a9d70")
+    assert found[0] == 404, found
     assert call(f"{envoy}/v1/nothing")[0] in {403, 404}

@@ -1,15 +1,18 @@
 """The run of the clients, told with small programs in their place."""
 
+import contextlib
 import json
 import pathlib
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from tools.conformance import clients
-from tools.conformance.__main__ import Finding, examine
+from tools.conformance.__main__ import Finding, examine, prepare
 from tools.conformance.clients import ADDRESS, Client, build, lacking
+from tools.conformance.outage import outage
 
 EXPECTED = {"sent": "*", "count": 2}
 
@@ -130,3 +133,68 @@ def test_the_addresses_reach_the_client(examples: pathlib.Path) -> None:
     program = "import sys, json; print(json.dumps({'sent': ' '.join(sys.argv[1:]), 'count': 2}))"
     [found] = examine([client(examples, "one", program)], ["a:1", "b:2"], {"sent": "a:1 b:2", "count": 2})
     assert found.word == "same"
+
+
+def test_building_runs_nothing_and_a_run_builds_nothing_again(examples: pathlib.Path) -> None:
+    one = client(examples, "one", "raise SystemExit('it ran')")
+    bad = client(examples, "bad", "", build="echo no such plugin; false")
+    absent = client(examples, "absent", "", needs={"no-such-compiler": (1, 2)})
+    assert [prepare(each).word for each in (one, bad, absent)] == ["built", "failed", "skipped"]
+    [found] = examine([one], [], EXPECTED)
+    assert "it ran" in found.told[0]
+    assert (examples / "one" / "gen" / "builds").read_text() == "x"
+
+
+def test_what_makes_builds_cheap_gives_way_to_what_the_caller_wants(
+    examples: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAVEN_OPTS", "mine")
+    monkeypatch.delenv("CARGO_INCREMENTAL", raising=False)
+    build(client(examples, "one", "", build="echo $MAVEN_OPTS $CARGO_INCREMENTAL > gen/seen"))
+    assert (examples / "one" / "gen" / "seen").read_text() == "mine 0\n"
+
+
+def test_each_client_runs_while_something_is_away_and_is_built_while_it_is_there(examples: pathlib.Path) -> None:
+    @contextlib.contextmanager
+    def away() -> Iterator[None]:
+        (examples / "away").touch()
+        yield
+        (examples / "away").unlink()
+
+    seen = "import json, os; print(json.dumps({'sent': 'words', 'count': 2 * os.path.exists('../away')}))"
+    both = [client(examples, name, seen, build="test ! -e ../away") for name in ("one", "other")]
+    assert [one.word for one in examine(both, [], EXPECTED, away)] == ["same", "same"]
+
+
+class Server:
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    def kill(self) -> None:
+        self.did.append("kill")
+
+    def start(self) -> None:
+        self.did.append("start")
+
+
+def test_the_stream_comes_back_when_a_gateway_has_said_that_it_is_away(tmp_path: pathlib.Path) -> None:
+    server, log = Server(), tmp_path / "gateway.log"
+    log.write_text('{"code": "UNAVAILABLE"}\n')  # of an earlier outage
+    with outage(server, log):
+        time.sleep(0.2)
+        assert server.did == ["kill"]
+        with log.open("a") as more:
+            more.write('{"code": "OK"}\n{"code": "UNAVAILABLE"}\n')
+        end = time.monotonic() + 20
+        while server.did != ["kill", "start"]:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert server.did == ["kill", "start"]
+
+
+def test_the_stream_comes_back_also_when_nobody_was_told(tmp_path: pathlib.Path) -> None:
+    server, log = Server(), tmp_path / "gateway.log"
+    log.touch()
+    with pytest.raises(RuntimeError), outage(server, log):
+        raise RuntimeError
+    assert server.did == ["kill", "start"]

@@ -1,31 +1,43 @@
-"""`make conformance`: the whole system, and every example client that this machine can build, one after the other."""
+"""`make conformance`: the whole system, and every example client that this machine can build, one after the other.
+
+`make conformance-build` does the first half, which takes long when nothing was built before.
+"""
 
 import argparse
 import asyncio
 import json
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import attrs
 from rich.console import Console
 from rich.table import Table
 
+from ops.embedded.nats import NatsServer
 from ops.system import Plan, System
 from ops.up import wait_for_answer
 from tools.conformance.clients import CLIENTS, EXAMPLES, Client, ClientFailed, build, lacking, run
 from tools.conformance.compare import differences, facts
+from tools.conformance.outage import outage
 
-_BUSY = "gateway-2"
+_HASTY, _BUSY = "gateway-1", "gateway-2"
+_OWN_SETTINGS = {
+    _HASTY: {"SMSGW_PUBLISH_TIMEOUT_S": "2", "SMSGW_ACCEPT_BUDGET_S": "2"},  # soon tells that the stream is away
+    _BUSY: {"SMSGW_MAX_BACKLOG": "1"},
+}
 
 
 @attrs.frozen
 class Finding:
-    """How one client fared: `word` is "same", "different", "failed" or "skipped"; `told` holds the sentences."""
+    """How one client fared: `word` is "same", "different", "failed", "built" or "skipped"; `told` holds sentences."""
 
     client: str
     word: str
@@ -51,60 +63,94 @@ def judge(printed: str, expected: Mapping[str, Any]) -> tuple[list[str], dict[st
     return differences(expected, seen), seen
 
 
-def examine(clients: Sequence[Client], addresses: Sequence[str], expected: Mapping[str, Any]) -> Iterator[Finding]:
-    """Build, run and judge each client; what the first good one saw is expected of those after it, word for word."""
+def prepare(client: Client) -> Finding:
+    """Build a client unless the machine lacks what it needs, or nothing has changed."""
+    if reason := lacking(client):
+        return Finding(client.name, "skipped", [reason])
+    began = time.monotonic()
+    try:
+        build(client)
+    except ClientFailed as exc:
+        return Finding(client.name, "failed", [str(exc)], time.monotonic() - began)
+    return Finding(client.name, "built", [], time.monotonic() - began)
+
+
+def examine(
+    clients: Sequence[Client],
+    addresses: Sequence[str],
+    expected: Mapping[str, Any],
+    away: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[Finding]:
+    """Build, run and judge each client; what the first good one saw is expected of those after it, word for word.
+
+    Each runs within a context of its own from `away`.
+    """
     for client in clients:
-        if reason := lacking(client):
-            yield Finding(client.name, "skipped", [reason])
+        finding = prepare(client)
+        if finding.word != "built":
+            yield finding
             continue
         began = time.monotonic()
         try:
-            build(client)
-            built = time.monotonic()
-            found, seen = judge(run(client, *addresses), expected)
+            with away():
+                printed = run(client, *addresses)
+            found, seen = judge(printed, expected)
         except ClientFailed as exc:
-            yield Finding(client.name, "failed", [str(exc)], time.monotonic() - began)
+            yield Finding(client.name, "failed", [str(exc)], finding.build_s, time.monotonic() - began)
             continue
         if not found:
             expected = seen
         word = "different" if found else "same"
-        yield Finding(client.name, word, found, built - began, time.monotonic() - built)
+        yield Finding(client.name, word, found, finding.build_s, time.monotonic() - began)
 
 
 def main() -> int:
-    """Run the clients that were asked for, by default all; 1 when one failed or saw something else."""
+    """Build, and unless only that was asked for run, the clients that were asked for; 1 when one is no good."""
     parser = argparse.ArgumentParser(prog="python -m tools.conformance", description=__doc__)
     names = [client.name for client in CLIENTS]
     parser.add_argument("--only", action="append", choices=names, help="leave the others out")
-    wanted = parser.parse_args().only or names
+    parser.add_argument("--build", action="store_true", help="build, and run nothing")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what a build has started as well
     console = Console(highlight=False)
-    expected = json.loads((EXAMPLES / "walk.json").read_text())
+    wanted = [client for client in CLIENTS if client.name in (arguments.only or names)]
+    findings = []
+    for finding in map(prepare, wanted) if arguments.build else _run_all(wanted, console):
+        console.print(f"{finding.client}: {finding.word}", style="red" if finding.bad else "", markup=False)
+        findings.append(finding)
+    left_out = [client.name for client in CLIENTS if client not in wanted]
+    findings += [Finding(name, "skipped", ["left out by --only"]) for name in left_out]
+    _print(findings, console)
+    nothing = not findings or all(one.word == "skipped" for one in findings)
+    return 1 if any(one.bad for one in findings) or (nothing and not arguments.build) else 0
+
+
+def _run_all(clients: Sequence[Client], console: Console) -> Iterator[Finding]:
+    """Start the whole system, and let each client walk against it; gives nothing where that does not answer."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-conformance-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
-    tight = {"SMSGW_MAX_BACKLOG": "1"}
     plan = Plan(
         folder,
         providers=("p1", "p2"),
         gateways=2,
         durable=False,
-        own_settings=lambda name, _environment: tight if name == _BUSY else {},
+        own_settings=lambda name, _environment: _OWN_SETTINGS.get(name, {}),
     )
     system = System(plan)
-    findings: list[Finding] = []
     try:
         system.start()
         if not asyncio.run(wait_for_answer(system)):
             console.print("The gateways did not answer in time.")
-            return 1
-        for finding in examine([one for one in CLIENTS if one.name in wanted], system.gateways, expected):
-            console.print(f"{finding.client}: {finding.word}", style="red" if finding.bad else "", markup=False)
-            findings.append(finding)
+            return
+        if not isinstance(system.nats, NatsServer):
+            console.print("SMSGW_NATS_URL names servers: the stream of others is not taken away.")
+            return
+        away = partial(outage, system.nats, system.logs / f"{_HASTY}.log")
+        expected = json.loads((EXAMPLES / "walk.json").read_text())
+        yield from examine(clients, system.gateways, expected, away)
     finally:
         system.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    findings += [Finding(name, "skipped", ["left out by --only"]) for name in names if name not in wanted]
-    _print(findings, console)
-    return 1 if any(one.bad for one in findings) or all(one.word == "skipped" for one in findings) else 0
 
 
 def _print(findings: Sequence[Finding], console: Console) -> None:

@@ -21,6 +21,21 @@ _BIN = pathlib.Path(sys.executable).parent
 _BUILD_S, _RUN_S = 1200.0, 120.0
 _HEAD_LINES, _TAIL_LINES = 8, 20
 _VERSION_OF = {"go": ("go", "version"), "java": ("java", "-version")}
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sms-gateway"
+_THRIFTY = {
+    "CARGO_INCREMENTAL": "0",
+    "CARGO_PROFILE_DEV_DEBUG": "0",
+    "CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG": "0",
+    "CARGO_TARGET_DIR": str(_CACHE / "cargo"),
+    "MAVEN_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_COMPILE": "0",  # which is how pip is told not to
+    "npm_config_audit": "false",
+    "npm_config_fund": "false",
+    "npm_config_prefer_offline": "true",
+}
+"""Makes builds cheap that run once. What was built of Rust's crates is kept, as Go keeps what it builds anyway."""
+
 _PROTOS = ("proto", "third_party", "tools/protoc_gen_grpc_python.py")
 
 
@@ -88,6 +103,7 @@ def build(client: Client) -> bool:
         return False
     for line in client.commands[:-1]:
         _run(client, line, _BUILD_S)
+    stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(now)
     return True
 
@@ -120,7 +136,7 @@ def _run(client: Client, line: str, patience_s: float) -> str:
     with subprocess.Popen(  # noqa: S603
         ["bash", "-euo", "pipefail", "-c", line],  # noqa: S607
         cwd=client.folder,
-        env={**os.environ, "PATH": _path()},
+        env={**_THRIFTY, **os.environ, "PATH": _path()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

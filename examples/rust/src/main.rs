@@ -12,6 +12,7 @@ use tonic::{Code, Response, Status};
 use tonic_types::{BadRequest, RpcStatusExt, StatusExt};
 use uuid::Uuid;
 
+#[allow(dead_code)] // the protos also hold what only other programs need
 mod protos {
     include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 }
@@ -56,6 +57,14 @@ async fn with_retry<A>(
         told(error.code(), delay);
         sleep(delay).await;
         attempt += 1;
+    }
+}
+
+/// Remembers each code and delay with which a gateway asked to come again.
+fn hear(heard: &mut Vec<Value>, code: Code, delay: Duration) {
+    let one = json!({"code": code as i32, "delay_s": delay.as_secs_f64()});
+    if !heard.contains(&one) {
+        heard.push(one);
     }
 }
 
@@ -159,13 +168,7 @@ async fn busy(address: &str, run: &str) -> Result<Value, Failure> {
             request_id: format!("{run}-busy-{index}"),
             ..Default::default()
         };
-        send_and_tell(&gateway, &message, |code, delay| {
-            let one = json!({"code": code as i32, "delay_s": delay.as_secs_f64()});
-            if !heard.contains(&one) {
-                heard.push(one);
-            }
-        })
-        .await?;
+        send_and_tell(&gateway, &message, |code, delay| hear(&mut heard, code, delay)).await?;
     }
     Ok(json!({"accepted": 3, "told": heard}))
 }
@@ -182,7 +185,8 @@ async fn walk(address: &str, busy_address: Option<&String>) -> Result<Value, Fai
         labels: HashMap::from([("shop".into(), "Kumasi".into()), ("order".into(), "1".into())]),
         ..Default::default()
     };
-    let first = send(&gateway, &message).await?;
+    let mut heard: Vec<Value> = vec![];
+    let first = send_and_tell(&gateway, &message, |code, delay| hear(&mut heard, code, delay)).await?;
     let again = send(&gateway, &message).await?;
     let batch = send_many(&gateway, &run).await?;
     let status = until_sent(&gateway, &first.message_id).await?;
@@ -194,6 +198,7 @@ async fn walk(address: &str, busy_address: Option<&String>) -> Result<Value, Fai
             "segments": first.segments,
             "recipient": first.recipient,
             "replayed": first.replayed,
+            "told": heard,
         },
         "again": {"replayed": again.replayed, "same_message_id": again.message_id == first.message_id},
         "batch": batch,

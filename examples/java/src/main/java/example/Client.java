@@ -89,6 +89,16 @@ public final class Client implements AutoCloseable {
     }
   }
 
+  /** Remembers each code and delay with which a gateway asked to come again. */
+  static final class Heard implements BiConsumer<Code, Duration> {
+    final LinkedHashSet<Object> all = new LinkedHashSet<>();
+
+    @Override
+    public void accept(Code code, Duration delay) {
+      all.add(object("code", code.value(), "delay_s", delay.toMillis() / 1000.0));
+    }
+  }
+
   /** Finds the detail of one kind in a rich status. */
   static <D extends Message> Optional<D> detail(Status status, Class<D> kind) {
     for (Any packed : status.getDetailsList()) {
@@ -202,7 +212,7 @@ public final class Client implements AutoCloseable {
 
   /** Sends three messages to a gateway that has no room for three: it says when to come again. */
   static Object busy(String address, String run) {
-    var heard = new LinkedHashSet<Object>();
+    var heard = new Heard();
     try (var client = new Client(address)) {
       for (int index = 0; index < 3; index++) {
         var message =
@@ -211,12 +221,10 @@ public final class Client implements AutoCloseable {
                 .setBody("In time")
                 .setRequestId("%s-busy-%d".formatted(run, index))
                 .build();
-        client.send(
-            message,
-            (code, delay) -> heard.add(object("code", code.value(), "delay_s", delay.toMillis() / 1000.0)));
+        client.send(message, heard);
       }
     }
-    return object("accepted", 3, "told", heard);
+    return object("accepted", 3, "told", heard.all);
   }
 
   Map<String, Object> walk(String run) {
@@ -230,7 +238,8 @@ public final class Client implements AutoCloseable {
             .putLabels("shop", "Kumasi")
             .putLabels("order", "1")
             .build();
-    SendSmsResponse first = send(message);
+    var heard = new Heard();
+    SendSmsResponse first = send(message, heard);
     SendSmsResponse again = send(message);
     List<Object> batch = sendMany(run);
     MessageStatus status = untilSent(first.getMessageId());
@@ -242,7 +251,8 @@ public final class Client implements AutoCloseable {
             "encoding", first.getEncoding().name(),
             "segments", first.getSegments(),
             "recipient", first.getRecipient(),
-            "replayed", first.getReplayed()),
+            "replayed", first.getReplayed(),
+            "told", heard.all),
         "again", object("replayed", again.getReplayed(), "same_message_id", same),
         "batch", batch,
         "status", object(

@@ -1,0 +1,64 @@
+"""The history of a server that already answers while the history's library still loads, which takes a second."""
+
+import asyncio
+import contextlib
+
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import message_pb2 as pb
+
+from gateway_grpc.lookup import History
+from messaging.errors import StoreDown
+
+_LOADING_S = 5.0
+"""As long as a read of the store itself may take: on a machine that is busy, what takes a second takes several."""
+
+
+class LateHistory:
+    """Opened beside the server. Who asks before that waits for it; raises StoreDown when it does not come."""
+
+    def __init__(self, loading_s: float = _LOADING_S) -> None:
+        self._loading_s = loading_s
+        self._history: History | None = None
+        self._opened = asyncio.Event()
+
+    async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
+        """Find one message by its id."""
+        return await (await self._there()).find(client, message_id)
+
+    async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
+        """Find the newest message under a request_id."""
+        return await (await self._there()).find_by_request_id(client, request_id)
+
+    async def list_page(
+        self, client: str, request: api.ListMessagesRequest, after: str | None, limit: int
+    ) -> list[pb.MessageStatus]:
+        """List messages, newest first, those older than `after`."""
+        return await (await self._there()).list_page(client, request, after, limit)
+
+    async def open(self, url: str, stack: contextlib.AsyncExitStack) -> None:
+        """Load the library in a thread, and open the pool (which connects when it is first used)."""
+        await asyncio.to_thread(_load_store)
+        from messaging.store.engine import open_engine
+        from messaging.store.messages import Messages
+
+        engine = open_engine(url)
+        stack.push_async_callback(engine.dispose)
+        self.there(Messages(engine))
+
+    def there(self, history: History) -> None:
+        """Answer from this history from now on."""
+        self._history = history
+        self._opened.set()
+
+    async def _there(self) -> History:
+        if self._history is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._loading_s):
+                    await self._opened.wait()
+        if self._history is None:
+            raise StoreDown("starting")
+        return self._history
+
+
+def _load_store() -> None:
+    import messaging.store.messages  # noqa: F401

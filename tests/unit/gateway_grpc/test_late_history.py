@@ -1,0 +1,49 @@
+"""A history that is asked before it is there."""
+
+import asyncio
+
+import pytest
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import message_pb2 as pb
+
+from gateway_grpc.late_history import LateHistory
+from messaging.errors import StoreDown
+
+
+class Known:
+    """A history of one message."""
+
+    async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
+        return pb.MessageStatus(message_id=message_id) if message_id == "one" else None
+
+    async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
+        return await self.find(client, request_id)
+
+    async def list_page(
+        self, client: str, request: api.ListMessagesRequest, after: str | None, limit: int
+    ) -> list[pb.MessageStatus]:
+        return [pb.MessageStatus(message_id="one")]
+
+
+async def test_who_asks_early_waits_and_is_answered() -> None:
+    history = LateHistory(loading_s=60.0)
+    asked = [
+        asyncio.create_task(history.find("default", "one")),
+        asyncio.create_task(history.find("default", "other")),
+        asyncio.create_task(history.find_by_request_id("default", "one")),
+    ]
+    listed = asyncio.create_task(history.list_page("default", api.ListMessagesRequest(), None, 10))
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in [*asked, listed])
+    history.there(Known())
+    one = pb.MessageStatus(message_id="one")
+    assert await asyncio.gather(*asked) == [one, None, one]
+    assert await listed == [one]
+
+
+async def test_a_history_that_does_not_come_is_told_as_away() -> None:
+    history = LateHistory(loading_s=0.01)
+    with pytest.raises(StoreDown, match="starting"):
+        await history.find("default", "one")
+    history.there(Known())
+    assert await history.find("default", "one") is not None
