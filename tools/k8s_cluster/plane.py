@@ -58,7 +58,8 @@ class Plane:
         )
         self.spawn("kube-scheduler", known, "--leader-elect=false")
         wait("an account", lambda: "default" in self.kubectl("-n", "default", "get", "serviceaccounts"), 60)
-        say(f"control plane: Kubernetes {json.loads(self.kubectl('version', '-o', 'json'))['serverVersion']['gitVersion']}")
+        told = json.loads(self.kubectl("version", "-o", "json"))
+        say(f"control plane: Kubernetes {told['serverVersion']['gitVersion']}")
 
     def _etcd_and_api(self) -> None:
         self.spawn(
@@ -68,7 +69,11 @@ class Plane:
         )
         self.spawn(
             "kube-apiserver",
-            *("--etcd-servers=http://127.0.0.1:2379", f"--advertise-address={NODE_IP}", "--authorization-mode=Node,RBAC"),
+            *(
+                "--etcd-servers=http://127.0.0.1:2379",
+                f"--advertise-address={NODE_IP}",
+                "--authorization-mode=Node,RBAC",
+            ),
             *("--enable-admission-plugins=NodeRestriction", f"--service-cluster-ip-range={SERVICES}"),
             *(f"--token-auth-file={self.folder}/tokens.csv", f"--service-account-key-file={self.folder}/sa.pub"),
             *(f"--service-account-signing-key-file={self.folder}/sa.key", "--allow-privileged"),
@@ -83,8 +88,15 @@ class Plane:
         names = ",".join([*(f"DNS:{name}" for name in _NAMES), *(f"IP:{one}" for one in ("127.0.0.1", first, NODE_IP))])
         new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
         run(*new, "-subj", "/CN=ca", "-keyout", folder / "ca.key", "-out", folder / "ca.crt")
-        authority = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
-        told = ["-subj", "/CN=api", "-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        authority: list[str | pathlib.Path] = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
+        told = [
+            "-subj",
+            "/CN=api",
+            "-addext",
+            f"subjectAltName={names}",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ]
         run(*new, *told, *authority, "-keyout", folder / "api.key", "-out", folder / "api.crt")
         run("openssl", "genrsa", "-out", folder / "sa.key", "2048")
         run("openssl", "rsa", "-in", folder / "sa.key", "-pubout", "-out", folder / "sa.pub")
@@ -158,7 +170,7 @@ class Plane:
         self._children = [(name, child) for name, child in self._children if child.poll() is None]
         if not names:
             time.sleep(0.5)
-            subprocess.run(["ip", "netns", "delete", NETNS], capture_output=True, check=False)  # noqa: S607
+            subprocess.run(["ip", "netns", "delete", NETNS], capture_output=True, check=False)  # noqa: S603, S607
 
 
 def fake_nodes(plane: Plane, zones: list[str]) -> None:

@@ -1,0 +1,113 @@
+"""What is done to the dev overlay on a real node while messages flow."""
+
+import os
+import pathlib
+import shutil
+import signal
+
+from tools.k8s_cluster.commands import ROOT, run, say, wait
+from tools.k8s_cluster.install import complaints, pods, roll_out, standing
+from tools.k8s_cluster.plane import Object, Plane, ready
+from tools.k8s_cluster.traffic import caller, ended, flowing
+
+NAMESPACE = "sms-gateway-dev"
+_REST = """import json, sys, urllib.request
+order = {"recipient": "+233201234567", "body": "Hello", "requestId": "by-rest"}
+asked = urllib.request.Request(sys.argv[1], json.dumps(order).encode(), {"content-type": "application/json"})
+answer = json.load(urllib.request.urlopen(asked, timeout=10))
+told = json.load(urllib.request.urlopen(f"{sys.argv[1]}/{answer['messageId']}", timeout=10))
+print(told["status"]["state"])
+"""
+
+
+def messages(plane: Plane) -> None:
+    """Send one message through the Service and follow it, and one through Envoy."""
+    words = ["/app/bin/smsctl", "send", "+233201234567", "Hello", "--request-id", "first", "--json", "--wait"]
+    caller(plane, "one", *words, "--gateway", f"gateway.{NAMESPACE}:50051")
+    ended(plane, "one")
+    caller(
+        plane, "asks", "/app/bin/smsctl", "status", "--request-id", "first", "--gateway", f"gateway.{NAMESPACE}:50051"
+    )
+    said = ended(plane, "asks")
+    say(f"one message through the Service; its status: {' '.join(said.split())[:100]}")
+    caller(plane, "rest", "-c", _REST, f"http://rest.{NAMESPACE}/v1/messages")
+    say(f"one message by HTTP and JSON through Envoy; its state: {ended(plane, 'rest').strip()}")
+
+
+def _roll(plane: Plane, *names: str) -> None:
+    deployments = [f"deployment/{name}" for name in names]
+    plane.kubectl("-n", NAMESPACE, "rollout", "restart", *deployments)
+    for one in deployments:
+        plane.kubectl("-n", NAMESPACE, "rollout", "status", one, "--timeout=120s", within_s=130)
+
+
+def rolled(plane: Plane) -> None:
+    """Roll both lanes, the gateway, the coordinators and the projector while messages flow."""
+    with flowing(plane, NAMESPACE, "lanes-rolled", 40):
+        _roll(plane, "dispatcher-p1", "dispatcher-p2")
+    with flowing(plane, NAMESPACE, "gateway-rolled", 40):
+        _roll(plane, "gateway")
+    with flowing(plane, NAMESPACE, "gateway-rolled-service", 40, address=f"gateway.{NAMESPACE}:50051"):
+        _roll(plane, "gateway")
+    with flowing(plane, NAMESPACE, "rest-rolled", 40):
+        _roll(plane, "coordinator", "projector", "rest")
+
+
+def _of(plane: Plane, component: str) -> Object:
+    """Give a pod of a component."""
+    return next(one for one in pods(plane, NAMESPACE) if one["metadata"]["name"].startswith(component))
+
+
+def _process(plane: Plane, one: Object) -> int:
+    """Give the process id of a pod's first container, as the machine numbers it."""
+    identifier = one["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+    told = run("ctr", f"--address={plane.folder}/containerd.sock", "--namespace=k8s.io", "tasks", "list")
+    (line,) = [line for line in told.splitlines() if line.startswith(identifier)]
+    return int(line.split()[1])
+
+
+def _restarted(plane: Plane, one: Object) -> bool:
+    name = one["metadata"]["name"]
+    now = next(found for found in pods(plane, NAMESPACE) if found["metadata"]["name"] == name)
+    return int(now["status"]["containerStatuses"][0]["restartCount"]) > 0 and ready(now)
+
+
+def killed(plane: Plane) -> None:
+    """Kill a lane's process, then take a pod away at once, then freeze a process until its liveness probe ends it."""
+    with flowing(plane, NAMESPACE, "process-killed", 30):
+        one = _of(plane, "dispatcher-p1")
+        os.kill(_process(plane, one), signal.SIGKILL)
+        wait("a restart by the kubelet", lambda: _restarted(plane, one), 60)
+    with flowing(plane, NAMESPACE, "pod-removed", 30):
+        for component in ("dispatcher-p2", "coordinator"):
+            name = _of(plane, component)["metadata"]["name"]
+            plane.kubectl("-n", NAMESPACE, "delete", "pod", name, "--grace-period=0", "--force")
+        wait("pods in their place", lambda: all(map(ready, pods(plane, NAMESPACE))), 60)
+    with flowing(plane, NAMESPACE, "process-frozen", 130, rate=30):
+        one = _of(plane, "dispatcher-p2")
+        os.kill(_process(plane, one), signal.SIGSTOP)
+        wait("a restart after the liveness probe", lambda: _restarted(plane, one), 160)
+    found = [line for line in complaints(plane, NAMESPACE) if "Liveness" in line]
+    say(f"  {found[0] if found else 'no event tells of a liveness probe'}")
+
+
+def overlay(plane: Plane, image: str) -> pathlib.Path:
+    """Copy the manifests, the dev overlay naming another image of ours."""
+    folder = plane.folder / f"k8s-{image.rpartition(':')[2]}"
+    shutil.copytree(ROOT / "deploy" / "k8s", folder)
+    path = folder / "overlays" / "dev" / "kustomization.yaml"
+    name, _, tag = image.rpartition(":")
+    text = path.read_text()
+    (old,) = [line for line in text.splitlines() if "{name: sms-gateway," in line]
+    path.write_text(text.replace(old, f"  - {{name: sms-gateway, newName: {name}, newTag: {tag}}}"))
+    return path.parent
+
+
+def upgraded(plane: Plane) -> None:
+    """Roll from the image that runs to the overlay's own, with messages on their way."""
+    before = {one["spec"]["containers"][0]["image"] for one in pods(plane, NAMESPACE)}
+    with flowing(plane, NAMESPACE, "upgraded", 90):
+        roll_out(plane, ROOT / "deploy" / "k8s" / "overlays" / "dev")
+    after = {one["spec"]["containers"][0]["image"] for one in pods(plane, NAMESPACE)}
+    say(f"  {', '.join(sorted(before - after))} became {', '.join(sorted(after - before))}")
+    standing(plane, NAMESPACE)
