@@ -68,7 +68,7 @@ COLLECTOR = Tool(
     },
     {"otelcol": "."},
 )
-ALL = (KUBE, ETCD, KWOK, COREDNS, PAUSE, CONTROLLER_GEN)
+ALL = (KUBE, ETCD, KWOK, COREDNS, PAUSE, CONTROLLER_GEN, COLLECTOR)
 
 
 def _go(folder: pathlib.Path, *words: str, within_s: float = 3600.0) -> str:

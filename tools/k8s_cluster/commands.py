@@ -46,7 +46,7 @@ def run(
     except subprocess.TimeoutExpired as exc:
         raise Failed(f"{' '.join(words)} took more than {within_s:g} s") from exc
     if done.returncode:
-        raise Failed(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+        raise Failed(f"{' '.join(words)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
     return done.stdout
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import subprocess
+import tempfile
 from collections.abc import Iterator
 
 import yaml
@@ -134,8 +135,7 @@ def nowhere(plane: Plane, claim: str, size: str) -> None:
 
 def disk(plane: Plane, claim: str, size: str) -> None:
     """Offer a disk of the node to a claim NAMESPACE/NAME: a `local` volume, which gets the pod's fsGroup."""
-    path = plane.folder / "disks" / claim
-    path.mkdir(parents=True)
+    path = pathlib.Path(tempfile.mkdtemp(prefix="disk-", dir=plane.folder))
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}]
     place = {"local": {"path": str(path)}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}
     _offer(plane, claim, size, place)
@@ -143,11 +143,11 @@ def disk(plane: Plane, claim: str, size: str) -> None:
 
 def _offer(plane: Plane, claim: str, size: str, place: Object) -> None:
     namespace, _, name = claim.partition("/")
-    plane.apply(
+    plane.create(
         {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": f"{namespace}-{name}"},
+            "metadata": {"generateName": f"{name}-"},
             "spec": {
                 "capacity": {"storage": size},
                 "accessModes": ["ReadWriteOnce"],

@@ -149,6 +149,10 @@ class Plane:
         """Apply objects of the machinery itself."""
         self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump_all(objects))
 
+    def create(self, one: Object) -> None:
+        """Create an object whose name the server chooses."""
+        self.kubectl("create", "-f", "-", text=yaml.safe_dump(one))
+
     def check(self) -> None:
         """Raise Failed when a program has ended."""
         for name, child in self._children:

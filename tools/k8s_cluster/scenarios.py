@@ -5,6 +5,9 @@ import pathlib
 import shutil
 import signal
 
+import yaml
+
+from tools.k8s_cluster import node
 from tools.k8s_cluster.commands import ROOT, run, say, wait
 from tools.k8s_cluster.install import complaints, pods, roll_out, standing
 from tools.k8s_cluster.plane import Object, Plane, ready
@@ -92,15 +95,46 @@ def killed(plane: Plane) -> None:
 
 
 def overlay(plane: Plane, image: str) -> pathlib.Path:
-    """Copy the manifests, the dev overlay naming another image of ours."""
+    """Copy the manifests, the dev overlay naming another image of ours; gives the overlay."""
     folder = plane.folder / f"k8s-{image.rpartition(':')[2]}"
     shutil.copytree(ROOT / "deploy" / "k8s", folder)
     path = folder / "overlays" / "dev" / "kustomization.yaml"
+    told: Object = yaml.safe_load(path.read_text())
     name, _, tag = image.rpartition(":")
-    text = path.read_text()
-    (old,) = [line for line in text.splitlines() if "{name: sms-gateway," in line]
-    path.write_text(text.replace(old, f"  - {{name: sms-gateway, newName: {name}, newTag: {tag}}}"))
+    next(one for one in told["images"] if one["name"] == "sms-gateway").update(newName=name, newTag=tag)
+    path.write_text(yaml.safe_dump(told))
     return path.parent
+
+
+def three_servers(plane: Plane) -> pathlib.Path:
+    """Copy the manifests, the dev overlay with the base's three nats-servers, all on one node; gives the overlay."""
+    folder = plane.folder / "k8s-three"
+    shutil.copytree(ROOT / "deploy" / "k8s", folder)
+    path = folder / "overlays" / "dev" / "kustomization.yaml"
+    told: Object = yaml.safe_load(path.read_text())
+    # What dev changes of the stream goes; the base's own is left.
+    told["configMapGenerator"] = [one for one in told["configMapGenerator"] if one["name"] == "providers"]
+    next(one for one in told["replicas"] if one["name"] == "nats")["count"] = 3
+    spread = {"op": "remove", "path": "/spec/template/spec/topologySpreadConstraints"}
+    cpu = {"op": "replace", "path": "/spec/template/spec/containers/0/resources/requests/cpu", "value": "100m"}
+    told["patches"] = [{"target": {"kind": "StatefulSet", "name": "nats"}, "patch": yaml.safe_dump([spread, cpu])}]
+    path.write_text(yaml.safe_dump(told))
+    return path.parent
+
+
+def stream_rolled(plane: Plane) -> None:
+    """Restart the three nats-servers one after the other while messages flow."""
+    with flowing(plane, NAMESPACE, "stream-rolled", 240):
+        plane.kubectl("-n", NAMESPACE, "rollout", "restart", "statefulset/nats")
+        words = ["rollout", "status", "statefulset/nats", "--timeout=300s"]
+        plane.kubectl("-n", NAMESPACE, *words, within_s=310)
+
+
+def disks(plane: Plane, servers: int) -> None:
+    """Offer the disks that the dev overlay's claims ask for."""
+    for number in range(servers):
+        node.disk(plane, f"{NAMESPACE}/data-nats-{number}", "20Gi")
+    node.disk(plane, f"{NAMESPACE}/data-postgres-0", "5Gi")
 
 
 def upgraded(plane: Plane) -> None:
