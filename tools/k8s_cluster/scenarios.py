@@ -48,11 +48,17 @@ def rolled(plane: Plane) -> None:
     """Roll both lanes, the gateway, the coordinators and the projector while messages flow."""
     with flowing(plane, NAMESPACE, "lanes-rolled", 40):
         _roll(plane, "dispatcher-p1", "dispatcher-p2")
-    with flowing(plane, NAMESPACE, "gateway-rolled", 40):
+    with flowing(plane, NAMESPACE, "gateway-rolled-named", 40, pause_ms=1000):
         _roll(plane, "gateway")
     with flowing(plane, NAMESPACE, "gateway-rolled-service", 40, address=f"gateway.{NAMESPACE}:50051"):
         _roll(plane, "gateway")
-    with flowing(plane, NAMESPACE, "rest-rolled", 40):
+    # Two of them, as the base has; what one asks for is less, since this node has little.
+    plane.kubectl("-n", NAMESPACE, "set", "resources", "deployment/gateway", "--requests=cpu=50m")
+    plane.kubectl("-n", NAMESPACE, "scale", "deployment/gateway", "--replicas=2")
+    plane.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=120s", within_s=130)
+    with flowing(plane, NAMESPACE, "two-gateways-rolled", 60):
+        _roll(plane, "gateway")
+    with flowing(plane, NAMESPACE, "others-rolled", 40):
         _roll(plane, "coordinator", "projector", "rest")
 
 

@@ -1,6 +1,7 @@
 """Runs in a caller's pod: sends at a steady rate, each message until it is accepted, and prints what it was told.
 
-sender.py ADDRESS COUNT RATE NAME: a line for each message, its identifier; then what the longest wait was.
+sender.py ADDRESS COUNT RATE NAME [PAUSE_MS]: a line for each message, its identifier; then what the longest wait was.
+PAUSE_MS is how soon a name is asked for again, of gRPC's own accord 30 s.
 """
 
 import asyncio
@@ -12,11 +13,7 @@ import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-# Without the second option a name is asked for at most every 30 seconds.
-_OPTIONS = [
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
-    ("grpc.dns_min_time_between_resolutions_ms", 1000),
-]
+_ROUND_ROBIN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 _AGAIN_S = 0.2
 
 
@@ -32,10 +29,11 @@ async def _send(
             await asyncio.sleep(_AGAIN_S)
 
 
-async def main(address: str, count: int, rate: float, name: str) -> None:
+async def main(address: str, count: int, rate: float, name: str, pause_ms: int) -> None:
     """Send everything; a call that waits holds back no other."""
     refused: Counter[str] = Counter()
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel, asyncio.TaskGroup() as group:
+    options = [("grpc.service_config", _ROUND_ROBIN), ("grpc.dns_min_time_between_resolutions_ms", pause_ms)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel, asyncio.TaskGroup() as group:
         stub = rpc.SmsGatewayServiceStub(channel)
         began = time.monotonic()
         tasks = []
@@ -52,4 +50,4 @@ async def main(address: str, count: int, rate: float, name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], int((*sys.argv, "30000")[5])))

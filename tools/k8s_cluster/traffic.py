@@ -123,11 +123,17 @@ def _is_unclear(plane: Plane, namespace: str, message_id: str) -> bool:
 
 @contextlib.contextmanager
 def flowing(
-    plane: Plane, namespace: str, name: str, seconds: float, rate: float = 60.0, address: str = ""
+    plane: Plane,
+    namespace: str,
+    name: str,
+    seconds: float,
+    rate: float = 60.0,
+    address: str = "",
+    pause_ms: int = 30_000,
 ) -> Iterator[None]:
     """Send meanwhile, from three seconds before; afterwards count until everything was taken."""
     address = address or f"dns:///gateway-headless.{namespace}:50051"
-    caller(plane, name, "/sender/sender.py", address, str(int(seconds * rate)), str(rate), name)
+    caller(plane, name, "/sender/sender.py", address, str(int(seconds * rate)), str(rate), name, str(pause_ms))
     wait("the sender", lambda: '"Running"' in plane.kubectl("-n", CALLERS, "get", "pod", name, "-o", "json"), 30)
     time.sleep(3)
     began = time.monotonic()
