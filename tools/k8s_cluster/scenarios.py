@@ -7,7 +7,7 @@ import signal
 
 import yaml
 
-from tools.k8s_cluster import node
+from tools.k8s_cluster import images, node
 from tools.k8s_cluster.commands import ROOT, run, say, wait
 from tools.k8s_cluster.install import complaints, pods, roll_out, standing
 from tools.k8s_cluster.plane import Object, Plane, ready
@@ -109,6 +109,9 @@ def overlay(plane: Plane, image: str) -> pathlib.Path:
     name, _, tag = image.rpartition(":")
     next(one for one in told["images"] if one["name"] == "sms-gateway").update(newName=name, newTag=tag)
     path.write_text(yaml.safe_dump(told))
+    # The providers' side stays: its record is in memory.
+    simulator = path.with_name("simulator.yaml")
+    simulator.write_text(simulator.read_text().replace("image: sms-gateway", f"image: {images.ours()}"))
     return path.parent
 
 
@@ -130,7 +133,7 @@ def three_servers(plane: Plane) -> pathlib.Path:
 
 def stream_rolled(plane: Plane) -> None:
     """Restart the three nats-servers one after the other while messages flow."""
-    with flowing(plane, NAMESPACE, "stream-rolled", 240):
+    with flowing(plane, NAMESPACE, "stream-rolled", 200):
         plane.kubectl("-n", NAMESPACE, "rollout", "restart", "statefulset/nats")
         words = ["rollout", "status", "statefulset/nats", "--timeout=300s"]
         plane.kubectl("-n", NAMESPACE, *words, within_s=310)
