@@ -68,6 +68,7 @@ def dev(plane: Plane, before: str) -> None:
         install.standing(plane, _DEV)
     scenarios.messages(plane)
     scenarios.rolled(plane)
+    scenarios.gateways_rolled(plane)
     scenarios.killed(plane)
     plane.kubectl("delete", "namespace", _DEV, "--timeout=180s", within_s=190)
 

@@ -201,6 +201,7 @@ def fake_nodes(plane: Plane, zones: list[str]) -> None:
         "--manage-all-nodes=false",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--cidr=10.245.0.0/24",
+        "--node-lease-duration-seconds=40",
         f"--node-ip={NODE_IP}",
     )
     wait("fake nodes", lambda: all(ready(one) for one in plane.get("nodes", "-l", "type=kwok")), 60)

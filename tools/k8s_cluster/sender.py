@@ -1,7 +1,6 @@
 """Runs in a caller's pod: sends at a steady rate, each message until it is accepted, and prints what it was told.
 
-sender.py ADDRESS COUNT RATE NAME [PAUSE_MS]: a line for each message, its identifier; then what the longest wait was.
-PAUSE_MS is how soon a name is asked for again, of gRPC's own accord 30 s.
+sender.py ADDRESS COUNT RATE NAME: a line for each message, its identifier; then what the longest wait was.
 """
 
 import asyncio
@@ -29,10 +28,10 @@ async def _send(
             await asyncio.sleep(_AGAIN_S)
 
 
-async def main(address: str, count: int, rate: float, name: str, pause_ms: int) -> None:
+async def main(address: str, count: int, rate: float, name: str) -> None:
     """Send everything; a call that waits holds back no other."""
     refused: Counter[str] = Counter()
-    options = [("grpc.service_config", _ROUND_ROBIN), ("grpc.dns_min_time_between_resolutions_ms", pause_ms)]
+    options = [("grpc.service_config", _ROUND_ROBIN)]
     async with grpc.aio.insecure_channel(address, options=options) as channel, asyncio.TaskGroup() as group:
         stub = rpc.SmsGatewayServiceStub(channel)
         began = time.monotonic()
@@ -50,4 +49,4 @@ async def main(address: str, count: int, rate: float, name: str, pause_ms: int) 
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], int((*sys.argv, "30000")[5])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))

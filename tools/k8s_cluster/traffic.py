@@ -108,9 +108,7 @@ def settled(plane: Plane, namespace: str, ids: set[str], within_s: float) -> Non
     twice = len(ours) - len(set(ours))
     most = ", ".join(f"{name} {window}" for name, window in windows.items())
     lost = len(missing) - len(unclear)
-    counted = (
-        f"accepted {len(ids)}, taken {len(set(ours))}, told to be unclear {len(unclear)}, missing {lost}, twice {twice}"
-    )
+    counted = f"accepted {len(ids)}, taken {len(set(ours))}, unclear {len(unclear)}, missing {lost}, twice {twice}"
     say(f"  {counted}; in any second: {most}")
     if lost or twice or max(windows.values()) > LIMIT:
         raise Failed("a promise was broken")
@@ -131,11 +129,10 @@ def flowing(
     seconds: float,
     rate: float = 60.0,
     address: str = "",
-    pause_ms: int = 30_000,
 ) -> Iterator[None]:
     """Send meanwhile, from three seconds before; afterwards count until everything was taken."""
     address = address or f"dns:///gateway-headless.{namespace}:50051"
-    caller(plane, name, "/sender/sender.py", address, str(int(seconds * rate)), str(rate), name, str(pause_ms))
+    caller(plane, name, "/sender/sender.py", address, str(int(seconds * rate)), str(rate), name)
     wait("the sender", lambda: '"Running"' in plane.kubectl("-n", CALLERS, "get", "pod", name, "-o", "json"), 30)
     time.sleep(3)
     began = time.monotonic()
