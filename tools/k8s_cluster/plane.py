@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tools.k8s_cluster.build import find
-from tools.k8s_cluster.commands import BIN, Failed, run, say, wait
+from tools.k8s_cluster.commands import BIN, run, say, wait
 
 NETNS = "smsgw-kube"
 NODE_IP = "10.250.0.1"
@@ -152,13 +152,6 @@ class Plane:
     def create(self, one: Object) -> None:
         """Create an object whose name the server chooses."""
         self.kubectl("create", "-f", "-", text=yaml.safe_dump(one))
-
-    def check(self) -> None:
-        """Raise Failed when a program has ended."""
-        for name, child in self._children:
-            if child.poll() is not None:
-                log = (self.folder / f"{name}.log").read_text(errors="replace")
-                raise Failed(f"{name} ended with {child.returncode}:\n{log[-2000:]}")
 
     def end(self, *names: str) -> None:
         """End the programs with these names, or all, the youngest first; the namespace ends with the last."""
