@@ -5,7 +5,7 @@ import pathlib
 import yaml
 
 from tools.k8s_cluster.build import CONTROLLER_GEN, find, prepare
-from tools.k8s_cluster.commands import run, say
+from tools.k8s_cluster.commands import run, say, wait
 from tools.k8s_cluster.plane import Plane
 
 _TYPES = {
@@ -32,4 +32,5 @@ def _teach(plane: Plane, path: pathlib.Path) -> None:
     (one,) = yaml.safe_load_all(path.read_text())
     plane.apply(one)
     name = one["metadata"]["name"]
-    plane.kubectl("wait", "--for=condition=established", "--timeout=60s", f"crd/{name}")
+    words = ["wait", "--for=condition=established", "--timeout=10s", f"crd/{name}"]
+    wait(name, lambda: bool(plane.kubectl(*words)), 60)
