@@ -95,7 +95,7 @@ k8s-check: .venv/.ok
 k8s-run: .venv/.ok
 	$(BIN)/python tools/k8s_run.py $(if $(TAG),--image $(TAG)) $(if $(BASE),--base $(BASE))
 
-# With docker, podman or buildah. BASE is a Python image, VERSION the tag.
+# With docker, podman or buildah. BASE is a Python image, TAG the name and tag of what is built.
 image:
 	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
