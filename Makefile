@@ -102,7 +102,7 @@ k8s-cluster: .venv/.ok
 	$(BIN)/python -m tools.k8s_cluster $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base $(BASE)) \
 		$(if $(BEFORE),--before $(BEFORE))
 
-# With docker, podman or buildah. BASE is a Python image, VERSION the tag.
+# With docker, podman or buildah. BASE is a Python image, TAG the name and tag of what is built.
 image:
 	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
