@@ -59,9 +59,9 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def BatchSend(  # noqa: N802
         self, request_iterator: AsyncIterator[api.BatchSendRequest], context: _Context
     ) -> AsyncIterator[api.BatchSendResponse]:
-        """Accept chunks: a few at once, answered in order; the next is read when there is room for its answer."""
-        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | BaseException | None]
-        answers = asyncio.Queue(self._read_ahead)
+        """Accept chunks, `read_ahead` of them at once, answered in order; a place is free when its answer was taken."""
+        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | BaseException | None] = asyncio.Queue()
+        room = asyncio.Semaphore(self._read_ahead)
         chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
 
         async def read() -> None:
@@ -71,18 +71,20 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
                     if self._acceptance.draining:
                         raise Draining
                     validation.check_chunk(chunk)
+                    await room.acquire()
                     task = asyncio.create_task(self._chunk(chunk), name="chunk")
                     chunks.add(task)
-                    await answers.put(task)
+                    answers.put_nowait(task)
             except GatewayError as error:
                 end = error
-            await answers.put(end)
+            answers.put_nowait(end)
 
         reader = asyncio.create_task(read(), name="batch-reader")
         try:
             while isinstance(answer := await answers.get(), asyncio.Task):
                 chunks.discard(answer)
                 yield await answer
+                room.release()
             if answer is not None:
                 raise answer
             await reader
