@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from opentelemetry.trace import Link, SpanKind
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
@@ -60,12 +61,11 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         self, request_iterator: AsyncIterator[api.BatchSendRequest], context: _Context
     ) -> AsyncIterator[api.BatchSendResponse]:
         """Accept chunks, `read_ahead` of them at once, answered in order; a place is free when its answer was taken."""
-        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | BaseException | None] = asyncio.Queue()
+        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | None] = asyncio.Queue()
         room = asyncio.Semaphore(self._read_ahead)
         chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
 
         async def read() -> None:
-            end: BaseException | None = None
             try:
                 async for chunk in request_iterator:
                     if self._acceptance.draining:
@@ -75,19 +75,18 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
                     task = asyncio.create_task(self._chunk(chunk), name="chunk")
                     chunks.add(task)
                     answers.put_nowait(task)
-            except GatewayError as error:
-                end = error
-            answers.put_nowait(end)
+            except DecodeError as exc:
+                raise InvalidRequest([("request", "cannot be read: these bytes are no BatchSendRequest")]) from exc
+            finally:
+                answers.put_nowait(None)
 
         reader = asyncio.create_task(read(), name="batch-reader")
         try:
-            while isinstance(answer := await answers.get(), asyncio.Task):
+            while (answer := await answers.get()) is not None:
                 chunks.discard(answer)
                 yield await answer
                 room.release()
-            if answer is not None:
-                raise answer
-            await reader
+            await reader  # raises what ended it
         finally:
             for task in (reader, *chunks):
                 task.cancel()

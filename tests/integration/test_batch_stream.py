@@ -79,3 +79,43 @@ async def test_as_many_chunks_are_worked_on_at_once_as_the_setting_says(door: Do
     assert await stands_still(lambda: door.under_way) == READ_AHEAD
     door.open.set()
     assert [response.sequence async for response in call] == list(range(12))
+
+
+async def ended(call: Any) -> tuple[list[int], grpc.StatusCode, str]:
+    """What was answered until the call ended, and how it did."""
+    answered: list[int] = []
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while (response := await call.read()) is not grpc.aio.EOF:
+            answered.append(response.sequence)
+    return answered, await call.code(), await call.details()
+
+
+async def test_an_unreadable_chunk_ends_the_call_after_the_answers_before_it(
+    door: Door, channel: grpc.aio.Channel
+) -> None:
+    raw = channel.stream_stream(METHOD, response_deserializer=api.BatchSendResponse.FromString)
+    chunks = [
+        chunk(0).SerializeToString(),
+        chunk(1).SerializeToString(),
+        b"\xff no message",
+        chunk(3).SerializeToString(),
+    ]
+    call: Any = raw(iter(chunks), timeout=5)
+    asyncio.get_running_loop().call_later(0.2, door.open.set)
+    answered, code, details = await ended(call)
+    assert (answered, code) == ([0, 1], grpc.StatusCode.INVALID_ARGUMENT)
+    assert "BatchSendRequest" in details
+
+
+async def test_whatever_else_ends_the_reading_ends_the_call(
+    door: Door, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: api.BatchSendRequest) -> None:
+        if request.sequence:
+            raise KeyError
+
+    monkeypatch.setattr("gateway_grpc.validation.check_chunk", broken)
+    door.open.set()
+    call = rpc.SmsGatewayServiceStub(channel).BatchSend(iter([chunk(0), chunk(1)]), timeout=5)
+    answered, code, _ = await ended(call)
+    assert (answered, code) == ([0], grpc.StatusCode.UNKNOWN)
