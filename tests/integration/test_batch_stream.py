@@ -93,7 +93,7 @@ async def ended(call: Any) -> tuple[list[int], grpc.StatusCode, str]:
 async def test_an_unreadable_chunk_ends_the_call_after_the_answers_before_it(
     door: Door, channel: grpc.aio.Channel
 ) -> None:
-    raw = channel.stream_stream(METHOD, response_deserializer=api.BatchSendResponse.FromString)
+    raw: Any = channel.stream_stream(METHOD, response_deserializer=api.BatchSendResponse.FromString)
     chunks = [
         chunk(0).SerializeToString(),
         chunk(1).SerializeToString(),
