@@ -137,7 +137,7 @@ class Door:
         "SMSGW_UNKEYED_TTL_S",
         7200.0,
         _seconds(60, 604800),
-        "how long the stream keeps an accept record without request_id",
+        "how long the stream keeps an accept record without request_id or schedule_time",
     )
     max_backlog: int = setting(
         "SMSGW_MAX_BACKLOG", 1_000_000, _whole(1, 10**9), "accepted-but-unsent messages of all providers together"
