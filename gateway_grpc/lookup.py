@@ -21,6 +21,7 @@ from messaging.stream.publisher import Publisher
 
 _CANCEL_BUDGET_S = 8.0
 _PAUSE_S = 0.1
+_OPEN = pb.ATTEMPT_OUTCOME_UNSPECIFIED
 
 
 class History(Protocol):
@@ -44,6 +45,23 @@ class Found:
 
     status: pb.MessageStatus
     last_sequence: int
+
+    def newer_than(self, told: "Found") -> bool:
+        """Say whether this goes beyond what was told; without a sequence it is the history's, which may lag."""
+        if self.last_sequence:
+            return self.last_sequence > told.last_sequence
+        now, before = self.status, told.status
+        if codec.unix(now.update_time) < codec.unix(before.update_time):
+            return False
+        made, known = _attempted(now), _attempted(before)
+        if made != known:
+            return made > known
+        return now.state != before.state and may_follow(before.state, now.state)
+
+
+def _attempted(status: pb.MessageStatus) -> tuple[int, bool]:
+    """How far the attempts have come, as what only grows: the last one's number, and whether it has ended."""
+    return max(((one.number, one.outcome != _OPEN) for one in status.attempts), default=(0, True))
 
 
 class Lookup:
@@ -103,7 +121,7 @@ class Lookup:
         return Found(stored, 0)
 
     async def _stored_instead(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
-        """Answer from the history while the stream is away: it may lag, but it never lies backward."""
+        """Answer from the history while the stream is away; it may lag."""
         try:
             status = await reading
         except StoreDown:

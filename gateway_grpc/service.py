@@ -19,7 +19,7 @@ from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.errors import status_of
 from gateway_grpc.interceptors import DEFAULT_CLIENT, current_call
-from gateway_grpc.lookup import History, Lookup
+from gateway_grpc.lookup import Found, History, Lookup
 from messaging import codec, telemetry
 from messaging.errors import Draining, GatewayError, InvalidRequest
 from messaging.model import SETTLED_STATES
@@ -125,14 +125,14 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     ) -> AsyncIterator[api.WatchStatusResponse]:
         """Tell a message's story now and after every change, until nothing is left to be done."""
         validation.check_key("message_id", request.message_id)
-        seen = -1
+        told: Found | None = None
         while True:
             found = await self._lookup.find(DEFAULT_CLIENT, message_id=request.message_id)
-            if found.last_sequence != seen:
-                seen = found.last_sequence
+            if told is None or found.newer_than(told):
+                told = found
                 yield api.WatchStatusResponse(status=found.status)
-            if found.status.state in SETTLED_STATES:
-                return
+                if found.status.state in SETTLED_STATES:
+                    return
             if self._acceptance.draining:
                 raise Draining
             await asyncio.sleep(_WATCH_EVERY_S)
