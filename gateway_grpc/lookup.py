@@ -131,7 +131,7 @@ class Lookup:
         return Found(status, 0)
 
     async def cancel(self, client: str, *, message_id: str = "", request_id: str = "") -> pb.MessageStatus:
-        """Withdraw a message; raises NotCancelable once an attempt is under way or it is final.
+        """Withdraw a message; raises NotCancelable once a provider may have it or it is final.
 
         After StreamDown it may be CANCELED while its schedule still stands: the same call takes that back.
         """
@@ -145,6 +145,8 @@ class Lookup:
                 return status
             if not may_follow(status.state, pb.MESSAGE_STATE_CANCELED):
                 raise NotCancelable(status.message_id, state_name(status.state))
+            if any(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in status.attempts):
+                raise NotCancelable(status.message_id, state_name(status.state), unclear=True)
             event = self._canceled(client, status)
             budget = max(0.1, end - time.monotonic())
             if await self._publisher.append_event(address, event, found.last_sequence, budget_s=budget) is not None:
