@@ -8,8 +8,8 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.keeping import keep
 from messaging import codec
-from messaging.errors import CorruptRecord, StreamDown
-from messaging.model import LANE_OF_PRIORITY, parse_address
+from messaging.errors import CorruptRecord, Unavailable
+from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, Address, parse_address
 from messaging.stream import topology as topo
 from messaging.stream.connection import ApiError, Connection
 from messaging.stream.consumer import Delivery, open_consumer
@@ -18,6 +18,7 @@ from messaging.stream.publisher import Publisher
 _log = structlog.get_logger(__name__)
 
 _BATCH = 64
+_PAUSE_S = 1.0
 _WATCH_EVERY_S = 15.0
 _OVERDUE_S = 30.0
 
@@ -43,29 +44,38 @@ class Scheduler:
                 self._held = []
 
     async def _take(self, delivery: Delivery) -> None:
-        """Schedule one message, or let it come again when the stream does not answer."""
+        """Schedule one message, or let it come again when the stream does not answer or has no room."""
         try:
             await self._move(delivery)
-        except StreamDown as exc:
+        except CorruptRecord as exc:
+            _log.error("unreadable record", error=str(exc))
+        except Unavailable as exc:
             _log.warning("left for redelivery", error=str(exc))
+            await asyncio.sleep(_PAUSE_S)
             await delivery.give_back()
+            return
+        await delivery.ack()
 
     async def _move(self, delivery: Delivery) -> None:
-        """Schedule one message, then acknowledge; a crash between repeats the first, which replaces itself."""
-        try:
-            address = parse_address(delivery.subject)
-            entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
-        except CorruptRecord as exc:
-            _log.error("unreadable acceptance", error=str(exc))
-            await delivery.ack()
-            return
+        """Schedule one message; a crash before its acknowledgement repeats that, which replaces itself.
+
+        Who cancels it in between finds no schedule to take back yet, so the event is read again afterwards.
+        """
+        address = parse_address(delivery.subject)
+        entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
         command = entry.command
-        event = await self._connection.last(topo.EVENT, topo.event_subject(address))
+        event = await self._last_event(address)
         if event is None:
             lane = LANE_OF_PRIORITY[command.priority]
             due = codec.unix(command.schedule_time)
             await self._publisher.schedule(entry, address, command.provider, lane, due)
-        await delivery.ack()
+            event = await self._last_event(address)
+        if event is not None and event.state in FINAL_STATES:
+            await self._publisher.unschedule(address)
+
+    async def _last_event(self, address: Address) -> wire.Event | None:
+        record = await self._connection.last(topo.EVENT, topo.event_subject(address))
+        return codec.decode(wire.Event, record.subject, record.data) if record is not None else None
 
     async def _watch(self) -> None:
         """Look for a schedule that is overdue: a stream whose account was full needs its leader to step down."""
@@ -73,7 +83,7 @@ class Scheduler:
             await asyncio.sleep(_WATCH_EVERY_S)
             try:
                 await self._look()
-            except (StreamDown, ApiError, CorruptRecord) as exc:
+            except (Unavailable, ApiError, CorruptRecord) as exc:
                 _log.warning("schedules not watched", error=str(exc))
 
     async def _look(self) -> None:

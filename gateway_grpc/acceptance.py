@@ -77,7 +77,8 @@ class Acceptance:
                     entry,
                     address,
                     lane,
-                    ttl_s=None if request.request_id else self._door.unkeyed_ttl_s,
+                    # In LATER the record is the only copy until the scheduler has moved it.
+                    ttl_s=None if request.request_id or lane == LATER else self._door.unkeyed_ttl_s,
                     budget_s=self._door.accept_budget_s,
                 )
         if isinstance(result, Accepted):

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import attrs
-import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
@@ -20,8 +19,9 @@ from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from messaging.stream.publisher import Publisher
 
-_log = structlog.get_logger(__name__)
 _CANCEL_BUDGET_S = 8.0
+_PAUSE_S = 0.1
+_OPEN = pb.ATTEMPT_OUTCOME_UNSPECIFIED
 
 
 class History(Protocol):
@@ -45,6 +45,23 @@ class Found:
 
     status: pb.MessageStatus
     last_sequence: int
+
+    def newer_than(self, told: "Found") -> bool:
+        """Say whether this goes beyond what was told; without a sequence it is the history's, which may lag."""
+        if self.last_sequence:
+            return self.last_sequence > told.last_sequence
+        now, before = self.status, told.status
+        if codec.unix(now.update_time) < codec.unix(before.update_time):
+            return False
+        made, known = _attempted(now), _attempted(before)
+        if made != known:
+            return made > known
+        return now.state != before.state and may_follow(before.state, now.state)
+
+
+def _attempted(status: pb.MessageStatus) -> tuple[int, bool]:
+    """How far the attempts have come, as what only grows: the last one's number, and whether it has ended."""
+    return max(((one.number, one.outcome != _OPEN) for one in status.attempts), default=(0, True))
 
 
 class Lookup:
@@ -104,7 +121,7 @@ class Lookup:
         return Found(stored, 0)
 
     async def _stored_instead(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
-        """Answer from the history while the stream is away: it may lag, but it never lies backward."""
+        """Answer from the history while the stream is away; it may lag."""
         try:
             status = await reading
         except StoreDown:
@@ -114,20 +131,26 @@ class Lookup:
         return Found(status, 0)
 
     async def cancel(self, client: str, *, message_id: str = "", request_id: str = "") -> pb.MessageStatus:
-        """Withdraw a message; raises NotCancelable once an attempt is under way or it is final."""
+        """Withdraw a message; raises NotCancelable once a provider may have it or it is final.
+
+        After StreamDown it may be CANCELED while its schedule still stands: the same call takes that back.
+        """
         end = time.monotonic() + _CANCEL_BUDGET_S
         while True:
             found = await self.find(client, message_id=message_id, request_id=request_id)
             status = found.status
+            address = address_of(client, status.message_id)
             if status.state == pb.MESSAGE_STATE_CANCELED:
+                await self._unschedule(address, end)
                 return status
             if not may_follow(status.state, pb.MESSAGE_STATE_CANCELED):
                 raise NotCancelable(status.message_id, state_name(status.state))
-            address = address_of(client, status.message_id)
+            if any(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in status.attempts):
+                raise NotCancelable(status.message_id, state_name(status.state), unclear=True)
             event = self._canceled(client, status)
             budget = max(0.1, end - time.monotonic())
             if await self._publisher.append_event(address, event, found.last_sequence, budget_s=budget) is not None:
-                await self._unschedule(address)
+                await self._unschedule(address, end)
                 return overlay(status, event)
             if time.monotonic() >= end:
                 raise StreamDown("canceling")
@@ -146,9 +169,12 @@ class Lookup:
             pod=self._pod,
         )
 
-    async def _unschedule(self, address: Address) -> None:
-        try:
-            await self._publisher.unschedule(address)
-        except StreamDown:
-            # What fires all the same meets the event and is forgotten.
-            _log.info("schedule left behind", message_id=address.message_id)
+    async def _unschedule(self, address: Address, end: float) -> None:
+        """Take the schedule back: what fires after the stream has forgotten the event would be sent."""
+        while True:
+            try:
+                return await self._publisher.unschedule(address)
+            except StreamDown:
+                if time.monotonic() >= end:
+                    raise
+            await asyncio.sleep(_PAUSE_S)

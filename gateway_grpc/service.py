@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from opentelemetry.trace import Link, SpanKind
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
@@ -18,7 +19,7 @@ from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.errors import status_of
 from gateway_grpc.interceptors import DEFAULT_CLIENT, current_call
-from gateway_grpc.lookup import History, Lookup
+from gateway_grpc.lookup import Found, History, Lookup
 from messaging import codec, telemetry
 from messaging.errors import Draining, GatewayError, InvalidRequest
 from messaging.model import SETTLED_STATES
@@ -59,33 +60,33 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def BatchSend(  # noqa: N802
         self, request_iterator: AsyncIterator[api.BatchSendRequest], context: _Context
     ) -> AsyncIterator[api.BatchSendResponse]:
-        """Accept chunks: a few at once, answered in order; the next is read when there is room for its answer."""
-        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | BaseException | None]
-        answers = asyncio.Queue(self._read_ahead)
+        """Accept chunks, `read_ahead` of them at once, answered in order; a place is free when its answer was taken."""
+        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | None] = asyncio.Queue()
+        room = asyncio.Semaphore(self._read_ahead)
         chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
 
         async def read() -> None:
-            end: BaseException | None = None
             try:
                 async for chunk in request_iterator:
                     if self._acceptance.draining:
                         raise Draining
                     validation.check_chunk(chunk)
+                    await room.acquire()
                     task = asyncio.create_task(self._chunk(chunk), name="chunk")
                     chunks.add(task)
-                    await answers.put(task)
-            except GatewayError as error:
-                end = error
-            await answers.put(end)
+                    answers.put_nowait(task)
+            except DecodeError as exc:
+                raise InvalidRequest([("request", "cannot be read: these bytes are no BatchSendRequest")]) from exc
+            finally:
+                answers.put_nowait(None)
 
         reader = asyncio.create_task(read(), name="batch-reader")
         try:
-            while isinstance(answer := await answers.get(), asyncio.Task):
+            while (answer := await answers.get()) is not None:
                 chunks.discard(answer)
                 yield await answer
-            if answer is not None:
-                raise answer
-            await reader
+                room.release()
+            await reader  # raises what ended it
         finally:
             for task in (reader, *chunks):
                 task.cancel()
@@ -124,14 +125,14 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     ) -> AsyncIterator[api.WatchStatusResponse]:
         """Tell a message's story now and after every change, until nothing is left to be done."""
         validation.check_key("message_id", request.message_id)
-        seen = -1
+        told: Found | None = None
         while True:
             found = await self._lookup.find(DEFAULT_CLIENT, message_id=request.message_id)
-            if found.last_sequence != seen:
-                seen = found.last_sequence
+            if told is None or found.newer_than(told):
+                told = found
                 yield api.WatchStatusResponse(status=found.status)
-            if found.status.state in SETTLED_STATES:
-                return
+                if found.status.state in SETTLED_STATES:
+                    return
             if self._acceptance.draining:
                 raise Draining
             await asyncio.sleep(_WATCH_EVERY_S)

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from messaging.errors import ConfigError
-from messaging.secret import Secret, Url
+from messaging.secret import DATABASE_SCHEMES, Secret, Url
 
 
 def _number(low: float, high: float, kind: Callable[[str], float]) -> Callable[[str], Any]:
@@ -78,6 +78,12 @@ def _file(text: str) -> str:
         raise ValueError(f"{text} cannot be read: {exc.strerror}") from exc
 
 
+def _database(text: str) -> Url:
+    if not text.startswith(DATABASE_SCHEMES):
+        raise ValueError(f"is no address of PostgreSQL: it must begin with {' or '.join(DATABASE_SCHEMES)}")
+    return Url(text)
+
+
 def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: str) -> Any:
     """Declare one setting: its variable, default (as a value), reader of the text, and meaning for people."""
     return attrs.field(default=default, metadata={"variable": variable, "read": read, "meaning": meaning})
@@ -98,7 +104,7 @@ class Servers:
     nats_cert_file: str = setting("SMSGW_NATS_CERT_FILE", "", _file, "our own certificate for the stream (PEM)")
     nats_key_file: str = setting("SMSGW_NATS_KEY_FILE", "", _file, "its key (PEM)")
     database: Url = setting(
-        "SMSGW_DATABASE_URL", Url("postgresql://smsgw@127.0.0.1:5432/smsgw"), Url, "PostgreSQL, for history"
+        "SMSGW_DATABASE_URL", Url("postgresql://smsgw@127.0.0.1:5432/smsgw"), _database, "PostgreSQL, for history"
     )
     providers_file: str = setting("SMSGW_PROVIDERS_FILE", "providers.toml", str, "the providers file (TOML)")
     replicas: int = setting(
@@ -137,7 +143,7 @@ class Door:
         "SMSGW_UNKEYED_TTL_S",
         7200.0,
         _seconds(60, 604800),
-        "how long the stream keeps an accept record without request_id",
+        "how long the stream keeps an accept record without request_id or schedule_time",
     )
     max_backlog: int = setting(
         "SMSGW_MAX_BACKLOG", 1_000_000, _whole(1, 10**9), "accepted-but-unsent messages of all providers together"

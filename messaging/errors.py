@@ -5,7 +5,7 @@ GatewayError
 │   ├── InvalidRequest          fields are wrong (all of them at once)
 │   ├── NotFound                no such message of this client
 │   ├── RequestIdReused         the request_id belongs to another message
-│   ├── NotCancelable           an attempt was started, or the message is final
+│   ├── NotCancelable           a provider has taken it or may have, or the message is final
 │   └── NoRoute                 no provider may take the message
 ├── BacklogFull                 a limit on accepted-but-unsent messages is reached
 ├── Unavailable                 a part is away; trying again later helps
@@ -72,14 +72,20 @@ class RequestIdReused(CallerError):
 
 
 class NotCancelable(CallerError):
-    """An attempt was started, or the message has reached a final state."""
+    """A provider has taken it or may have, an attempt is under way, or the message has reached a final state."""
 
     reason = "NOT_CANCELABLE"
 
-    def __init__(self, message_id: str, state: str) -> None:
+    def __init__(self, message_id: str, state: str, *, unclear: bool = False) -> None:
         self.message_id = message_id
         self.state = state
-        super().__init__(f"message {message_id} is {state}: only a message of which no attempt was started can go back")
+        self.unclear = unclear
+        why = (
+            "the outcome of an attempt is unclear, so a provider may have taken it"
+            if unclear
+            else "only a message that waits and that no provider has taken can be withdrawn"
+        )
+        super().__init__(f"message {message_id} is {state}: {why}")
 
 
 class NoRoute(CallerError):

@@ -26,7 +26,7 @@ _BEFORE_ATTEMPT = frozenset({_Q, _SENDING, _FAILED, _EXPIRED, _CANCELED, _REJECT
 TRANSITIONS: dict[int, frozenset[int]] = {
     _A: _BEFORE_ATTEMPT | {_SCHED},
     _SCHED: _BEFORE_ATTEMPT,
-    # UNKNOWN: it waited for another attempt after an unclear one.
+    # UNKNOWN: it waited for another attempt after an unclear one. CANCELED: after clear failures only.
     _Q: _BEFORE_ATTEMPT | {_UNKNOWN},
     _SENDING: frozenset({_Q, _SENDING, _SENT, _DELIVERED, _UNDELIVERED, _FAILED, _EXPIRED, _REJECTED, _UNKNOWN}),
     _SENT: frozenset({_DELIVERED, _UNDELIVERED}),

@@ -4,6 +4,9 @@ import re
 
 MASK = "****"
 
+DATABASE_SCHEMES = ("postgresql://", "postgres://", "postgresql+asyncpg://")
+"""How the history's URL may begin: with nothing that another driver would be meant by."""
+
 
 class Secret:
     """A value that never prints itself; `reveal()` gives it."""
@@ -27,7 +30,7 @@ class Secret:
 
 def mask_url(url: str) -> str:
     """Hide every password and token of a URL, or of several NATS URLs separated by commas."""
-    is_database = url.startswith("postgres")
+    is_database = url.startswith(DATABASE_SCHEMES)
     return ",".join(_mask_one(part, name_is_open=is_database) for part in ([url] if is_database else url.split(",")))
 
 

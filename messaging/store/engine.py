@@ -16,9 +16,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from messaging.errors import StoreDown, StoreRefuses
+from messaging.secret import DATABASE_SCHEMES
 
 _TIMEOUT_OPTION = "messaging_timeout_s"
-_SCHEMES = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 
 # A plan made without the values would look for a rare state or provider by walking through all of a client's messages,
 # and it would plan for every week instead of those asked for. Planning costs less than a millisecond.
@@ -40,7 +40,7 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Asyn
     `timeout_s` bounds each call as a whole, waiting for a free connection included. Raises ValueError when `url` is no
     address of PostgreSQL.
     """
-    for scheme in _SCHEMES:
+    for scheme in DATABASE_SCHEMES:
         if url.startswith(scheme):
             address = "postgresql+asyncpg://" + url.removeprefix(scheme)
             break

@@ -56,7 +56,7 @@ def status(message_id: str | None, request_id: str | None, *, reveal: bool, gate
 @gateway_option
 @json_option
 def cancel(message_id: str | None, request_id: str | None, *, gateway: str | None, as_json: bool) -> None:
-    """Withdraw a message that no provider has taken and of which no attempt is under way."""
+    """Withdraw a message that waits and that no provider has taken, or may have."""
     request = api.CancelMessageRequest(**_key(message_id, request_id))
 
     async def ask() -> pb.MessageStatus:

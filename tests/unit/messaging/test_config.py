@@ -7,7 +7,7 @@ import pytest
 from messaging import config
 from messaging.config import Settings, read_settings, rows
 from messaging.errors import ConfigError
-from messaging.secret import Secret, Url, mask_url
+from messaging.secret import DATABASE_SCHEMES, Secret, Url, mask_url
 
 
 def faults_of(environment: dict[str, str]) -> dict[str, str]:
@@ -108,6 +108,20 @@ def test_text_in_the_place_of_a_number_is_said_in_words() -> None:
 )
 def test_contradiction_between_two_settings_is_a_fault(environment: dict[str, str], blamed: str) -> None:
     assert set(faults_of(environment)) == {blamed}
+
+
+@pytest.mark.parametrize("scheme", DATABASE_SCHEMES)
+def test_every_scheme_of_the_history_is_taken(scheme: str) -> None:
+    url = f"{scheme}u:{PASSWORD}@h/d"
+    assert read_settings({"SMSGW_DATABASE_URL": url}).servers.database.reveal() == url
+
+
+@pytest.mark.parametrize("url", ["mysql://root:{}@h/d", "postgresql+psycopg://u:{}@h/d", "u:{}@h/d", "{}"])
+def test_another_database_is_a_fault_that_names_the_schemes_and_not_the_password(url: str) -> None:
+    faults = faults_of({"SMSGW_DATABASE_URL": url.format(PASSWORD)})
+    assert set(faults) == {"SMSGW_DATABASE_URL"}
+    assert all(scheme in faults["SMSGW_DATABASE_URL"] for scheme in DATABASE_SCHEMES)
+    assert PASSWORD not in str(faults)
 
 
 # Secrets

@@ -119,7 +119,8 @@ class SmsGatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelMessage(self, request, context):
-        """Withdraws a message that no provider has taken and of which no attempt is under way. Repeating it is harmless.
+        """Withdraws a message that waits and that no provider has taken: none of its attempts is under way or had an unclear
+        outcome. Repeating it is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

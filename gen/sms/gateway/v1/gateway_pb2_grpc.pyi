@@ -33,7 +33,9 @@ class SmsGatewayServiceStub:
     ListMessages: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListMessagesRequest, _gateway_pb2.ListMessagesResponse]
     """Lists the caller's messages, newest first."""
     CancelMessage: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelMessageRequest, _gateway_pb2.CancelMessageResponse]
-    """Withdraws a message that no provider has taken and of which no attempt is under way. Repeating it is harmless."""
+    """Withdraws a message that waits and that no provider has taken: none of its attempts is under way or had an unclear
+    outcome. Repeating it is harmless.
+    """
     EstimateSms: _aio.UnaryUnaryMultiCallable[_gateway_pb2.EstimateSmsRequest, _gateway_pb2.EstimateSmsResponse]
     """Tells what SendSms would do, and sends nothing."""
 
@@ -92,7 +94,9 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CancelMessageRequest,
         context: _aio.ServicerContext[_gateway_pb2.CancelMessageRequest, _abc.Awaitable[_gateway_pb2.CancelMessageResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.CancelMessageResponse]:
-        """Withdraws a message that no provider has taken and of which no attempt is under way. Repeating it is harmless."""
+        """Withdraws a message that waits and that no provider has taken: none of its attempts is under way or had an unclear
+        outcome. Repeating it is harmless.
+        """
 
     @_abc_1.abstractmethod
     def EstimateSms(

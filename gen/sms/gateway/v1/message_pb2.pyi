@@ -46,7 +46,7 @@ class _MessageStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MessageSt
     MESSAGE_STATE_EXPIRED: _MessageState.ValueType  # 9
     """Final: the deadline passed before a provider took it."""
     MESSAGE_STATE_CANCELED: _MessageState.ValueType  # 10
-    """Final: the caller withdrew it before an attempt was started."""
+    """Final: the caller withdrew it; no provider has taken it, and every attempt before, if any, clearly failed."""
     MESSAGE_STATE_REJECTED: _MessageState.ValueType  # 11
     """Final: a rule (opt-out, quota) refused it before an attempt."""
     MESSAGE_STATE_UNKNOWN: _MessageState.ValueType  # 12
@@ -75,7 +75,7 @@ MESSAGE_STATE_FAILED: MessageState.ValueType  # 8
 MESSAGE_STATE_EXPIRED: MessageState.ValueType  # 9
 """Final: the deadline passed before a provider took it."""
 MESSAGE_STATE_CANCELED: MessageState.ValueType  # 10
-"""Final: the caller withdrew it before an attempt was started."""
+"""Final: the caller withdrew it; no provider has taken it, and every attempt before, if any, clearly failed."""
 MESSAGE_STATE_REJECTED: MessageState.ValueType  # 11
 """Final: a rule (opt-out, quota) refused it before an attempt."""
 MESSAGE_STATE_UNKNOWN: MessageState.ValueType  # 12

@@ -1,0 +1,160 @@
+"""From an acceptance into the schedule and back out of it, on a real server."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import message_pb2 as pb
+
+from dispatcher.scheduler import Scheduler
+from gateway_grpc.lookup import History, Lookup
+from messaging import codec
+from messaging.errors import StreamDown, StreamFull
+from messaging.model import LATER, Address
+from messaging.stream import topology as topo
+from messaging.stream.connection import Connection, Record
+from messaging.stream.publisher import Publisher
+from tests.integration.streams import an_address, entry_of
+
+
+@pytest.fixture
+def lookup(connection: Connection) -> Lookup:
+    return Lookup(connection, cast("History", None), lambda client, request_id: request_id, "gateway")
+
+
+@contextlib.asynccontextmanager
+async def scheduling(connection: Connection) -> AsyncIterator[None]:
+    """Run the scheduler until every acceptance that waits for it is acknowledged; it may not end by itself."""
+    running = asyncio.create_task(Scheduler(connection, 20.0).run())
+    yield
+    async with asyncio.timeout(20):
+        while not running.done():
+            info = await connection.api(f"CONSUMER.INFO.{topo.ACCEPT}.{topo.SCHEDULE_CONSUMER}")
+            if not info["num_pending"] and not info["num_ack_pending"]:
+                break
+            await asyncio.sleep(0.05)
+    assert not running.done(), running.exception()
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def accept_for_later(connection: Connection) -> Address:
+    address = an_address()
+    entry = entry_of(address)
+    entry.command.accept_time.CopyFrom(codec.timestamp(time.time()))
+    entry.command.schedule_time.CopyFrom(codec.timestamp(time.time() + 3600))
+    await Publisher(connection).accept(entry, address, LATER, ttl_s=None, budget_s=5)
+    return address
+
+
+async def scheduled(connection: Connection, address: Address) -> Record | None:
+    return await connection.last(topo.LATER_STREAM, topo.later_subject(address))
+
+
+async def test_what_is_canceled_while_it_is_being_scheduled_leaves_no_schedule(
+    connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = Publisher.schedule
+    canceled: list[int] = []
+
+    async def after_cancel(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+        canceled.append((await lookup.cancel("default", message_id=address.message_id)).state)
+        await schedule(one, entry, address, *rest)
+        assert await scheduled(connection, address) is not None
+
+    monkeypatch.setattr(Publisher, "schedule", after_cancel)
+    address = await accept_for_later(connection)
+    async with scheduling(connection):
+        pass
+    assert canceled == [pb.MESSAGE_STATE_CANCELED]
+    assert await scheduled(connection, address) is None
+
+
+async def test_a_schedule_that_could_not_be_taken_back_at_first_is_taken_back(
+    connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same scheduler or, after a crash, the next: the acceptance comes again."""
+    schedule, last = Publisher.schedule, Connection.last
+    refused: list[str] = []
+
+    async def after_cancel(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+        await lookup.cancel("default", message_id=address.message_id)
+        await schedule(one, entry, address, *rest)
+
+    async def once_away(one: Connection, stream: str, subject: str) -> Record | None:
+        if stream == topo.LATER_STREAM and subject not in refused and await last(one, stream, subject) is not None:
+            refused.append(subject)
+            raise StreamDown("test")
+        return await last(one, stream, subject)
+
+    monkeypatch.setattr(Publisher, "schedule", after_cancel)
+    monkeypatch.setattr(Connection, "last", once_away)
+    address = await accept_for_later(connection)
+    async with scheduling(connection):
+        pass
+    assert refused == [topo.later_subject(address)]
+    assert await scheduled(connection, address) is None
+
+
+async def test_a_stream_without_room_does_not_end_the_scheduler(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = Publisher.schedule
+    refused: list[Address] = []
+
+    async def once_full(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+        if not refused:
+            refused.append(address)
+            raise StreamFull(topo.LATER_STREAM)
+        await schedule(one, entry, address, *rest)
+
+    monkeypatch.setattr(Publisher, "schedule", once_full)
+    address = await accept_for_later(connection)
+    async with scheduling(connection):
+        pass
+    assert refused == [address]
+    assert await scheduled(connection, address) is not None
+
+
+async def test_cancel_takes_the_schedule_back_as_soon_as_the_stream_answers(
+    connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unschedule = Publisher.unschedule
+    away = iter([True, True, True])
+
+    async def later(one: Publisher, address: Address) -> None:
+        if next(away, False):
+            raise StreamDown("test")
+        await unschedule(one, address)
+
+    monkeypatch.setattr(Publisher, "unschedule", later)
+    address = await accept_for_later(connection)
+    async with scheduling(connection):
+        pass
+    status = await lookup.cancel("default", message_id=address.message_id)
+    assert status.state == pb.MESSAGE_STATE_CANCELED
+    assert await scheduled(connection, address) is None
+
+
+async def test_a_cancel_that_left_the_schedule_says_so_and_is_completed_by_the_next(
+    connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: Publisher, _address: Address) -> None:
+        raise StreamDown("test")
+
+    address = await accept_for_later(connection)
+    async with scheduling(connection):
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(Publisher, "unschedule", away)
+        patched.setattr("gateway_grpc.lookup._CANCEL_BUDGET_S", 0.5)
+        with pytest.raises(StreamDown):
+            await lookup.cancel("default", message_id=address.message_id)
+    assert await scheduled(connection, address) is not None
+    status = await lookup.cancel("default", message_id=address.message_id)
+    assert status.state == pb.MESSAGE_STATE_CANCELED
+    assert await scheduled(connection, address) is None
