@@ -120,6 +120,9 @@ class Attempt:
                 self._guard.breaker.abandon(generation)
                 return False
             outcome = await self._call(job, gate)
+        except BaseException:
+            self._guard.breaker.abandon(generation)  # or a probe that broke would keep a half-open breaker for ever
+            raise
         finally:
             gate.close()
         if outcome is None:

@@ -56,6 +56,7 @@ class LeaseHolder:
         self._told = 0
         self._told_floor = 1
         self._hint = asyncio.Event()
+        self._looking = False
 
     async def run(self) -> None:
         """Renew until cancelled; while the bucket is away the lease runs out by itself."""
@@ -69,9 +70,10 @@ class LeaseHolder:
                 await self._rest(began)
 
     def _heard(self, _key: str, table: Any) -> None:
-        """Look at once when a table speaks of us: most speak of others only."""
+        """Look at once when a table speaks of us: most speak of others only. While we read one we cannot know."""
         grant = table["grants"].get(self._name) if table else None
-        if grant is None or grant["share"] != self._pacer.share or grant["held_version"] > self._version:
+        known = grant is not None and grant["share"] == self._pacer.share and grant["held_version"] <= self._version
+        if self._looking or not known:
             self._hint.set()
 
     async def _rest(self, began: float) -> None:
@@ -98,6 +100,13 @@ class LeaseHolder:
     async def sync(self) -> None:
         """Renew, read the table, apply it; a share that was lowered is confirmed by a second renewal."""
         began = await self._tell()
+        self._looking = True
+        try:
+            await self._look(began)
+        finally:
+            self._looking = False
+
+    async def _look(self, began: float) -> None:
         revision, document = await self._bucket.get(ALLOC)
         if self._revision and (document is None or revision < self._revision):
             await self._begin_anew()  # the table is lost

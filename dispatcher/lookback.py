@@ -8,8 +8,7 @@ import enum
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-STEPS = frozenset({wire.NEXT_STEP_MOVE, wire.NEXT_STEP_LATER, wire.NEXT_STEP_BURY})
-"""Steps that are taken after their event is written, and so may be missing."""
+_STEPS = frozenset({wire.NEXT_STEP_MOVE, wire.NEXT_STEP_LATER, wire.NEXT_STEP_BURY})
 
 
 class Meaning(enum.Enum):
@@ -30,7 +29,7 @@ def look_back(entry_sequence: int, last: wire.Event | None, last_sequence: int) 
         return Meaning.HELD if last.held else Meaning.READY
     if last.next == wire.NEXT_STEP_AGAIN:
         return Meaning.READY
-    if last.next in STEPS:
+    if last.next in _STEPS:
         return Meaning.REPEAT
     if last.state == pb.MESSAGE_STATE_SENDING:
         return Meaning.UNCLEAR

@@ -13,7 +13,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.keeping import keep
 from messaging import codec, telemetry
-from messaging.errors import CorruptRecord, StoreDown
+from messaging.errors import CorruptRecord, StoreDown, StoreRefuses
 from messaging.spans import Tracer
 from messaging.store.history import Projected
 from messaging.stream import topology as topo
@@ -35,7 +35,7 @@ class Writer(Protocol):
     """What the store offers the projector."""
 
     async def write(self, batch: Sequence[Projected]) -> None:
-        """Write all of it in one transaction; raises StoreDown."""
+        """Write all of it in one transaction; raises StoreDown, or StoreRefuses when it can never be written."""
 
     async def ensure_partitions(self, now: datetime, weeks_ahead: int = 5) -> object:
         """Make the partitions that the next weeks need; raises StoreDown."""
@@ -54,13 +54,11 @@ class Projector:
         self,
         connection: Connection,
         writer: Writer,
-        ping: Callable[[], Awaitable[None]],
         tracer: Tracer,
         ack_wait_s: float,
     ) -> None:
         self._connection = connection
         self._writer = writer
-        self._ping = ping
         self._ack_wait_s = ack_wait_s
         self._tracer = tracer
 
@@ -81,13 +79,12 @@ class Projector:
     async def _stream(self, consumer: Consumer, read: Callable[[Delivery], Projected]) -> None:
         while True:
             deliveries = await consumer.fetch(_BATCH, _FETCH_S)
-            items, unreadable = [], []
+            items = []
             for delivery in deliveries:
                 try:
                     items.append(_Item(delivery, read(delivery)))
                 except CorruptRecord as exc:
                     _log.error("unreadable record left out of the history", error=str(exc))
-                    unreadable.append(delivery)
             if items:
                 await self._project(items, deliveries)
             # One word of the server for a batch: what a crash loses of the others is projected again, to no effect.
@@ -114,8 +111,7 @@ class Projector:
     async def _write(self, items: list[_Item]) -> None:
         try:
             await self._writer.write([item.projected for item in items])
-        except (StoreDown, CorruptRecord):
-            await self._ping()
+        except (StoreRefuses, CorruptRecord):
             if len(items) == 1:
                 record = items[0].projected.event or items[0].projected.entry
                 name = (
@@ -123,7 +119,7 @@ class Projector:
                 )
                 _log.exception("a record that the store refuses is left out of the history", message_id=name)
                 return
-            # The store is there and refuses: find the one that it refuses.
+            # Find the one that is refused.
             middle = len(items) // 2
             await self._write(items[:middle])
             await self._write(items[middle:])

@@ -15,7 +15,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
-from messaging.errors import StoreDown, StreamDown
+from messaging.errors import CorruptRecord, Unavailable
 from messaging.lifecycle import may_follow
 from messaging.model import address_of
 from messaging.store.messages import Overdue
@@ -39,8 +39,8 @@ _UNCLEAR_S = 180.0
 class Ledger(Protocol):
     """What the store tells the sweeper."""
 
-    async def overdue(self, before: datetime, limit: int) -> Sequence[Overdue]:
-        """Give messages whose deadline lies before a time and that are not final; raises StoreDown."""
+    async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> Sequence[Overdue]:
+        """Give messages whose deadline lies before a time and that are not final, a page of them; raises StoreDown."""
 
     async def command(self, client: str, message_id: str) -> wire.Command | None:
         """Give what was accepted; raises StoreDown."""
@@ -49,27 +49,40 @@ class Ledger(Protocol):
 class Sweeper:
     """Runs beside the projector; several may run, the compare-and-set lets one win."""
 
-    def __init__(self, connection: Connection, ledger: Ledger, pod: str) -> None:
+    def __init__(self, connection: Connection, ledger: Ledger, pod: str, events_kept_s: float) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._ledger = ledger
         self._pod = pod
+        self._events_kept_s = events_kept_s
+        self._place: Overdue | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             try:
                 await self.sweep(time.time())
-            except (StoreDown, StreamDown) as exc:
+            except Unavailable as exc:
                 _log.warning("not swept", error=str(exc))
             await asyncio.sleep(_EVERY_S)
 
     async def sweep(self, now: float) -> int:
-        """End what is overdue at `now` (Unix seconds); gives how many. Raises StoreDown, StreamDown."""
+        """End one page of what is overdue at `now` (Unix seconds); gives how many. Raises Unavailable.
+
+        The next sweep goes on behind it, and begins anew after the last page: what cannot be ended bars nobody's way.
+        """
         before = datetime.fromtimestamp(now - _DISPATCH_FIRST_S, UTC)
-        late = await self._ledger.overdue(before, _BATCH)
-        ended = await asyncio.gather(*(self._end(one.client, one.message_id, now) for one in late))
+        late = await self._ledger.overdue(before, _BATCH, self._place)
+        self._place = late[-1] if len(late) == _BATCH else None
+        ended = await asyncio.gather(*(self._try(one, now) for one in late))
         return sum(ended)
+
+    async def _try(self, one: Overdue, now: float) -> bool:
+        try:
+            return await self._end(one.client, one.message_id, now)
+        except CorruptRecord as exc:
+            _log.warning("not swept", message_id=one.message_id, error=str(exc))
+            return False
 
     async def _end(self, client: str, message_id: str, now: float) -> bool:
         command = await self._ledger.command(client, message_id)
@@ -78,6 +91,10 @@ class Sweeper:
         address = address_of(client, message_id)
         record = await self._connection.last(topo.EVENT, topo.event_subject(address))
         last = codec.decode(wire.Event, record.subject, record.data) if record else wire.Event()
+        if record is None and now > deadline_of(command, last) + self._events_kept_s / 2:
+            # Its events may be forgotten: what became of it is told nowhere but there.
+            _log.warning("too old to be ended", message_id=message_id)
+            return False
         before = last.state if record else first_state(command)
         event = self._final(command, last, before, now)
         if event is None or not may_follow(before, event.state):

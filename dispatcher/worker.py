@@ -23,7 +23,7 @@ from dispatcher.guard import Guard
 from dispatcher.intake import Intake
 from dispatcher.job import Job
 from dispatcher.keeping import keep
-from dispatcher.lookback import STEPS, Meaning, look_back
+from dispatcher.lookback import Meaning, look_back
 from dispatcher.pacer import Pacer
 from dispatcher.recovery import Recovery
 from dispatcher.scribe import Scribe
@@ -302,11 +302,7 @@ class Worker:
             self.intake.put_back(job.lane, job.delivery)
 
     async def _finish(self, job: Job) -> None:
-        """Be done with a message: one that comes again is forgotten, unless a next step would be taken again."""
-        if job.last.next in STEPS:
-            await job.delivery.ack()
-        else:
-            await job.delivery.ack_lightly()
+        await job.delivery.ack()
         self._close(job)
 
     def _close(self, job: Job) -> None:

@@ -12,6 +12,7 @@ GatewayError
 │   ├── StreamDown              JetStream does not answer
 │   ├── StreamFull              JetStream has no room
 │   ├── StoreDown               PostgreSQL does not answer
+│   │   └── StoreRefuses        it answers that it cannot keep this data
 │   └── Draining                this process is stopping
 ├── SetupError                  what an operator must mend before a process can run
 │   ├── ConfigError             settings are wrong (all of them at once)
@@ -147,6 +148,10 @@ class StoreDown(Unavailable):
     def __init__(self, during: str) -> None:
         self.during = during
         super().__init__(f"the message history is away ({during}): try again later")
+
+
+class StoreRefuses(StoreDown):
+    """PostgreSQL is there and will never take what it was given."""
 
 
 class Draining(Unavailable):

@@ -30,14 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Keeps together what shares a system or a server: a module, or the scenarios on the shared system.
+    """Keeps together what shares a system or a server: a module, or the scenarios, in two lanes.
 
     xdist's own groups come from a mark, and with pytest 9.2 it forgets them in silence (pytest-xdist issue 1386).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "shared system" if pathlib.PurePath(path).stem in _ON_THE_SHARED_SYSTEM else path
+        if "e2e" not in pathlib.PurePath(path).parts:
+            return path
+        return "shared system" if pathlib.PurePath(path).stem in _ON_THE_SHARED_SYSTEM else "systems of their own"
 
 
 @pytest.hookimpl(optionalhook=True)

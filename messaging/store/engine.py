@@ -1,5 +1,7 @@
 """Opens the connections to PostgreSQL, and turns every way in which they fail into StoreDown.
 
+Data that it refuses is a StoreRefuses; a lock that is held, a deadlock, a full disk are not: those pass.
+
 A driver's exception is not passed on as it is: PostgreSQL's messages may quote a row or a parameter, and so a number or
 a text. What stands behind the StoreDown is a DriverFault, which names the exception's class and code, and repeats its
 sentence only where the code says that it speaks of the schema or the server and not of data.
@@ -13,7 +15,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from messaging.errors import StoreDown
+from messaging.errors import StoreDown, StoreRefuses
 from messaging.secret import DATABASE_SCHEMES
 
 _TIMEOUT_OPTION = "messaging_timeout_s"
@@ -24,6 +26,7 @@ _SESSION = {"application_name": "sms-gateway", "timezone": "UTC", "plan_cache_mo
 
 # Connection, feature, transaction, authorisation, catalog, schema, rollback, statement, resources, state, operator,
 # system. A statement of ours holds no values, so what is said of it (42) holds none.
+_SPEAKS_OF_DATA = ("22", "23", "54")  # what cannot be read, what breaks a rule of the schema, what is too large
 _SPEAKS_OF_NO_DATA = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
 
 
@@ -85,15 +88,22 @@ async def _answering(engine: AsyncEngine, during: str) -> AsyncIterator[None]:
     except (OSError, TimeoutError) as exc:
         raise StoreDown(during) from exc
     except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-        raise StoreDown(during) from _harmless(exc)
+        cause = _cause(exc)
+        refused = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith(_SPEAKS_OF_DATA)
+        raise (StoreRefuses if refused else StoreDown)(during) from _harmless(cause)
 
 
-def _harmless(exc: BaseException) -> DriverFault:
-    """Name an exception without anything in it that may be a caller's data."""
+def _cause(exc: BaseException) -> BaseException:
+    """Give the driver's own exception."""
     while isinstance(exc, DBAPIError) and exc.orig is not None:
         exc = exc.orig
     while not isinstance(exc, asyncpg.PostgresError) and isinstance(exc.__cause__, Exception):
         exc = exc.__cause__
+    return exc
+
+
+def _harmless(exc: BaseException) -> DriverFault:
+    """Name a driver's exception without anything in it that may be a caller's data."""
     name = type(exc).__name__
     if not isinstance(exc, asyncpg.PostgresError):
         return DriverFault(name)

@@ -10,7 +10,7 @@ import attrs
 from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import gateway_pb2
 from sms.gateway.v1 import message_pb2 as pb
-from sqlalchemy import ColumnElement, Row, Select, literal, select, text
+from sqlalchemy import ColumnElement, Row, Select, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from messaging.store import stories
@@ -47,6 +47,7 @@ class Overdue:
     client: str
     message_id: str
     state: int
+    deadline: datetime
 
 
 _UNFINISHED = text("state IN (1, 2, 3, 4)")
@@ -100,17 +101,24 @@ class Messages:
             rows = await connection.execute(query.order_by(events.c.sequence))
             return [StoredEvent(**row) for row in rows.mappings()]
 
-    async def overdue(self, before: datetime, limit: int) -> list[Overdue]:
-        """Give messages of every client whose deadline lies before a time and that are not final, oldest first."""
+    async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
+        """Give messages of every client whose deadline lies before a time and that are not final, oldest first.
+
+        `after` is the last one of the page before.
+        """
+        place = tuple_(messages.c.deadline, messages.c.message_id)
         query = (
-            select(messages.c.client, messages.c.message_id, messages.c.state)
+            select(messages.c.client, messages.c.message_id, messages.c.state, messages.c.deadline)
             .where(_UNFINISHED, messages.c.deadline < before)
-            .order_by(messages.c.deadline)
+            .order_by(messages.c.deadline, messages.c.message_id)
             .limit(limit)
         )
+        if after is not None:
+            last = literal(after.deadline, messages.c.deadline.type), literal(uuid.UUID(after.message_id))
+            query = query.where(place > tuple_(*last))
         async with reading(self._engine, "find the overdue") as connection:
             rows = await connection.execute(query)
-            return [Overdue(row.client, str(row.message_id), row.state) for row in rows]
+            return [Overdue(row.client, str(row.message_id), row.state, row.deadline) for row in rows]
 
     async def command(self, client: str, message_id: str | uuid.UUID) -> dispatch_pb2.Command | None:
         """Rebuild what was accepted, text included; None while the accept record is not projected."""

@@ -14,7 +14,7 @@ import attrs
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from messaging import codec
-from messaging.errors import CorruptRecord, StreamDown
+from messaging.errors import CorruptRecord, StreamDown, StreamFull
 from messaging.model import Address
 from messaging.stream import topology as topo
 from messaging.stream.connection import Busy, Connection, Record, Refused, Stored
@@ -192,14 +192,14 @@ def _trace(traceparent: str) -> dict[str, str]:
 
 
 async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | None) -> _T:
-    """Repeat `once` until it gives a value; StreamDown ends it only when the budget is spent."""
+    """Repeat `once` until it gives a value; with a budget StreamFull ends it at once, StreamDown when that is spent."""
     end = None if budget_s is None else time.monotonic() + budget_s
     pause = _FIRST_PAUSE_S
     while True:
         try:
             answer = await once()
-        except StreamDown:
-            if end is not None and time.monotonic() + pause >= end:
+        except (StreamDown, StreamFull) as exc:
+            if end is not None and (isinstance(exc, StreamFull) or time.monotonic() + pause >= end):
                 raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)

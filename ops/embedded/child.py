@@ -20,6 +20,7 @@ import attrs
 
 from messaging.errors import SetupError
 from ops.embedded import tether
+from ops.embedded.claims import claim
 
 LOCALHOST = "127.0.0.1"
 START_S = 60.0
@@ -51,7 +52,7 @@ class Account:
 
 
 def free_port() -> int:
-    """Find a TCP port on localhost that nobody listens on."""
+    """Find a TCP port on localhost that nobody listens on, and that nobody was told of in the last minute."""
     while True:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe:
@@ -60,6 +61,7 @@ def free_port() -> int:
                 probe.bind((LOCALHOST, port))
             except OSError:
                 continue
+        if claim(port):
             return port
 
 

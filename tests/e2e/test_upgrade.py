@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping
 
 import pytest
-from rig import running
+from rig import eventually, running
 
 _MARK = """
 import os, pathlib
@@ -62,8 +62,12 @@ async def test_a_roll_out_loses_and_doubles_nothing_and_stays_within_the_limits(
         ours = [one for one in rig.system.processes if one != "simulator"]
         messages = rig.load(1200) + scheduled
         sending = asyncio.create_task(rig.send_until_accepted(messages))
+
+        async def all_run_the_previous_tree() -> bool:
+            return len(list(previous.glob("ran-*"))) == len(ours)
+
         await asyncio.sleep(2)
-        assert len(list(previous.glob("ran-*"))) == len(ours)
+        await eventually(all_run_the_previous_tree)
         for name in ours:
             rig.system.signal(name, signal.SIGTERM)
             child = rig.system.processes[name]

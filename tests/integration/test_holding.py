@@ -120,7 +120,7 @@ class AwayStore:
 
 async def test_a_batch_that_waits_for_the_store_is_projected_once(connection: Connection) -> None:
     store = AwayStore()
-    projector = Projector(connection, store, store.ping, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
+    projector = Projector(connection, store, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
     for number in range(40):
         address = an_address()
         await accept(connection, address)

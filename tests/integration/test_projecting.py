@@ -10,7 +10,7 @@ import attrs
 import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatcher.projector import Projector, Writer
@@ -18,7 +18,6 @@ from messaging import codec
 from messaging.model import Address
 from messaging.spans import ChosenIds, Tracer
 from messaging.store.history import History, Projected
-from messaging.store.messages import Messages
 from messaging.store.tables import attempts, events, messages
 from messaging.stream import setup
 from messaging.stream import topology as topo
@@ -98,7 +97,7 @@ async def partitions(engine: AsyncEngine) -> None:
 
 
 def projecting(connection: Connection, engine: AsyncEngine, writer: Writer) -> "asyncio.Task[None]":
-    projector = Projector(connection, writer, Messages(engine).ping, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
+    projector = Projector(connection, writer, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
     return asyncio.create_task(projector.run())
 
 
@@ -170,6 +169,20 @@ async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_
     assert await unacknowledged(stream) == 3 * COUNT, "no record is acknowledged before its batch is stored"
     writer = Watched(History(engine))
     task = projecting(stream, engine, writer)
+    await until_projected(stream, writer, 3 * COUNT)
+    assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
+    await end(task)
+
+
+async def test_what_a_lock_keeps_from_being_written_is_written_when_it_is_gone(
+    stream: Connection, engine: AsyncEngine
+) -> None:
+    await fill(stream)
+    writer = Watched(History(engine.execution_options(messaging_timeout_s=0.3)))
+    async with engine.begin() as lock:
+        await lock.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
+        task = projecting(stream, engine, writer)
+        await asyncio.sleep(2 * ACK_WAIT_S)
     await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
     await end(task)

@@ -140,6 +140,26 @@ async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: 
     server.stop()
 
 
+async def test_an_event_waits_for_room_and_is_not_lost(tmp_path: pathlib.Path) -> None:
+    server = NatsServer(tmp_path)
+    server.start()
+    async with open_connection(server.url, "x") as c:
+        await setup.ensure(c, SETTINGS, PROVIDERS)
+        config = (await c.api(f"STREAM.INFO.{topo.EVENT}"))["config"]
+        address, publisher = an_address(), Publisher(c)
+        event = wire.Event(message_id=address.message_id, client="default", state=pb.MESSAGE_STATE_SENDING)
+        first = await publisher.append_event(address, event, 0)
+        await c.api(f"STREAM.UPDATE.{topo.EVENT}", {**config, "max_msgs": 1, "discard": "new"})
+        with pytest.raises(StreamFull):
+            await publisher.append_event(address, event, first or 0, budget_s=5)
+        writing = asyncio.create_task(publisher.append_event(address, event, first or 0))
+        await asyncio.sleep(1)
+        assert not writing.done()
+        await c.api(f"STREAM.UPDATE.{topo.EVENT}", config)
+        assert await writing == (first or 0) + 1
+    server.stop()
+
+
 async def test_without_a_server_accepting_fails_within_its_budget(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()

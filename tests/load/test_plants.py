@@ -35,10 +35,6 @@ async def test_a_forgotten_redelivery_is_found(open_folder: pathlib.Path) -> Non
     assert "received twice although the answer had been recorded" in await broken(open_folder, wanted, [])
 
 
-async def test_acknowledgements_that_are_lost_do_no_harm(open_folder: pathlib.Path) -> None:
-    assert not await broken(open_folder, Run(300, seed=5, plant="lose-acks", pods=1, ttl_s=12, patience_s=0), [])
-
-
 async def test_attempts_without_a_marker_are_found_when_pods_die(open_folder: pathlib.Path) -> None:
     wanted = Run(700, seed=5, plant="skip-the-marker", pods=1, ttl_s=15, patience_s=2, ahead_s=4, latency_s=0.5)
     assert "received twice without an unclear attempt" in await broken(open_folder, wanted, KILLS)

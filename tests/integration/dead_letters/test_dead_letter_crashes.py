@@ -146,7 +146,7 @@ async def test_sweeper_heeds_the_new_deadline_also_while_the_history_does_not_kn
 ):
     letter = await bury(connection, ttl_s=-60)
     await letters.replay(letter, ttl_s=90, now=time.time())
-    sweeper = Sweeper(connection, Lagging(letter.content.command), "test")
+    sweeper = Sweeper(connection, Lagging(letter.content.command), "test", 7 * 86_400)
     assert await sweeper.sweep(time.time()) == 0
     assert (await last_event(connection, letter.address))[0].reason == "REPLAYED"
     assert await sweeper.sweep(time.time() + 91) == 1
@@ -160,8 +160,8 @@ class Lagging:
     def __init__(self, command: wire.Command) -> None:
         self._command = command
 
-    async def overdue(self, before: datetime, limit: int) -> list[Overdue]:
-        return [Overdue(self._command.client, self._command.message_id, pb.MESSAGE_STATE_QUEUED)]
+    async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
+        return [Overdue(self._command.client, self._command.message_id, pb.MESSAGE_STATE_QUEUED, before)]
 
     async def command(self, client: str, message_id: str) -> wire.Command:
         return self._command

@@ -89,26 +89,17 @@ def _stale_lease() -> None:
     Pacer.renewed = lambda self, valid_until: setattr(self, "_valid_until", valid_until + 60)  # type: ignore[method-assign]
 
 
-def _lose_acks() -> None:
-    """Some of a dispatcher's acknowledgements never leave. No bug: what comes again is known."""
-    from messaging.stream.consumer import Delivery
-
-    turn, ack = itertools.count(1), Delivery.ack_lightly
-
-    async def lost(self: Delivery) -> None:
-        if next(turn) % _EVERY or self.delivered > 1:
-            await ack(self)
-        else:
-            self._let_go()
-
-    Delivery.ack_lightly = lost  # type: ignore[method-assign]
-
-
 def _forget_a_redelivery() -> None:
     """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
     from dispatcher import lookback, scribe, worker
+    from messaging.stream.consumer import Delivery
 
-    _lose_acks()
+    turn, ack = itertools.count(1), Delivery.ack
+
+    async def lost(self: Delivery, *args: Any, **kwargs: Any) -> bool:
+        return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
+
+    Delivery.ack = lost  # type: ignore[method-assign]
     worker.look_back = lambda *_: lookback.Meaning.READY  # type: ignore[attr-defined]
     scribe.may_follow = lambda *_: True  # type: ignore[attr-defined]
 
@@ -171,7 +162,6 @@ PLANTS: Mapping[str, tuple[str, Callable[[], None]]] = {
     "forget-requests": ("gateway_grpc", _forget_requests),
     "skip-the-marker": ("dispatcher", _skip_the_marker),
     "stale-lease": ("work", _stale_lease),
-    "lose-acks": ("work", _lose_acks),
     "forget-a-redelivery": ("work", _forget_a_redelivery),
     "forget-a-message": ("dispatcher", _forget_a_message),
     "go-backward": ("work", _go_backward),

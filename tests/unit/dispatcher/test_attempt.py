@@ -11,7 +11,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.attempt import Attempt, Circumstances
-from dispatcher.breaker import Breaker, Limits
+from dispatcher.breaker import Breaker, Limits, Mode, Shared
 from dispatcher.guard import Guard
 from dispatcher.job import Job
 from dispatcher.pacer import Pacer
@@ -36,6 +36,7 @@ class Slow:
     def __init__(self, *, leaves: bool) -> None:
         self.leaves = leaves
         self.calls = 0
+        self.cancelled = self.breaks = False
         self.called, self.answering = asyncio.Event(), asyncio.Event()
 
     async def send(self, _submission: Submission, gate: Gate) -> Outcome:
@@ -44,7 +45,13 @@ class Slow:
             await gate.enter()
             gate.wrote()
         self.called.set()
-        await self.answering.wait()
+        if self.breaks:
+            raise RuntimeError
+        try:
+            await self.answering.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
         return Outcome(ACCEPTED, "p-9", "200")
 
     async def look_up(self, _message_id: str, _traceparent: str) -> Outcome | None:
@@ -74,7 +81,8 @@ class Stage:
         self.pacer = Pacer(1.0)
         self.pacer.renewed(float("inf"))
         self.pacer.set_share(5)
-        guard = Guard(cast("Bucket", None), "alpha", Breaker("pod-1", Limits()), self.pacer)
+        self.breaker = Breaker("pod-1", Limits())
+        guard = Guard(cast("Bucket", None), "alpha", self.breaker, self.pacer)
         around = Circumstances(
             Provider("alpha", "simulated", "http://127.0.0.1:9"), "pod-1", Policy((30.0,), (), 5.0), dict, False
         )
@@ -130,4 +138,14 @@ async def test_attempt_that_is_cancelled_takes_its_call_with_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await making
     await asyncio.sleep(0)
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "provider-call"]
+    assert stage.adapter.cancelled
+
+
+async def test_probe_that_breaks_is_followed_by_another() -> None:
+    stage = Stage(leaves=True)
+    stage.adapter.breaks = True
+    stage.breaker.adopt(Shared(Mode.HALF_OPEN, 1, probe="pod-1"), 0.0)
+    for _ in range(2):
+        assert stage.breaker.admits()
+        with pytest.raises(RuntimeError):
+            await stage.attempt.make(stage.job, await stage.pacer.acquire(1), stage.breaker.begin())
