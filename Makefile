@@ -5,7 +5,7 @@ BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
 .PHONY: up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
-	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run
+	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run k8s-cluster
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -63,6 +63,7 @@ var/tools/grpcurl:
 conformance: .venv/.ok
 	$(BIN)/python -m tools.conformance
 
+# Its first half; CI has it done beside checks that measure nothing.
 conformance-build: .venv/.ok
 	$(BIN)/python -m tools.conformance --build
 
@@ -95,7 +96,13 @@ k8s-check: .venv/.ok
 k8s-run: .venv/.ok
 	$(BIN)/python tools/k8s_run.py $(if $(TAG),--image $(TAG)) $(if $(BASE),--base $(BASE))
 
-# With docker, podman or buildah. BASE is a Python image, VERSION the tag.
+# Both overlays in a Kubernetes of this machine, built from Go modules the first time (root, Go, containerd, podman).
+# ONLY (prod, dev or three) runs a part; BEFORE is an older image to upgrade from.
+k8s-cluster: .venv/.ok
+	$(BIN)/python -m tools.k8s_cluster $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base $(BASE)) \
+		$(if $(BEFORE),--before $(BEFORE))
+
+# With docker, podman or buildah. BASE is a Python image, TAG the name and tag of what is built.
 image:
 	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 

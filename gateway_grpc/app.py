@@ -19,7 +19,7 @@ from messaging.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream.access import access_of
 from messaging.stream.connection import open_connection
-from messaging.stream.fleet import FleetView
+from messaging.stream.fleet import UNLIMITED, FleetView
 
 _log = structlog.get_logger(__name__)
 _LINGER_S = 0.3
@@ -47,6 +47,8 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
         view = FleetView(connection, providers, settings.fleet.room_s)
         await view.refresh_breakers()
         await view.refresh_backlog()
+        if not view.storage_limited:
+            _log.warning(UNLIMITED)
         admission = Admission(view, door.max_backlog, door.max_backlog_per_provider, door.storage_fill)
         acceptance = Acceptance(connection, view, admission, door, tracer)
         history = LateHistory()

@@ -1,8 +1,9 @@
 """Where every call comes in: open until the server is about to stop.
 
 grpc ends a call that meets a server in the moment of its stop as CANCELLED, which does not tell its caller to come
-again. So calls are held in that moment: who waits for an answer sends nothing new. When every connection has been told
-to close (GOAWAY), what is held is refused as `Draining`, and comes again to another gateway.
+again. So calls are held before that moment: who waits for an answer sends nothing new, while who is refused at once may
+come again right then. When every connection has been told to close (GOAWAY), what is held is refused as `Draining`, and
+comes again to another gateway.
 """
 
 import asyncio
@@ -40,15 +41,18 @@ class Gate:
         await self._refuses.wait()
         raise Draining
 
-    async def hold(self, quiet_looks: int, within_s: float) -> None:
-        """Hold what comes from now on; returns when nothing has come for so many looks, or the time is over.
+    def hold(self) -> None:
+        """Hold what comes from now on."""
+        self.holds = True
+
+    async def quiet(self, looks: int, within_s: float) -> None:
+        """Return when nothing has come for so many looks, or the time is over.
 
         Looks are counted, not time: each lets in what waits at the door of a process that is late itself.
         """
-        self.holds = True
         end = time.monotonic() + within_s
         came, quiet = self._came, 0
-        while quiet < quiet_looks and time.monotonic() < end:
+        while quiet < looks and time.monotonic() < end:
             await asyncio.sleep(_LOOK_EVERY_S)
             quiet = quiet + 1 if came == self._came else 0
             came = self._came

@@ -69,13 +69,14 @@ class Server:
     async def drain(self, linger_s: float, budget_s: float) -> None:
         """Say NOT_SERVING, linger so that load balancers look away, then finish what is under way.
 
-        What comes in the moment of the stop is held until every caller knows that its connection closes: see Gate.
-        Who only watches health is not waited for.
+        What comes meanwhile is held until every caller knows that its connection closes: see Gate. Who only watches
+        health is not waited for.
         """
         end = time.monotonic() + budget_s
+        self._gate.hold()
         await self._say(serving=False)
         await asyncio.sleep(min(linger_s, budget_s / 4))
-        await self._gate.hold(_QUIET_LOOKS, min(_QUIET_WITHIN_S, budget_s / 4))
+        await self._gate.quiet(_QUIET_LOOKS, min(_QUIET_WITHIN_S, budget_s / 4))
         stopping = asyncio.create_task(self._server.stop(_left(end)), name="stop")
         await asyncio.sleep(min(_GOAWAY_S, budget_s / 4))
         self._gate.refuse()

@@ -152,7 +152,10 @@ class Door:
         "SMSGW_MAX_BACKLOG_PER_PROVIDER", 250_000, _whole(1, 10**9), "accepted-but-unsent messages of one provider"
     )
     storage_fill: float = setting(
-        "SMSGW_STORAGE_FILL", 0.8, _number(0.05, 1.0, float), "share of the stream's storage at which accepting stops"
+        "SMSGW_STORAGE_FILL",
+        0.8,
+        _number(0.05, 1.0, float),
+        "share of its account's storage at which the stream counts as full; needs an account with a limit (max_file)",
     )
     publish_in_flight: int = setting(
         "SMSGW_PUBLISH_IN_FLIGHT", 256, _whole(1, 4096), "unacknowledged publishes of one gateway process"

@@ -1,6 +1,7 @@
 """Renders the manifests and validates them strictly; prints what was checked and what was skipped, and why.
 
-What needs Go or Debian's promtool is done where these are. kube-linter is run where somebody has installed it.
+What needs Go, Debian's promtool or the collector is done where these are. kube-linter is run where somebody has
+installed it.
 """
 
 import importlib.resources
@@ -122,6 +123,21 @@ def check_rules(path: pathlib.Path) -> None:
             say(f"promtool: {run('promtool', 'check', 'rules', rules).strip().splitlines()[-1].strip()}")
 
 
+def check_collector(path: pathlib.Path) -> None:
+    """Let the collector read its configuration, where `make k8s-cluster` has built it or it is installed."""
+    here = ROOT / "var" / "tools" / "otelcol"
+    collector = str(here) if here.exists() else shutil.which("otelcol")
+    if collector is None:
+        say("skipped: otelcol (`make k8s-cluster` builds it)")
+        return
+    for one in yaml.safe_load_all(path.read_text()):
+        if one["kind"] == "ConfigMap" and one["metadata"]["name"].startswith("otel-collector-"):
+            config = OUT / "collector.yaml"
+            config.write_text(one["data"]["collector-config.yaml"])
+            run(collector, "validate", f"--config={config}", OTLP_BACKEND="127.0.0.1:4317")
+            say("otelcol validate: the collector understands its configuration")
+
+
 def lint(paths: Sequence[pathlib.Path]) -> None:
     """Let kube-linter look, where it is."""
     if shutil.which("kube-linter") is None:
@@ -139,6 +155,7 @@ def main() -> None:
         paths = {name: render(name, folder) for name, folder in folders.items()}
     validate(list(paths.values()))
     check_rules(paths["prod"])
+    check_collector(paths["prod"])
     lint([paths["dev"], paths["prod"]])
 
 

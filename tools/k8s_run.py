@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -35,6 +35,7 @@ from ops.simulator.record import highest_window
 ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
 COMPONENT, PROVIDER = "app.kubernetes.io/component", "sms-gateway/provider"
+PATIENCE_S, PAUSE_S = 60, 0.2
 NAMES = ["nats-0.nats-headless", "simulator", "gateway-headless", "postgres"]
 GRACE_S = 35
 Object = dict[str, Any]
@@ -213,7 +214,7 @@ def install(cluster: Cluster) -> dict[str, int]:
 
 
 async def send(count: int, rate: float) -> list[str]:
-    """Send so many messages at a steady rate, each until it is accepted."""
+    """Send so many messages at a steady rate, each again while the gateway is UNAVAILABLE, for up to PATIENCE_S."""
     ids = []
     async with grpc.aio.insecure_channel("127.0.0.1:50051") as channel:
         stub = rpc.SmsGatewayServiceStub(channel)
@@ -221,8 +222,22 @@ async def send(count: int, rate: float) -> list[str]:
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             request = api.SendSmsRequest(recipient=f"+23320{number:07d}", body="Rolled", request_id=f"roll-{number}")
-            ids.append((await stub.SendSms(request, timeout=10)).message_id)
+            ids.append(await accepted(stub.SendSms, request))
     return ids
+
+
+async def accepted(send_sms: Callable[..., Awaitable[api.SendSmsResponse]], request: api.SendSmsRequest) -> str:
+    """Send one message until it is accepted; its request_id makes that safe. Raises AioRpcError after PATIENCE_S."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            answer = await send_sms(request, timeout=10)
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                raise
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return answer.message_id
 
 
 def received(port: int) -> list[Object]:

@@ -138,7 +138,8 @@ def _errors() -> Iterator[str]:
 
 def _leaves(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
     """Give what can be raised below a class of the tree, in the order in which it is written."""
-    below = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__]
+    # A class without a reason of its own is for ourselves: callers hear its parent's.
+    below = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__ and "reason" in vars(one)]
     if not below:
         yield kind
     for one in below:

@@ -18,5 +18,5 @@ $kubectl apply -f "$manifests" -l "$component=setup"
 $kubectl --namespace "$namespace" wait --for=condition=complete --timeout=15m job/setup
 $kubectl apply -f "$manifests"
 for deployment in $($kubectl --namespace "$namespace" get deployments -l "$component in ($processes)" -o name); do
-  $kubectl --namespace "$namespace" rollout status --timeout=10m "$deployment"
+  $kubectl --namespace "$namespace" rollout status --timeout=20m "$deployment"
 done

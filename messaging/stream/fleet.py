@@ -19,6 +19,11 @@ _log = structlog.get_logger(__name__)
 
 _PAGE = 256
 OPEN, HALF_OPEN = "open", "half-open"
+UNLIMITED = (
+    "the stream's account has no storage limit, so SMSGW_STORAGE_FILL cannot hold: "
+    "give the account a max_file in nats-server's configuration"
+)
+"""What to say where the account is not `limited`."""
 
 
 def breaker_key(provider: str) -> str:
@@ -49,6 +54,7 @@ class FleetView:
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
         self.later = 0
         self.storage_fill = 0.0
+        self.storage_limited = True
         self._told: tuple[object, object, dict[str, ProviderFacts]] = (None, None, {})
 
     @property
@@ -98,7 +104,9 @@ class FleetView:
         self.backlog = backlog
         state = (await self._connection.api(f"STREAM.INFO.{topo.LATER_STREAM}"))["state"]
         self.later = int(state.get("messages", 0))
-        self.storage_fill = _fill(await self._connection.api("INFO"))
+        account = await self._connection.api("INFO")
+        self.storage_fill = _fill(account)
+        self.storage_limited = limited(account)
 
     async def _consumers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -125,6 +133,15 @@ class FleetView:
             except (StreamDown, ApiError) as exc:
                 _log.warning("fleet view is stale", error=str(exc))
             await rest()
+
+
+def limited(account: Mapping[str, Any]) -> bool:
+    """Whether an account, as INFO tells of it, has a limit that its storage could be a share of.
+
+    What the whole server may hold (max_file_store) is told to no client.
+    """
+    limit = account.get("limits", {}).get("max_storage", -1)
+    return limit > 0 or any(map(limited, (account.get("tiers") or {}).values()))
 
 
 def _fill(info: Mapping[str, Any]) -> float:

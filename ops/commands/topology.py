@@ -8,6 +8,7 @@ import click
 
 from messaging.errors import StoreDown
 from messaging.stream import setup
+from messaging.stream.fleet import UNLIMITED, limited
 from messaging.stream.setup import Finding
 from ops import target
 from ops.commands.failure import Failure
@@ -24,12 +25,14 @@ def topology(*, create: bool, as_json: bool) -> None:
     A stream that differs in a way that would lose data is never changed: the differences are printed, and nothing else
     is changed either. Exit code 1 when anything is missing or differs.
     """
-    findings = asyncio.run(_look(create=create))
+    findings, has_limit = asyncio.run(_look(create=create))
     if as_json:
         print_json([attrs.asdict(finding) for finding in findings])
     else:
         columns = ("name", "state", "messages", "size", "details")
         console().print(table(columns, map(_row, findings), numbers=("messages", "size")))
+        if not has_limit:
+            click.echo(f"Note: {UNLIMITED}.")
     wrong = sum(1 for finding in findings if finding.state in {"missing", "differs", "conflict"})
     if wrong:
         cure = "`smsctl topology --create` makes what is missing and changes what may change"
@@ -51,17 +54,20 @@ def _size(count: int) -> str:
     return f"{amount:.1f} GiB"
 
 
-async def _look(*, create: bool) -> Sequence[Finding]:
+async def _look(*, create: bool) -> tuple[Sequence[Finding], bool]:
+    """Give how everything stands, and whether the account has a storage limit."""
     settings = target.settings()
     names = [provider.name for provider in target.providers()]
     async with connected(settings) as connection:
+        has_limit = limited(await connection.api("INFO"))
         if not create:
-            return await setup.inspect(connection, settings, names)
+            return await setup.inspect(connection, settings, names), has_limit
         made = {finding.name: finding for finding in await setup.ensure(connection, settings, names)}
-        return [
+        findings = [
             attrs.evolve(now, state=made[now.name].state, details=made[now.name].details) if now.name in made else now
             for now in await setup.inspect(connection, settings, names)
         ]
+        return findings, has_limit
 
 
 @click.command()

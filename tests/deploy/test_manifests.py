@@ -174,3 +174,18 @@ def test_rendering_leaves_no_placeholder(manifests: Rendered) -> None:
     text = yaml.safe_dump(manifests.objects)
     assert "TODO" not in text
     assert "CHANGEME" not in text.upper()
+
+
+def test_the_collector_is_told_its_exporter_by_the_name_that_stays(manifests: Rendered) -> None:
+    for one in manifests.of("ConfigMap"):
+        if one["metadata"]["name"].startswith("otel-collector-"):
+            config = yaml.safe_load(one["data"]["collector-config.yaml"])
+            assert set(config["exporters"]) == {"otlp_grpc"}, "the collector warns that `otlp` goes"
+
+
+def test_the_namespace_is_made_so_that_apply_can_change_it_without_a_warning() -> None:
+    made = [
+        line for line in (K8S / "README.md").read_text().splitlines() if line.startswith("kubectl create namespace")
+    ]
+    assert made
+    assert all(line.endswith(" --save-config") for line in made), "roll-out.sh applies the namespace as well"

@@ -122,6 +122,13 @@ def test_a_lane_is_never_without_a_pod_while_it_is_rolled(manifests: Rendered) -
             assert one["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}, name_of(one)
 
 
+def test_callers_by_name_know_the_new_gateway_before_an_old_one_ends(manifests: Rendered) -> None:
+    grpc_asks_again_s, dns_remembers_s = 30, 5
+    spec = manifests.one("Deployment", "gateway")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert spec["minReadySeconds"] >= grpc_asks_again_s + dns_remembers_s
+
+
 def test_every_provider_has_its_lane_and_every_lane_its_provider(manifests: Rendered) -> None:
     wanted = {table["name"] for table in manifests.providers()}
     lanes = [one for one in manifests.of("Deployment") if pod(one)["metadata"]["labels"][COMPONENT] == "dispatcher"]

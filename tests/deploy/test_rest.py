@@ -57,8 +57,12 @@ def test_envoy_serves_our_service_and_reaches_the_gateway(manifests: Rendered) -
     (transcoder,) = [one["typed_config"] for one in manager["http_filters"] if one["name"].endswith("transcoder")]
     assert transcoder["services"] == [SERVICE.full_name]
     assert transcoder["proto_descriptor"] == "/etc/envoy/api.binpb"
-    (route,) = manager["route_config"]["virtual_hosts"][0]["routes"]
-    assert route["match"]["prefix"] == f"/{SERVICE.full_name}/"
+    *streaming, rest = manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert rest["match"] == {"prefix": f"/{SERVICE.full_name}/"}
+    assert rest["route"]["timeout"] == "15s"
+    endless = {one["match"]["path"] for one in streaming if one["route"]["timeout"] == "0s"}
+    streams = {one.name for one in SERVICE.methods if one.server_streaming and not one.client_streaming}
+    assert endless == {f"/{SERVICE.full_name}/{name}" for name in streams}, "a growing answer would be cut"
     (cluster,) = config["static_resources"]["clusters"]
     address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     service = manifests.one("Service", address["address"])

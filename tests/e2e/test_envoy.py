@@ -1,6 +1,7 @@
 """The REST endpoints, through a real Envoy with the manifests' own configuration, as curl would call them."""
 
 import contextlib
+import datetime as dt
 import json
 import pathlib
 import subprocess
@@ -18,6 +19,8 @@ from ops.embedded.child import free_port
 
 REST = pathlib.Path(__file__).parents[2] / "deploy/k8s/components/rest"
 ENVOY = pathlib.Path(sys.executable).parent / "envoy"
+UNARY_S = 5
+"""What the route of all calls but the watch allows here, instead of 15 s."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
 
 @pytest.fixture(scope="module")
 def envoy(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where Envoy listens; of its configuration only places are changed."""
+    """Where Envoy listens; of its configuration only places and one time-out are changed."""
     folder = tmp_path_factory.mktemp("envoy")
     port = free_port()
     host, _, gateway = rig.system.gateways[0].rpartition(":")
@@ -38,6 +41,7 @@ def envoy(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("address: gateway-headless, port_value: 50051", f"address: {host}, port_value: {gateway}"),
         ("0.0.0.0, port_value: 8080", f"127.0.0.1, port_value: {port}"),
         ("port_value: 9901", f"port_value: {free_port()}"),
+        (" timeout: 15s", f" timeout: {UNARY_S}s"),
     ):
         assert config.count(written) == 1, written
         config = config.replace(written, here)
@@ -58,7 +62,7 @@ def envoy(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(20)
 
 
-def call(url: str, document: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+def call(url: str, document: dict[str, Any] | None = None) -> tuple[int, Any]:
     """Give status and JSON, as `curl URL [-d DOCUMENT]` would show them."""
     data = json.dumps(document).encode() if document is not None else None
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
@@ -85,6 +89,19 @@ def test_a_message_goes_in_and_its_story_comes_out(envoy: str) -> None:
         assert time.monotonic() < end, story
         time.sleep(0.2)
     assert story[0] == 200
+
+
+def test_a_watch_outlives_the_time_out_of_other_calls_and_ends_with_its_message(envoy: str) -> None:
+    began = time.monotonic()
+    due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=UNARY_S + 3)
+    order = {"recipient": "+233201234567", "body": "Later", "scheduleTime": due.isoformat()}
+    code, accepted = call(f"{envoy}/v1/messages", order)
+    assert code == 200, accepted
+    code, told = call(f"{envoy}/v1/messages/{accepted['messageId']}:watch")
+    assert code == 200, told
+    assert time.monotonic() > began + UNARY_S + 2
+    assert [one["status"]["state"] for one in told][-1] == "MESSAGE_STATE_SENT"
+    assert len(told) > 1
 
 
 def test_faults_come_as_http_statuses_with_every_detail(envoy: str) -> None:

@@ -90,11 +90,21 @@ async def test_nats_refuses_more_than_max_file(tmp_path: pathlib.Path):
     server.stop()
 
 
+def stopped(pid: int) -> bool:
+    """Whether each of a process's threads stands still: a signal to stop takes a moment to reach them."""
+    states = [
+        task.read_text().rpartition(")")[2].split()[0] for task in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
+
+
 async def test_paused_nats_does_not_answer_until_resumed(tmp_path: pathlib.Path):
     server = NatsServer(tmp_path)
     server.start()
     client = await nats.connect(server.url)
     server.pause()
+    assert server.pid
+    wait_until(lambda: stopped(server.pid))
     with pytest.raises(nats.errors.TimeoutError):
         await client.jetstream(timeout=0.5).account_info()
     server.resume()

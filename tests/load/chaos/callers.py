@@ -23,10 +23,11 @@ _COME_AGAIN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,  # it met a server's stop between GOAWAY and its reading: one call in some stops
     grpc.StatusCode.ABORTED,
 }
-_STREAM_BROKE = _COME_AGAIN | {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
-"""CANCELLED is a stream that outlasts the drain; INTERNAL grpc.aio's own word when one ends while its client writes."""
+_STREAM_BROKE = _COME_AGAIN | {grpc.StatusCode.INTERNAL}
+"""grpc.aio's own word when a stream ends while its client writes."""
 
 _COME_AGAIN_NUMBERS = {code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED, code_pb2.RESOURCE_EXHAUSTED}
 _PRIORITIES = (pb.PRIORITY_OTP, pb.PRIORITY_NORMAL, pb.PRIORITY_NORMAL, pb.PRIORITY_BULK, pb.PRIORITY_BULK)

@@ -22,7 +22,7 @@ async def test_before_the_stop_every_call_comes_in() -> None:
 
 async def test_a_call_in_the_moment_of_the_stop_is_held_and_then_refused() -> None:
     gate = Gate()
-    await gate.hold(1, 1.0)
+    gate.hold()
     call = asyncio.create_task(come(gate))
     await asyncio.sleep(0)
     assert not call.done()
@@ -33,8 +33,9 @@ async def test_a_call_in_the_moment_of_the_stop_is_held_and_then_refused() -> No
         await come(gate)
 
 
-async def test_holding_goes_on_while_calls_come_but_not_for_ever() -> None:
+async def test_it_is_not_quiet_while_calls_come_but_that_is_not_waited_for_for_ever() -> None:
     gate = Gate()
+    gate.hold()
     calls = []
 
     async def come_again(times: int) -> None:
@@ -44,11 +45,11 @@ async def test_holding_goes_on_while_calls_come_but_not_for_ever() -> None:
 
     async with asyncio.TaskGroup() as group:
         caller = group.create_task(come_again(50))
-        await gate.hold(3, 60.0)
+        await gate.quiet(3, 60.0)
         assert caller.done()
     caller = asyncio.create_task(come_again(1_000_000_000))
     began = time.monotonic()
-    await gate.hold(3, 0.05)
+    await gate.quiet(3, 0.05)
     assert time.monotonic() - began >= 0.05
     caller.cancel()
     gate.refuse()

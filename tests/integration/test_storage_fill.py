@@ -1,0 +1,47 @@
+"""How full the stream is: a share of the account's limit, and a word where there is none."""
+
+import pathlib
+
+from messaging.providers_file import Provider
+from messaging.stream import setup
+from messaging.stream.connection import open_connection
+from messaging.stream.fleet import UNLIMITED, FleetView
+from ops.embedded import NatsServer
+from ops.system import System
+from tests.integration.control import Smsctl
+from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address
+
+LIMITED = "accounts { SMS { jetstream { max_file: 1000000 }, users: [ { user: any } ] } }\nno_auth_user: any\n"
+
+
+async def seen(folder: pathlib.Path, extra_config: str) -> FleetView:
+    """What a gateway knows after a message of some kilobytes was accepted."""
+    server = NatsServer(folder, extra_config=extra_config)
+    server.start()
+    try:
+        async with open_connection(server.url, "x") as connection:
+            await setup.ensure(connection, SETTINGS, PROVIDERS)
+            await accept(connection, an_address(), body="x" * 100_000)
+            view = FleetView(connection, [Provider(name, "simulated", "http://x") for name in PROVIDERS], 1.0)
+            await view.refresh_backlog()
+    finally:
+        server.stop()
+    return view
+
+
+async def test_an_account_with_a_limit_is_as_full_as_its_share(tmp_path: pathlib.Path) -> None:
+    view = await seen(tmp_path, LIMITED)
+    assert view.storage_limited
+    assert 0.1 <= view.storage_fill < 0.5
+
+
+async def test_an_account_without_a_limit_is_known_as_such(tmp_path: pathlib.Path) -> None:
+    view = await seen(tmp_path, "")
+    assert (view.storage_limited, view.storage_fill) == (False, 0.0)
+
+
+def test_a_gateway_without_a_limit_warns_once_and_topology_notes_it(system: System, smsctl: Smsctl) -> None:
+    (log,) = (system.folder / "log").glob("gateway*")
+    (line,) = [line for line in log.read_text().splitlines() if UNLIMITED in line]
+    assert '"level": "warning"' in line
+    assert UNLIMITED in smsctl("topology").stdout

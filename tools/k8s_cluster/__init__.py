@@ -1,0 +1,1 @@
+"""A Kubernetes of one machine, made from source: `python -m tools.k8s_cluster`."""

@@ -1,0 +1,138 @@
+"""`make k8s-cluster`: both overlays installed as the README tells, the small one run on a real node."""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+from tools.k8s_cluster import build, crds, images, install, node, scenarios, traffic
+from tools.k8s_cluster.commands import Failed, say, wait
+from tools.k8s_cluster.plane import Plane, fake_nodes
+
+_PROD, _DEV = "sms-gateway", scenarios.NAMESPACE
+
+
+def prod(plane: Plane) -> None:
+    """Install prod on nodes that are not there: admission, validation, scheduling, controllers, roll-out.sh."""
+    crds.teach(plane)
+    fake_nodes(plane, ["a", "b", "c"])
+    for number in range(3):
+        node.nowhere(plane, f"{_PROD}/data-nats-{number}", "20Gi")
+    install.install(plane, _PROD, keys=["alpha", "beta"], database_url="postgresql://sms@10.20.0.5/sms")
+    overlay = install.K8S / "overlays" / "prod"
+    install.roll_out(plane, overlay)
+    install.standing(plane, _PROD)
+    # The autoscaler's least number, which it asks for although nobody measures here.
+    wait("three gateways", lambda: _stands(plane)["gateway"][1] == 3, 60)
+    before = _stands(plane)
+    install.roll_out(plane, overlay)
+    if _stands(plane) != before:
+        raise Failed("the second roll-out of the same manifests changed workloads")
+    say("the autoscaler made three gateways of one; the second roll-out left them, and changed no workload")
+    with_keda = install.with_keda(plane.folder)
+    rendered = plane.kubectl("kustomize", str(with_keda))
+    told = json.loads(plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", text=rendered))["items"]
+    lanes = {one["metadata"]["name"]: one["spec"]["replicas"] for one in told if one["kind"] == "Deployment"}
+    say(f"prod with keda, held against the API: {len(told)} objects; pods until it scales: {lanes}")
+    for line in install.complaints(plane, _PROD):
+        say(f"  event {line}")
+    plane.kubectl("delete", "namespace", _PROD, "--timeout=120s", within_s=130)
+    plane.end("kwok")
+    plane.kubectl("delete", "nodes", "-l", "type=kwok")
+
+
+def _stands(plane: Plane) -> dict[str, tuple[str, int]]:
+    """Give each workload's revision of its pods and their number."""
+    revision = "deployment.kubernetes.io/revision"
+    return {
+        one["metadata"]["name"]: (
+            one["status"].get("updateRevision") or one["metadata"]["annotations"][revision],
+            one["spec"]["replicas"],
+        )
+        for one in plane.get("deployments,statefulsets", "--namespace", _PROD)
+    }
+
+
+def dev(plane: Plane, before: str) -> None:
+    """Run dev on the node: installed, upgraded, rolled, killed, while everything is counted."""
+    scenarios.disks(plane, 1)
+    install.install(plane, _DEV)
+    if before:
+        install.roll_out(plane, scenarios.overlay(plane, before))
+        scenarios.upgraded(plane)
+    else:
+        install.roll_out(plane, install.K8S / "overlays" / "dev")
+        install.standing(plane, _DEV)
+    scenarios.messages(plane)
+    scenarios.rolled(plane)
+    scenarios.gateways_rolled(plane)
+    scenarios.killed(plane)
+    plane.kubectl("delete", "namespace", _DEV, "--timeout=180s", within_s=190)
+
+
+def three(plane: Plane) -> None:
+    """Run the base's three nats-servers on the node, and roll them."""
+    scenarios.disks(plane, 3)
+    install.install(plane, _DEV)
+    install.roll_out(plane, scenarios.three_servers(plane))
+    install.standing(plane, _DEV)
+    scenarios.stream_rolled(plane)
+    plane.kubectl("delete", "namespace", _DEV, "--timeout=180s", within_s=190)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.k8s_cluster", description=__doc__)
+    parser.add_argument("--only", choices=["prod", "dev", "three"], action="append", help="a part; all without it")
+    parser.add_argument("--image", default=images.ours(), help="our image, as the dev overlay names it")
+    parser.add_argument("--before", default="", help="an older image, upgraded from with messages on their way")
+    parser.add_argument("--base", default="localhost/python:3.11", help="what the other images are built on")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Build, run, and leave the machine as it was; gives 0 when everything was kept."""
+    options = arguments()
+    if os.geteuid() != 0:
+        raise SystemExit("a node needs root")
+    parts = options.only or ["prod", "dev", "three"]
+    real = parts != ["prod"]
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="smsgw-kube-"))
+    folder.chmod(0o755)
+    plane = Plane(folder)
+    try:
+        for tool in build.ALL:
+            build.build(tool)
+        wanted = [options.image, *([options.before] if options.before else [])]
+        archive = folder / "images.tar"
+        if real:
+            images.archive(archive, [*wanted, *images.others(folder, options.base)])
+        with node.machine_as_it_was(folder):
+            try:
+                plane.start()
+                if "prod" in parts:
+                    prod(plane)
+                if real:
+                    node.start(plane, archive)
+                    traffic.callers(plane)
+                if "dev" in parts:
+                    dev(plane, options.before)
+                if "three" in parts:
+                    three(plane)
+            finally:
+                node.emptied(plane)
+                plane.end()
+    except Failed as exc:
+        say(f"FAILED: {exc}")
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    say("everything was kept")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Runs in a caller's pod: sends at a steady rate, each message until it is accepted, and prints what it was told.
+
+sender.py ADDRESS COUNT RATE NAME: a line for each message, its identifier; then what the longest wait was.
+"""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+
+import grpc
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import gateway_pb2_grpc as rpc
+
+_ROUND_ROBIN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+_AGAIN_S = 0.2
+
+
+async def _send(
+    stub: rpc.SmsGatewayServiceStub, request: api.SendSmsRequest, refused: Counter[str]
+) -> tuple[str, float]:
+    asked = time.monotonic()
+    while True:
+        try:
+            return (await stub.SendSms(request, timeout=5)).message_id, time.monotonic() - asked
+        except grpc.aio.AioRpcError as error:
+            refused[error.code().name] += 1
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def main(address: str, count: int, rate: float, name: str) -> None:
+    """Send everything; a call that waits holds back no other."""
+    refused: Counter[str] = Counter()
+    options = [("grpc.service_config", _ROUND_ROBIN)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel, asyncio.TaskGroup() as group:
+        stub = rpc.SmsGatewayServiceStub(channel)
+        began = time.monotonic()
+        tasks = []
+        for number in range(count):
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            request = api.SendSmsRequest(recipient=f"+23320{number:07d}", body="Rolled", request_id=f"{name}-{number}")
+            tasks.append(group.create_task(_send(stub, request, refused)))
+        told = [await one for one in tasks]
+    for identifier, _ in told:
+        sys.stdout.write(f"id {identifier}\n")
+    sys.stdout.write(f"longest wait {max(took for _, took in told):.2f} s\n")
+    for code, times in sorted(refused.items()):
+        sys.stdout.write(f"asked again {times} times after {code}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))
