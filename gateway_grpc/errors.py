@@ -26,6 +26,7 @@ CODES: dict[type[errors.GatewayError], grpc.StatusCode] = {
     errors.StreamDown: grpc.StatusCode.UNAVAILABLE,
     errors.StreamFull: grpc.StatusCode.UNAVAILABLE,
     errors.StoreDown: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreRefuses: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.SetupError: grpc.StatusCode.INTERNAL,
     errors.ConfigError: grpc.StatusCode.INTERNAL,

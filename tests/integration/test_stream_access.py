@@ -4,6 +4,7 @@ import asyncio
 import pathlib
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,9 +13,12 @@ from structlog.testing import capture_logs
 from messaging.config import Settings
 from messaging.errors import StreamDown
 from messaging.stream import setup
+from messaging.stream import topology as topo
 from messaging.stream.access import Access
 from messaging.stream.connection import ApiError, open_connection
+from messaging.stream.publisher import Publisher
 from ops.embedded import NatsServer
+from tests.integration.streams import an_address, entry_of
 from tests.secret_files import HAS_OPENSSL, USERS, access, guarded_server, laid_out
 
 pytestmark = pytest.mark.skipif(not HAS_OPENSSL, reason="certificates are made by the openssl command")
@@ -117,6 +121,18 @@ async def test_nobody_listens_to_messages_or_to_the_answers_of_others(
                 await connection.client.flush()
                 await asyncio.sleep(0.02)
     assert [one["log_level"] for one in logs if one["event"] == "the stream refuses"] == ["error"]
+
+
+async def test_the_coordinator_puts_into_the_schedule_and_takes_out_of_it(
+    server: NatsServer, secrets: pathlib.Path
+) -> None:
+    address = an_address()
+    async with open_connection(server.url, "coordinator", access(secrets, "coordinator"), timeout_s=0.5) as connection:
+        publisher = Publisher(connection)
+        await publisher.schedule(entry_of(address), address, "p1", "normal", time.time() + 3600, budget_s=5)
+        assert await connection.last(topo.LATER_STREAM, topo.later_subject(address)) is not None
+        await publisher.unschedule(address)
+        assert await connection.last(topo.LATER_STREAM, topo.later_subject(address)) is None
 
 
 async def test_the_job_makes_streams_and_processes_cannot(server: NatsServer, secrets: pathlib.Path) -> None:

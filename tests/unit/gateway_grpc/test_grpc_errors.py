@@ -24,6 +24,7 @@ SAMPLES: list[errors.GatewayError] = [
     errors.StreamDown("publishing"),
     errors.StreamFull("SMS_ACCEPT"),
     errors.StoreDown("reading"),
+    errors.StoreRefuses("writing"),
     errors.Draining(),
     errors.SetupError(SECRET),
     errors.ConfigError([("SMSGW_X", SECRET)]),
