@@ -153,3 +153,29 @@ def test_nothing_is_hit_while_it_still_suffers() -> None:
         unit = "nats" if fault.target.startswith("nats") else fault.target
         assert fault.at_s >= until.get(unit, 0.0)
         until[unit] = fault.at_s + fault.lasts_s
+
+
+def test_a_message_that_expires_while_its_lane_goes_on_is_told() -> None:
+    records = Records()
+    for n in range(6):
+        records.ledger.accept(Acceptance(f"r{n}", f"later-{n}", 3.0, 3.1, 60.0))
+        records.stored[f"later-{n}"] = Stored(SENT, 100 + n, (TAKEN,), "p1/1", 10 + n)
+        records.moments[f"later-{n}"] = [Moment(100 + n, SENDING, 4.0, False)]
+    expired = pb.MESSAGE_STATE_EXPIRED
+    records.stored["a"] = Stored(expired, 1, (), "p1/1", 9)
+    records.moments["a"] = [Moment(1, expired, 61.0, False)]
+
+    def told() -> tuple[str, ...]:
+        findings = check(records.ledger, [], History(records.stored, records.moments, {}), Limits(3, 4), [])
+        [one] = [one for one in findings if one.name.startswith("expired untried")]
+        return one.examples
+
+    assert told() == ("a",)
+    records.stored["a"] = Stored(expired, 1, (), "p2/1", 9)
+    assert told() == (), "another lane"
+    records.stored["a"] = Stored(expired, 1, (), "p1/1", 9)
+    records.moments["a"] = [Moment(1, SENDING, 2.0, False), Moment(2, expired, 61.0, False)]
+    assert told() == (), "it was tried"
+    records.moments["a"] = [Moment(1, expired, 61.0, False)]
+    records.stored["a"] = Stored(expired, 1, (), "p1/1", 12)
+    assert told() == (), "only three came later"

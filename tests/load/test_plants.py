@@ -30,6 +30,12 @@ async def test_a_message_that_is_forgotten_and_one_that_goes_backward_are_found(
     assert lines <= await broken(open_folder, wanted, [])
 
 
+async def test_a_message_that_is_dropped_and_then_ended_in_its_time_is_told(open_folder: pathlib.Path) -> None:
+    report = await run(Run(600, seed=5, plant="drop-an-entry", pods=1, ttl_s=12), open_folder / "dropped", print, [])
+    counts = {one.name: one.count for one in report.findings}
+    assert counts["expired untried, overtaken by half of its time"] > 0
+
+
 async def test_a_forgotten_redelivery_is_found(open_folder: pathlib.Path) -> None:
     wanted = Run(300, seed=5, plant="forget-a-redelivery", pods=1, ttl_s=12, patience_s=0)
     assert "received twice although the answer had been recorded" in await broken(open_folder, wanted, [])

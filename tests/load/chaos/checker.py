@@ -26,6 +26,7 @@ _RECORDED_S = 0.25
 """A pod notes an event's time before the stream has it: what left before the answer was stored is not sent again."""
 
 _EXAMPLES = 5
+_OVERTAKEN_BY = 5
 
 
 @attrs.frozen
@@ -73,6 +74,7 @@ def check(
         _finding("sent although nobody accepted it", [name for name in taken if name not in history.stored]),
         *_windows(arrivals, limits),
         _finding("without a final state after the deadline", _unfinished(accepted, history)),
+        _finding("expired untried, overtaken by half of its time", _overtaken(accepted, history), promise=False),
         _finding("moved backward", _backward(history)),
         _finding("store and stream disagree", _disagreeing(history)),
         _finding("processes that broke, or did not drain in time", ended),
@@ -121,6 +123,29 @@ def _windows(arrivals: Sequence[Arrival], limits: Limits) -> list[Finding]:
 
 def _unfinished(accepted: Mapping[str, Acceptance], history: History) -> list[str]:
     return [name for name in accepted if (one := history.stored.get(name)) is not None and one.state not in FINAL]
+
+
+def _overtaken(accepted: Mapping[str, Acceptance], history: History) -> list[str]:
+    """Give messages that expired without any step although, by half of their time, later ones of their lane were tried.
+
+    Somebody drew them and kept or dropped them. One who died or was paused loses them to another pod in good time, but
+    the lane may have stood still since: that is why this only tells.
+    """
+    tried: dict[str, list[tuple[int, float]]] = {}
+    for name, stored in history.stored.items():
+        begun = [moment.at for moment in history.moments.get(name, ()) if moment.state == pb.MESSAGE_STATE_SENDING]
+        if begun:
+            tried.setdefault(stored.lane, []).append((stored.place, min(begun)))
+    found = []
+    for name, one in accepted.items():
+        ended, steps = history.stored.get(name), history.moments.get(name, ())
+        if ended is None or ended.state != pb.MESSAGE_STATE_EXPIRED or len(steps) > 1:
+            continue
+        half = (one.answered_at + one.deadline) / 2
+        later = (place > ended.place and at <= half for place, at in tried.get(ended.lane, ()))
+        if sum(later) >= _OVERTAKEN_BY:
+            found.append(name)
+    return found
 
 
 def _backward(history: History) -> list[str]:

@@ -104,10 +104,9 @@ def _forget_a_redelivery() -> None:
     scribe.may_follow = lambda *_: True  # type: ignore[attr-defined]
 
 
-def _forget_a_message() -> None:
-    """A dispatcher drops messages, and nobody ends what is overdue."""
+def _drop_an_entry() -> None:
+    """A dispatcher acknowledges messages that it has not looked at."""
     from dispatcher.intake import Intake
-    from dispatcher.sweeper import Sweeper
 
     turn, following = itertools.count(1), Intake.next
 
@@ -118,10 +117,17 @@ def _forget_a_message() -> None:
                 return lane, delivery
             await delivery.ack()
 
+    Intake.next = forgetful  # type: ignore[method-assign]
+
+
+def _forget_a_message() -> None:
+    """A dispatcher drops messages, and nobody ends what is overdue."""
+    from dispatcher.sweeper import Sweeper
+
     async def idle(self: Sweeper, now: float) -> int:
         return 0
 
-    Intake.next = forgetful  # type: ignore[method-assign]
+    _drop_an_entry()
     Sweeper.sweep = idle  # type: ignore[method-assign]
 
 
@@ -163,6 +169,7 @@ PLANTS: Mapping[str, tuple[str, Callable[[], None]]] = {
     "skip-the-marker": ("dispatcher", _skip_the_marker),
     "stale-lease": ("work", _stale_lease),
     "forget-a-redelivery": ("work", _forget_a_redelivery),
+    "drop-an-entry": ("work", _drop_an_entry),
     "forget-a-message": ("dispatcher", _forget_a_message),
     "go-backward": ("work", _go_backward),
     "skip-a-row": ("project", _skip_a_row),

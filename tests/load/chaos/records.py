@@ -60,11 +60,16 @@ def _get(url: str) -> bytes:
 
 @attrs.frozen
 class Stored:
-    """A message as the store has it: its state (the number), the event it stands at, and its attempts' outcomes."""
+    """A message as the store has it: its state (the number), the event it stands at, and its attempts' outcomes.
+
+    `lane` is where it waited first: messages of one lane are drawn in the order of their `place`.
+    """
 
     state: int
     version: int
     outcomes: tuple[int, ...]
+    lane: str = ""
+    place: int = 0
 
 
 @attrs.frozen
@@ -107,11 +112,19 @@ async def _read_store(url: str) -> tuple[dict[str, Stored], dict[str, list[Momen
             name = str(row["message_id"])
             ended = row["state"] == pb.MESSAGE_STATE_SENT and (name, row["attempt_number"]) in accepted
             moments.setdefault(name, []).append(Moment(row["sequence"], row["state"], row["time"].timestamp(), ended))
-        rows = await connection.fetch("select message_id, state, version from messages")
+        rows = await connection.fetch(
+            "select message_id, state, version, first_provider, priority, accept_sequence from messages"
+        )
     finally:
         await connection.close()
     stored = {
-        str(row["message_id"]): Stored(row["state"], row["version"], tuple(outcomes.get(str(row["message_id"]), ())))
+        (name := str(row["message_id"])): Stored(
+            row["state"],
+            row["version"],
+            tuple(outcomes.get(name, ())),
+            f"{row['first_provider']}/{row['priority']}",
+            row["accept_sequence"] or 0,
+        )
         for row in rows
     }
     return stored, moments
