@@ -7,9 +7,10 @@ import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.keeping import keep
+from dispatcher.scribe import Scribe
 from messaging import codec
 from messaging.errors import CorruptRecord, Unavailable
-from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, Address, parse_address
+from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, parse_address
 from messaging.stream import topology as topo
 from messaging.stream.connection import ApiError, Connection
 from messaging.stream.consumer import Delivery, open_consumer
@@ -31,6 +32,7 @@ class Scheduler:
         self._ack_wait_s = ack_wait_s
         self._held: list[Delivery] = []
         self._publisher = Publisher(connection)
+        self._scribe = Scribe(connection)
 
     async def run(self) -> None:
         """Move and watch until cancelled."""
@@ -64,18 +66,14 @@ class Scheduler:
         address = parse_address(delivery.subject)
         entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
         command = entry.command
-        event = await self._last_event(address)
+        event, _ = await self._scribe.last_event(address)
         if event is None:
             lane = LANE_OF_PRIORITY[command.priority]
             due = codec.unix(command.schedule_time)
             await self._publisher.schedule(entry, address, command.provider, lane, due)
-            event = await self._last_event(address)
+            event, _ = await self._scribe.last_event(address)
         if event is not None and event.state in FINAL_STATES:
             await self._publisher.unschedule(address)
-
-    async def _last_event(self, address: Address) -> wire.Event | None:
-        record = await self._connection.last(topo.EVENT, topo.event_subject(address))
-        return codec.decode(wire.Event, record.subject, record.data) if record is not None else None
 
     async def _watch(self) -> None:
         """Look for a schedule that is overdue: a stream whose account was full needs its leader to step down."""

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 
+from tools.k8s_check import prod_with_keda
 from tools.k8s_cluster import build, crds, images, install, node, scenarios, traffic
 from tools.k8s_cluster.commands import Failed, say, wait
 from tools.k8s_cluster.plane import Plane, fake_nodes
@@ -32,7 +33,7 @@ def prod(plane: Plane) -> None:
     if _stands(plane) != before:
         raise Failed("the second roll-out of the same manifests changed workloads")
     say("the autoscaler made three gateways of one; the second roll-out left them, and changed no workload")
-    with_keda = install.with_keda(plane.folder)
+    with_keda = prod_with_keda(plane.folder / "with-keda")
     rendered = plane.kubectl("kustomize", str(with_keda))
     told = json.loads(plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", text=rendered))["items"]
     lanes = {one["metadata"]["name"]: one["spec"]["replicas"] for one in told if one["kind"] == "Deployment"}

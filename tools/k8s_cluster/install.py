@@ -1,7 +1,6 @@
 """Installs an overlay as deploy/k8s/README.md tells, and gathers what the cluster says against it."""
 
 import pathlib
-import shutil
 from collections.abc import Sequence
 
 from tools.k8s_cluster.commands import ROOT, Failed, run, say
@@ -36,15 +35,6 @@ def roll_out(plane: Plane, overlay: pathlib.Path, within_s: float = 1200.0) -> N
     say(f"roll-out.sh {overlay.name}: done, {len(told.splitlines())} lines, {unchanged} of them unchanged")
     if warned:
         raise Failed("the server warns:\n" + "\n".join(warned))
-
-
-def with_keda(folder: pathlib.Path) -> pathlib.Path:
-    """Copy the manifests with the optional component of prod switched on; gives the overlay."""
-    shutil.copytree(K8S, folder / "with-keda")
-    overlay = folder / "with-keda" / "overlays" / "prod"
-    path = overlay / "kustomization.yaml"
-    path.write_text(path.read_text().replace("  # - keda ", "  - keda #"))
-    return overlay
 
 
 def pods(plane: Plane, namespace: str) -> list[Object]:

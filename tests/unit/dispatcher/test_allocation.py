@@ -4,13 +4,15 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
 
-from dispatcher.lease import lease_key
+from dispatcher.lease import LeaseHolder, lease_key
+from dispatcher.pacer import Pacer
 from messaging.limiter import Timing
+from messaging.stream.buckets import Bucket
 from tests.unit import virtual_time
 from tests.unit.dispatcher.fleet import FakeFleet, Weather
 
@@ -288,3 +290,30 @@ def test_fleet_starts_again_after_the_whole_bucket_was_lost(run: Callable[..., A
         return used
 
     assert run(work) == LIMIT
+
+
+class OldNews:
+    """A bucket that answers with a table which is already replaced when the answer comes."""
+
+    def __init__(self) -> None:
+        self.asked, self.answering = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: str, document: Any, *, ttl_s: int | None = None) -> int:
+        return 1
+
+    async def get(self, key: str) -> tuple[int, Any]:
+        self.asked.set()
+        await self.answering.wait()
+        return 1, {"version": 11, "grants": {"pod": {"share": 5, "held": 10, "held_version": 0}}}
+
+
+async def test_table_that_is_heard_while_an_older_one_is_read_is_looked_at() -> None:
+    bucket, pacer = OldNews(), Pacer(1.0)
+    pacer.set_share(10)
+    holder = LeaseHolder(cast("Bucket", bucket), "pod", "a", pacer, Timing(), lambda: (10, 1))
+    reading = asyncio.create_task(holder.sync())
+    await bucket.asked.wait()
+    holder._heard("alloc", {"version": 12, "grants": {"pod": {"share": 10, "held": 10, "held_version": 0}}})
+    bucket.answering.set()
+    await reading
+    assert (pacer.share, holder._hint.is_set()) == (5, True)
