@@ -13,7 +13,7 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from messaging.errors import StoreDown
+from messaging.errors import StoreDown, StoreRefuses
 from messaging.store import migrate
 from messaging.store.engine import connected, open_engine, reading
 from messaging.store.history import History
@@ -228,3 +228,12 @@ def test_address_of_another_database_is_refused_without_quoting_it():
     with pytest.raises(ValueError, match="postgresql://") as caught:
         open_engine("mysql://root:secret@h/d")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("code", "refused"), [("22003", True), ("23514", True), ("54000", True), ("40P01", False)])
+async def test_only_data_is_refused_for_good(engine: AsyncEngine, code: str, *, refused: bool) -> None:
+    """What the projector leaves out is what can never be written; a deadlock (40P01) passes."""
+    with pytest.raises(StoreDown) as caught:
+        async with connected(engine, "write") as connection:
+            await connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$"))
+    assert isinstance(caught.value, StoreRefuses) is refused
