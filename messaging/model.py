@@ -6,6 +6,7 @@ Unix milliseconds, and 20 digits that begin with the version. The key is derived
 """
 
 import enum
+import functools
 import hashlib
 import re
 import uuid
@@ -134,6 +135,7 @@ def priority_name(priority: int) -> str:
     return _name(pb.Priority, priority, "PRIORITY_").replace("UNSPECIFIED", "NORMAL")
 
 
+@functools.lru_cache(maxsize=256)
 def _name(kind: Any, number: int, prefix: str) -> str:
     if number not in kind.values():
         return str(number)

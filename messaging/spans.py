@@ -1,13 +1,14 @@
 """Spans that cost almost nothing where nobody records them: they only carry a trace from process to process.
 
 A span of the SDK is built, timed, linked and thrown away for 20 µs even when no exporter listens. Here the SDK is asked
-only for what will be exported; everything else is a `Bearer`: ids for traceparent headers and for logs.
+only for what will be exported; everything else is a `Bearer`: ids for traceparent headers and for logs. Ids are chance,
+as the SDK's are, and no secrets.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from random import getrandbits
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -101,10 +102,10 @@ class Tracer:
             trace_id, sampled = f"{above.trace_id:032x}", above.trace_flags.sampled
             random = above.trace_flags & TraceFlags.RANDOM_TRACE_ID
         else:
-            trace_id, parent = os.urandom(16).hex(), None
+            trace_id, parent = f"{getrandbits(128):032x}", None
             sampled, random = int(trace_id[16:], 16) < self._bound, TraceFlags.RANDOM_TRACE_ID
         if not sampled or self._recorder is None:
-            return Bearer(trace_id, os.urandom(8).hex(), sampled | random)
+            return Bearer(trace_id, f"{getrandbits(64):016x}", sampled | random)
         self._ids.trace_id = int(trace_id, 16)
         context = Context() if parent is None else trace.set_span_in_context(parent, Context())
         return self._recorder.start_span(name, context, kind, attributes, links, start_time)

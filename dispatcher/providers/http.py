@@ -99,6 +99,7 @@ class HttpCaller:
             merged.setdefault("content-type", "application/x-www-form-urlencoded")
         # A stream, so that httpx adds no headers of its own: that is most of the time that it takes.
         request = httpx.Request(method, url, params=params, headers=merged, stream=httpx.ByteStream(body))
+        request.headers.encoding = "ascii"  # or httpx would look at all of them to find out, each time it is asked
         request.read()
         return request
 
@@ -121,6 +122,7 @@ class HttpCaller:
 
     async def _exchange(self, request: httpx.Request) -> Answer:
         response = await self._transport.handle_async_request(request)
+        response.headers.encoding = "iso-8859-1"
         try:
             body = bytearray()
             # Nobody was asked to compress; who does all the same is read through httpx's decoders.

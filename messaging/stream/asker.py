@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown
+from messaging.stream.departures import Departures
 
 _SWEEP_S = 0.05
 _NO_RESPONDERS = "503"
@@ -30,6 +31,7 @@ class Asker:
         self._tokens = itertools.count()
         self._waiting: dict[str, tuple[float, asyncio.Future[_Answer]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._departures = Departures()
 
     async def open(self) -> None:
         """Listen for answers; nats-py subscribes again after every reconnect."""
@@ -37,6 +39,7 @@ class Asker:
 
     async def ask(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
         """Send once and wait for the answer; raises StreamDown when none can be had: the outcome is unknown."""
+        await self._departures.leave()
         loop = asyncio.get_running_loop()
         inbox = f"{self._prefix}{next(self._tokens)}"
         future: asyncio.Future[_Answer] = loop.create_future()
