@@ -1,6 +1,7 @@
 """One HTTP call, with the gate right before its bytes leave, and every way of failing told apart.
 
-httpx's interface over aiohttp's transport. The gate is entered from aiohttp's tracing hooks, the last code of ours
+httpx's requests over aiohttp's connections: none of what a client adds by itself (authentication, cookies, redirects,
+the environment's proxies) may touch a call. The gate is entered from aiohttp's tracing hooks, the last code of ours
 before the socket's write; whether it was passed decides if a broken call is harmless or unclear.
 """
 
@@ -9,7 +10,6 @@ import contextvars
 import email.utils
 import json
 import math
-import ssl
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ from typing import Any
 import aiohttp
 import attrs
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Gate, GateClosed, Outcome
 
@@ -61,23 +60,9 @@ class HttpCaller:
 
     def __init__(self, *, timeout_s: float, max_connections: int, keepalive_s: float) -> None:
         self._timeout_s = timeout_s
-        hooks = aiohttp.TraceConfig()
-        hooks.on_request_headers_sent.append(_before_headers)
-        hooks.on_request_chunk_sent.append(_before_chunk)
-
-        def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=max(keepalive_s, 0.001))
-            return aiohttp.ClientSession(
-                connector=connector,
-                trace_configs=[hooks],
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-            )
-
-        # The transport alone, without httpx's client: that adds authentication, redirects, cookies, environment, none
-        # of which may touch a call, and time-outs: `call` bounds the whole exchange, and its clock stands at the gate.
-        # The TLS context is for a session of its own making: ours verifies by aiohttp's, and this one trusts nobody.
-        self._transport = AiohttpTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client=session)
+        self._max_connections = max_connections
+        self._keepalive_s = max(keepalive_s, 0.001)
+        self._session: aiohttp.ClientSession | None = None
 
     def build(
         self,
@@ -111,7 +96,7 @@ class HttpCaller:
         try:
             async with limit:
                 return await self._exchange(request)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as exc:
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
             if state.closed:
                 raise GateClosed from exc
             if limit.expired():
@@ -121,28 +106,38 @@ class HttpCaller:
             _call.reset(token)
 
     async def _exchange(self, request: httpx.Request) -> Answer:
-        response = await self._transport.handle_async_request(request)
-        response.headers.encoding = "iso-8859-1"
-        try:
+        async with self._opened().request(
+            request.method,
+            str(request.url),
+            headers=request.headers,
+            data=request.content or None,
+            allow_redirects=False,
+        ) as response:
             body = bytearray()
-            # Nobody was asked to compress; who does all the same is read through httpx's decoders.
-            compressed = "content-encoding" in response.headers
-            async for piece in response.aiter_bytes() if compressed else _pieces(response):
+            async for piece in response.content.iter_any():
                 body += piece
                 if len(body) > _LARGEST_ANSWER:
                     break
-            return Answer(response.status_code, response.headers, bytes(body))
-        finally:
-            await response.aclose()
+            return Answer(response.status, response.headers, bytes(body))
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Give the session, which has to be made where the event loop runs."""
+        if self._session is None:
+            hooks = aiohttp.TraceConfig()
+            hooks.on_request_headers_sent.append(_before_headers)
+            hooks.on_request_chunk_sent.append(_before_chunk)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=self._keepalive_s),
+                trace_configs=[hooks],
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),  # `call` bounds the whole, and its clock stands at the gate
+            )
+        return self._session
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._transport.aclose()
-
-
-def _pieces(response: httpx.Response) -> httpx.AsyncByteStream:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an asynchronous transport
-    return response.stream
+        if self._session is not None:
+            await self._session.close()
 
 
 class NoGate:

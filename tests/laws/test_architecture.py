@@ -102,7 +102,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
         "the history can be stored elsewhere without anyone else noticing",
     ),
     (
-        ("httpx", "aiohttp", "httpx_aiohttp"),
+        ("httpx", "aiohttp"),
         ("dispatcher/providers",),
         "the gate stands right before the write: whoever calls a provider past it breaks the limit",
     ),
