@@ -29,7 +29,8 @@ async def moments(clock: Callable[[], float], leaving: Departures, gaps: Iterabl
 
 
 def run(*gaps: float) -> list[tuple[float, float]]:
-    return virtual_time.run(lambda clock: moments(clock, Departures(), gaps))
+    told: list[tuple[float, float]] = virtual_time.run(lambda clock: moments(clock, Departures(), gaps))
+    return told
 
 
 def test_one_that_comes_alone_leaves_at_once() -> None:
