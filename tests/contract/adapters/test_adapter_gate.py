@@ -35,8 +35,9 @@ def server_head_size(seen: Seen) -> int:
 
 @EVERY
 async def test_time_at_the_gate_is_not_the_providers(kit: Kit, server: ProviderServer, opened: Open) -> None:
-    server.answer = lambda _: Reply(200, kit.yes, delay_s=TIMEOUT_S / 2)
-    outcome = await send(opened(kit.provider(server.url)), FakeGate(wait_s=2 * TIMEOUT_S))
+    server.answer = lambda _: Reply(200, kit.yes, delay_s=TIMEOUT_S)
+    provider = kit.provider(server.url, timeout_s=3 * TIMEOUT_S)
+    outcome = await send(opened(provider), FakeGate(wait_s=4 * TIMEOUT_S))
     assert outcome.kind == ACCEPTED
 
 
@@ -74,7 +75,8 @@ async def test_gate_is_passed_once_and_the_write_follows_in_the_same_turn(kit: K
                 note("wrote")
 
         gate = Gate()
-        outcome = await send(opened(kit.provider(f"http://127.0.0.1:{listener.getsockname()[1]}")), gate)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        outcome = await send(opened(kit.provider(url, timeout_s=TIMEOUT_S)), gate)
         for peer in peers:
             peer.close()
     assert outcome.code == "timeout"

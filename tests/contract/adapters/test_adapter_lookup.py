@@ -7,7 +7,7 @@ from dispatcher.providers.base import (
     TRANSIENT,
     Outcome,
 )
-from tests.contract.adapters.kits import EVERY, KITS, TRACEPARENT, Kit, Open, no
+from tests.contract.adapters.kits import EVERY, KITS, PATIENCE_S, TIMEOUT_S, TRACEPARENT, Kit, Open, no
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
 
 # Looking up
@@ -50,7 +50,8 @@ async def test_look_up_that_says_nothing_is_taken_for_nothing(
     kit: Kit, reply: Reply, server: ProviderServer, opened: Open
 ) -> None:
     server.answer = lambda _: reply
-    assert await opened(kit.provider(server.url)).look_up("0190-message", TRACEPARENT) is None
+    timeout_s = TIMEOUT_S if reply is NOTHING else PATIENCE_S
+    assert await opened(kit.provider(server.url, timeout_s=timeout_s)).look_up("0190-message", TRACEPARENT) is None
 
 
 @LOOKS_UP

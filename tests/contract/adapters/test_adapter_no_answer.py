@@ -10,7 +10,7 @@ from dispatcher.providers.base import (
     AMBIGUOUS,
     TRANSIENT,
 )
-from tests.contract.adapters.kits import EVERY, TIMEOUT_S, FakeGate, Kit, Open, send
+from tests.contract.adapters.kits import EVERY, PATIENCE_S, TIMEOUT_S, FakeGate, Kit, Open, send
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
 
 
@@ -52,10 +52,11 @@ async def test_what_breaks_after_the_bytes_have_left_is_unclear(
 ) -> None:
     server.answer = lambda _: reply
     gate, began = FakeGate(), time.monotonic()
-    outcome = await send(opened(kit.provider(server.url)), gate)
+    timeout_s = TIMEOUT_S if code == "timeout" else PATIENCE_S
+    outcome = await send(opened(kit.provider(server.url, timeout_s=timeout_s)), gate)
     assert outcome.kind == AMBIGUOUS
     assert outcome.code == code or (not code and outcome.code)
-    assert time.monotonic() - began < TIMEOUT_S + 5
+    assert time.monotonic() - began < timeout_s + 5
     assert len(server.seen) == 1, "nothing is sent again"
     assert gate.story == ["enter", "wrote"]
 
@@ -80,7 +81,8 @@ async def test_connection_that_does_not_come_about_in_time_is_harmless(kit: Kit,
             one.setblocking(False)
             one.connect_ex(full.getsockname())
         gate, began = FakeGate(), loop.time()
-        outcome = await send(opened(kit.provider(f"http://127.0.0.1:{full.getsockname()[1]}")), gate)
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        outcome = await send(opened(kit.provider(url, timeout_s=TIMEOUT_S)), gate)
         for one in queue:
             one.close()
     assert (outcome.kind, outcome.code, gate.story) == (TRANSIENT, "connect-timeout", [])

@@ -21,6 +21,7 @@ from tests.contract.adapters.kits import (
     NUMBER,
     SUBMISSION,
     TEXT,
+    TIMEOUT_S,
     TRACEPARENT,
     FakeGate,
     Kit,
@@ -83,7 +84,7 @@ async def test_no_secret_text_or_number_reaches_outcome_log_or_exception(
 
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
-    adapter = opened(kit.provider(server.url))
+    adapter = opened(kit.provider(server.url, timeout_s=TIMEOUT_S))
     with structlog.testing.capture_logs() as events:
         for status in (200, 302, 400, 401, 429, 500, 503):
             server.answer = lambda seen, status=status: Reply(status, echo(seen))  # type: ignore[misc]
