@@ -8,11 +8,11 @@ import asyncio
 import itertools
 from collections.abc import Mapping
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown
+from messaging.stream.client import StreamClient
 from messaging.stream.departures import Departures
 
 _SWEEP_S = 0.05
@@ -25,7 +25,7 @@ _Answer = Msg | str
 class Asker:
     """Asks over one connection; while that is lost a question fails at once, instead of being kept and sent later."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: StreamClient) -> None:
         self._client = client
         self._prefix = client.new_inbox() + "."
         self._tokens = itertools.count()
@@ -35,7 +35,7 @@ class Asker:
 
     async def open(self) -> None:
         """Listen for answers; nats-py subscribes again after every reconnect."""
-        await self._client.subscribe(self._prefix + "*", cb=self._heard)
+        await self._client.hear(self._prefix + "*", self._heard)
 
     async def ask(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
         """Send once and wait for the answer; raises StreamDown when none can be had: the outcome is unknown."""
@@ -65,7 +65,7 @@ class Asker:
             if not future.done():
                 future.set_result("connection lost")
 
-    async def _heard(self, msg: Msg) -> None:
+    def _heard(self, msg: Msg) -> None:
         waiting = self._waiting.get(msg.subject)
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(msg)

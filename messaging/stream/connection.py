@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
@@ -21,6 +20,7 @@ from messaging.cancellation import heeding
 from messaging.errors import StreamDown, StreamFull
 from messaging.stream.access import Access
 from messaging.stream.asker import Asker
+from messaging.stream.client import FORBIDDEN, StreamClient
 
 _log = structlog.get_logger(__name__)
 
@@ -35,22 +35,10 @@ _STORED = re.compile(rb'[{]"stream":"[A-Z_]+", ?"seq":([0-9]+)[}]')
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 
-
-_FORBIDDEN = "permissions violation"
-_MENDABLE = (_FORBIDDEN, "authorization violation", "no encryption", "certificate")
+_MENDABLE = (FORBIDDEN, "authorization violation", "no encryption", "certificate")
 """What an operator must mend: permissions, a password, a certificate. Anything else passes by itself."""
 
 _MOST_REFUSALS = 50
-
-
-class _Client(Client):
-    """Comes back also when the server says why it hangs up, as it does when its users were changed."""
-
-    async def _process_err(self, err_msg: str) -> None:
-        if _FORBIDDEN in err_msg.lower():
-            await super()._process_err(err_msg)
-        else:
-            await self._process_op_err(NatsError(f"nats: {err_msg.strip(chr(39))}"))
 
 
 @attrs.frozen
@@ -94,7 +82,7 @@ class ApiError(Exception):
 class Connection:
     """A connection that comes back by itself; `timeout_s` bounds every single request."""
 
-    client: Client
+    client: StreamClient
     timeout_s: float
     asker: Asker
 
@@ -261,7 +249,7 @@ async def open_connection(
     url: str, name: str, access: Access | None = None, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
 ) -> AsyncIterator[Connection]:
     """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
-    client, watch = _Client(), _Watch()
+    client, watch = StreamClient(), _Watch()
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(

@@ -110,11 +110,11 @@ class Consumer:
     async def open(self) -> None:
         """Listen for what is drawn; nats-py subscribes again after every reconnect. Raises StreamDown."""
         try:
-            self._subscription = await self._client.subscribe(f"{self._inbox}*", cb=self._heard, pending_bytes_limit=-1)
+            self._subscription = await self._client.hear(f"{self._inbox}*", self._heard)
         except _FOREIGN as exc:
             raise StreamDown("subscribing") from exc
 
-    async def _heard(self, msg: Msg) -> None:
+    def _heard(self, msg: Msg) -> None:
         self._arrived.append(msg)
         self._something.set()
 

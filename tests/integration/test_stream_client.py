@@ -1,0 +1,33 @@
+"""Messages that are handed over as they are read. A `flush` returns when everything before it has been read."""
+
+from nats.aio.msg import Msg
+
+from messaging.stream.connection import open_connection
+from ops.embedded import NatsServer
+
+
+async def test_messages_are_handed_over_in_their_order_with_all_that_they_carry(nats_server: NatsServer) -> None:
+    found: list[Msg] = []
+    async with open_connection(nats_server.url, "a") as one:
+        await one.client.hear("hear.*", found.append)
+        for n in range(100):
+            await one.client.publish(f"hear.{n}", str(n).encode(), "reply.to", {"Number": str(n)})
+        await one.client.flush()
+    assert [(msg.subject, msg.data, msg.reply, msg.headers) for msg in found] == [
+        (f"hear.{n}", str(n).encode(), "reply.to", {"Number": str(n)}) for n in range(100)
+    ]
+
+
+async def test_nothing_is_handed_over_after_the_end_and_others_go_on(nats_server: NatsServer) -> None:
+    first: list[Msg] = []
+    second: list[Msg] = []
+    async with open_connection(nats_server.url, "a") as one:
+        ended = await one.client.hear("hear.both", first.append)
+        await one.client.hear("hear.both", second.append)
+        await one.client.publish("hear.both", b"1")
+        await one.client.flush()
+        await ended.unsubscribe()
+        await one.client.publish("hear.both", b"2")
+        await one.client.flush()
+        assert len(one.client._handlers) == 2, "the asker's inbox, and the second"
+    assert ([msg.data for msg in first], [msg.data for msg in second]) == ([b"1"], [b"1", b"2"])
