@@ -4,6 +4,8 @@ import email.utils
 import gzip
 import json
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -126,6 +128,31 @@ async def test_answer_that_is_compressed_unasked_is_read(kit: Kit, server: Provi
     body = gzip.compress(json.dumps(kit.yes).encode())
     server.answer = lambda _: Reply(200, body=body, headers={"Content-Encoding": "gzip"})
     assert (await send(opened(kit.provider(server.url)))).kind == ACCEPTED
+
+
+@EVERY
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "unheard-of"])
+async def test_yes_whose_compression_cannot_be_read_is_unclear(
+    kit: Kit, encoding: str, server: ProviderServer, opened: Open
+) -> None:
+    server.answer = lambda _: Reply(200, body=b"\xff\xfe" * 40, headers={"Content-Encoding": encoding})
+    assert (await send(opened(kit.provider(server.url)))).kind == AMBIGUOUS
+    assert len(server.seen) == 1
+
+
+@EVERY
+async def test_answer_that_grows_without_end_when_it_is_unpacked_is_cut(
+    kit: Kit, server: ProviderServer, opened: Open
+) -> None:
+    packed = zlib.compressobj(1, wbits=31)
+    body = b"".join(packed.compress(bytes(1_000_000)) for _ in range(300)) + packed.flush()
+    server.answer = lambda _: Reply(401, body=body, headers={"Content-Encoding": "gzip"})
+    tracemalloc.start()
+    try:
+        assert (await send(opened(kit.provider(server.url)))).kind == PROVIDER_FAULT
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 RETRY_AFTER: list[tuple[Callable[[], str], float | None]] = [
