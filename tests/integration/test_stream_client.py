@@ -1,9 +1,19 @@
-"""Messages that are handed over as they are read. A `flush` returns when everything before it has been read."""
+"""Messages that are handed over as they are read."""
+
+import asyncio
+import time
 
 from nats.aio.msg import Msg
 
 from messaging.stream.connection import open_connection
 from ops.embedded import NatsServer
+
+
+async def until_there(found: list[Msg], count: int) -> None:
+    end = time.monotonic() + 30
+    while len(found) < count:
+        assert time.monotonic() < end, f"only {len(found)} of {count} have come"
+        await asyncio.sleep(0.01)
 
 
 async def test_messages_are_handed_over_in_their_order_with_all_that_they_carry(nats_server: NatsServer) -> None:
@@ -12,7 +22,7 @@ async def test_messages_are_handed_over_in_their_order_with_all_that_they_carry(
         await one.client.hear("hear.*", found.append)
         for n in range(100):
             await one.client.publish(f"hear.{n}", str(n).encode(), "reply.to", {"Number": str(n)})
-        await one.client.flush()
+        await until_there(found, 100)
     assert [(msg.subject, msg.data, msg.reply, msg.headers) for msg in found] == [
         (f"hear.{n}", str(n).encode(), "reply.to", {"Number": str(n)}) for n in range(100)
     ]
@@ -25,9 +35,10 @@ async def test_nothing_is_handed_over_after_the_end_and_others_go_on(nats_server
         ended = await one.client.hear("hear.both", first.append)
         await one.client.hear("hear.both", second.append)
         await one.client.publish("hear.both", b"1")
-        await one.client.flush()
+        await until_there(first, 1)
+        await until_there(second, 1)
         await ended.unsubscribe()
         await one.client.publish("hear.both", b"2")
-        await one.client.flush()
+        await until_there(second, 2)
         assert len(one.client._handlers) == 2, "the asker's inbox, and the second"
     assert ([msg.data for msg in first], [msg.data for msg in second]) == ([b"1"], [b"1", b"2"])
