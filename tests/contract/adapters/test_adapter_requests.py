@@ -1,5 +1,6 @@
 """The request as it leaves, and what nobody may see of it elsewhere."""
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -66,10 +67,34 @@ async def test_environment_and_cookies_change_nothing(
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    adapter = opened(kit.provider(server.url))
+    # By its name: cookies of a bare address are kept by nobody.
+    adapter = opened(kit.provider(server.url.replace("127.0.0.1", "localhost")))
     server.answer = lambda _: Reply(200, kit.yes, {"Set-Cookie": "session=1; Path=/"})
     assert [(await send(adapter)).kind for _ in range(2)] == [ACCEPTED, ACCEPTED]
     assert all("cookie" not in seen.headers for seen in server.seen)
+
+
+@EVERY
+@pytest.mark.parametrize(("keepalive_s", "connections"), [(600.0, 1), (0.05, 2)])
+async def test_connection_is_kept_as_long_as_the_provider_allows(
+    kit: Kit, keepalive_s: float, connections: int, server: ProviderServer, opened: Open
+) -> None:
+    server.answer = lambda _: Reply(200, kit.yes)
+    adapter = opened(kit.provider(server.url, keepalive_s=keepalive_s))
+    await send(adapter)
+    await asyncio.sleep(0.3)
+    await send(adapter)
+    assert server.connections == connections
+
+
+@EVERY
+async def test_no_more_connections_are_opened_than_messages_may_be_in_flight(
+    kit: Kit, server: ProviderServer, opened: Open
+) -> None:
+    server.answer = lambda _: Reply(200, kit.yes, delay_s=0.1)
+    adapter = opened(kit.provider(server.url, max_in_flight=2))
+    await asyncio.gather(*(send(adapter) for _ in range(6)))
+    assert (len(server.seen), server.connections) == (6, 2)
 
 
 # What nobody may see

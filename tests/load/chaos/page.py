@@ -36,11 +36,11 @@ only told, and the times, differ from run to run; the promises do not.
 process died, or the provider took it and did not answer) and the message's priority says that it is sent again then
 (one-time passwords), or the provider, asked about it, said that it did not have it; each such message says so in its
 story. UNKNOWN is what becomes of a message whose attempt ended unclear and that must not be sent again. EXPIRED ones
-met their deadline of a minute while their provider was down or the fleet stood still. One that
-was never tried, although messages behind it in its lane were, before half of its time was over, is told in a line of
-its own: a lost queue entry looks like that, but so does one in the hands of a pod that was killed or frozen, when the
-lane then stood still. The time until the rate was full again counts from the end of the fault, and faults overlap: what
-the next fault did counts too, and `not measured` stands where the load ended before.
+met their deadline of a minute while their provider was down or the fleet stood still. One that was never tried,
+although messages behind it in its lane were, before half of its time was over, is told in a line of its own: a lost
+queue entry looks like that, but so does one in the hands of a pod that was killed or frozen, when the lane then stood
+still. The time until the rate was full again counts from the end of the fault, and faults overlap: what the next fault
+did counts too, and `not measured` stands where the load ended before.
 
 The checker is tested in two ways: by records made by hand, one line after the other (`tests/load/test_checker.py`), and
 by bugs that are planted in the running processes (`tests/load/test_plants.py`): an acceptance that is answered without
