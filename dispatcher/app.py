@@ -10,29 +10,29 @@ from typing import Any
 import structlog
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.attempt import Attempt, Circumstances
-from dispatcher.breaker import Breaker, Limits
-from dispatcher.coordinator import Coordinator
-from dispatcher.feed import FeedWatch
-from dispatcher.guard import Guard
-from dispatcher.health import answering
-from dispatcher.intake import Intake
-from dispatcher.lease import LeaseHolder
-from dispatcher.pacer import Pacer
+from dispatcher.breaker.breaker import Breaker, Limits
+from dispatcher.breaker.sync import BreakerSync
+from dispatcher.duties.scheduler import Scheduler
+from dispatcher.duties.source_watch import SourceWatch
 from dispatcher.providers.base import Adapter
 from dispatcher.providers.catalogue import open_adapter
-from dispatcher.recovery import Recovery
-from dispatcher.scheduler import Scheduler
-from dispatcher.scribe import Scribe
-from dispatcher.verdict import Policy
-from dispatcher.worker import Worker
-from messaging import telemetry
-from messaging.config import Fleet, Settings
+from dispatcher.rate.allocator import Timing
+from dispatcher.rate.coordinator import Coordinator
+from dispatcher.rate.lease import LeaseHolder
+from dispatcher.rate.pacer import Pacer
+from dispatcher.work.attempt import Attempt, Circumstances
+from dispatcher.work.event_log import EventLog
+from dispatcher.work.intake import Intake
+from dispatcher.work.recovery import Recovery
+from dispatcher.work.verdict import Policy
+from dispatcher.work.worker import Worker
 from messaging.errors import ConfigError
-from messaging.limiter import Timing
 from messaging.model import Lane
-from messaging.providers_file import Provider
-from messaging.spans import Tracer
+from messaging.runtime import telemetry
+from messaging.runtime.config import FleetSettings, Settings
+from messaging.runtime.health import answering
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.spans import Tracer
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.access import access_of
@@ -46,12 +46,12 @@ _log = structlog.get_logger(__name__)
 _BACKLOG_EVERY_S = 1.0
 
 
-def timing_of(fleet: Fleet) -> Timing:
+def timing_of(fleet: FleetSettings) -> Timing:
     """Take the limiter's timing from the settings."""
     return Timing(fleet.lease_s, fleet.renew_s, fleet.window_s, leader_ttl_s=max(3.0, fleet.lease_s))
 
 
-def policy_of(fleet: Fleet) -> Policy:
+def policy_of(fleet: FleetSettings) -> Policy:
     """Take the verdicts' policy from the settings."""
     chosen = {
         pb.PRIORITY_OTP: fleet.ambiguous_otp,
@@ -63,7 +63,7 @@ def policy_of(fleet: Fleet) -> Policy:
     return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s)
 
 
-def limits_of(fleet: Fleet, provider: Provider) -> Limits:
+def limits_of(fleet: FleetSettings, provider: Provider) -> Limits:
     """Take the breaker's limits from the settings; a probe has its cooldown and one call's time to end."""
     return Limits(
         fleet.breaker_failures,
@@ -89,7 +89,7 @@ async def _joined(
 ) -> AsyncIterator[Connection]:
     """Connect to the stream, see that it is as it must be, and answer health checks meanwhile."""
     servers, process = settings.servers, settings.process
-    limit_s = settings.door.publish_timeout_s
+    limit_s = settings.gateway.publish_timeout_s
     async with open_connection(servers.nats.reveal(), process.pod, access_of(servers), timeout_s=limit_s) as connection:
         names = [provider.name for provider in providers]
         await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
@@ -147,8 +147,8 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
     _log.info("stopped", provider=name)
 
 
-def _guard(connection: Connection, provider: Provider, pod: str, fleet: Fleet, pacer: Pacer) -> Guard:
-    return Guard(
+def _guard(connection: Connection, provider: Provider, pod: str, fleet: FleetSettings, pacer: Pacer) -> BreakerSync:
+    return BreakerSync(
         Bucket(connection, topo.BREAKERS_BUCKET), provider.name, Breaker(pod, limits_of(fleet, provider)), pacer
     )
 
@@ -158,11 +158,11 @@ async def _worker(
     connection: Connection,
     around: Circumstances,
     adapter: Adapter,
-    guard: Guard,
+    guard: BreakerSync,
     pacer: Pacer,
     tracer: Tracer,
 ) -> Worker:
-    scribe = Scribe(connection)
+    scribe = EventLog(connection)
     name = around.provider.name
     consumers = {lane: await open_consumer(connection, topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
     return Worker(
@@ -190,18 +190,18 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
         )
         _log.info("coordinating")
         scheduler = Scheduler(connection, settings.fleet.ack_wait_s)
-        await _until(stopping, coordinator.run(), scheduler.run(), FeedWatch(connection).run())
+        await _until(stopping, coordinator.run(), scheduler.run(), SourceWatch(connection).run())
         await coordinator.resign()
     _log.info("stopped")
 
 
 async def project(settings: Settings, providers: Sequence[Provider]) -> None:
     """Write the history into PostgreSQL until SIGTERM."""
-    from dispatcher.projector import Projector
-    from dispatcher.sweeper import Sweeper
+    from dispatcher.duties.projector import Projector
+    from dispatcher.duties.sweeper import Sweeper
     from messaging.store.engine import open_engine
-    from messaging.store.history import History
-    from messaging.store.messages import Messages
+    from messaging.store.reader import HistoryReader
+    from messaging.store.writer import HistoryWriter
 
     stopping = stop_event()
     async with contextlib.AsyncExitStack() as stack:
@@ -210,8 +210,8 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
         engine = open_engine(settings.servers.database.reveal())
         stack.push_async_callback(engine.dispose)
         _log.info("projecting")
-        messages = Messages(engine)
-        projector = Projector(connection, History(engine), tracer, settings.fleet.ack_wait_s)
+        messages = HistoryReader(engine)
+        projector = Projector(connection, HistoryWriter(engine), tracer, settings.fleet.ack_wait_s)
         sweeper = Sweeper(connection, messages, settings.process.pod, settings.servers.event_days * 86_400)
         await _until(stopping, projector.run(), sweeper.run())
     _log.info("stopped")

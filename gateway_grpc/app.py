@@ -13,9 +13,9 @@ from gateway_grpc.late_history import LateHistory
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
-from messaging import telemetry
-from messaging.config import Settings
-from messaging.providers_file import Provider
+from messaging.runtime import telemetry
+from messaging.runtime.config import Settings
+from messaging.runtime.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream.access import access_of
 from messaging.stream.connection import open_connection
@@ -31,7 +31,7 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    door = settings.door
+    gateway = settings.gateway
     async with contextlib.AsyncExitStack() as stack:
         tracer = stack.enter_context(telemetry.open_tracer(settings.process, "gateway"))
         connection = await stack.enter_async_context(
@@ -39,7 +39,7 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
                 settings.servers.nats.reveal(),
                 settings.process.pod,
                 access_of(settings.servers),
-                timeout_s=door.publish_timeout_s,
+                timeout_s=gateway.publish_timeout_s,
             )
         )
         names = [provider.name for provider in providers]
@@ -49,12 +49,12 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
         await view.refresh_backlog()
         if not view.storage_limited:
             _log.warning(UNLIMITED)
-        admission = Admission(view, door.max_backlog, door.max_backlog_per_provider, door.storage_fill)
-        acceptance = Acceptance(connection, view, admission, door, tracer)
+        admission = Admission(view, gateway.max_backlog, gateway.max_backlog_per_provider, gateway.storage_fill)
+        acceptance = Acceptance(connection, view, admission, gateway, tracer)
         history = LateHistory()
         lookup = Lookup(connection, history, acceptance.key, settings.process.pod)
-        service = SmsGateway(acceptance, lookup, history, tracer, door.batch_read_ahead)
-        server = Server(service, tracer, door.listen, door.connection_age_s)
+        service = SmsGateway(acceptance, lookup, history, tracer, gateway.batch_read_ahead)
+        server = Server(service, tracer, gateway.listen, gateway.connection_age_s)
         await server.start()
         _log.info("listening", port=server.port)
         async with asyncio.TaskGroup() as group:

@@ -18,11 +18,11 @@ import structlog
 from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from gateway_grpc.errors import status_of
-from gateway_grpc.gate import Gate
-from messaging import telemetry
+from gateway_grpc.drain_gate import DrainGate
+from gateway_grpc.errors import grpc_status_of
 from messaging.errors import GatewayError
-from messaging.spans import Tracer
+from messaging.runtime import telemetry
+from messaging.runtime.spans import Tracer
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class Interceptor:
     An interceptor in grpc.aio's sense is asked anew for the handler of every call, which costs more than it does.
     """
 
-    def __init__(self, server: grpc.aio.Server, tracer: Tracer, gate: Gate) -> None:
+    def __init__(self, server: grpc.aio.Server, tracer: Tracer, gate: DrainGate) -> None:
         self._server = server
         self._tracer = tracer
         self._gate = gate
@@ -69,7 +69,7 @@ class Interceptor:
 _Begin: TypeAlias = "Callable[[grpc.aio.ServicerContext[Any, Any]], Call]"
 
 
-def _unary(begin: _Begin, gate: Gate, behaviour: Any) -> Any:
+def _unary(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with gate, begin(context) as one:
             try:
@@ -82,7 +82,7 @@ def _unary(begin: _Begin, gate: Gate, behaviour: Any) -> Any:
     return call
 
 
-def _stream(begin: _Begin, gate: Gate, behaviour: Any) -> Any:
+def _stream(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with gate, begin(context) as one:
             try:
@@ -130,7 +130,7 @@ class Call:
 
     async def abort(self, error: GatewayError) -> None:
         """End the call with the error's status; what is our own fault goes into the log with its trace."""
-        status = status_of(error)
+        status = grpc_status_of(error)
         self._code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
         self._reason = error.reason
         if self._code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}:

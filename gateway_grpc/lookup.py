@@ -24,7 +24,7 @@ _PAUSE_S = 0.1
 _OPEN = pb.ATTEMPT_OUTCOME_UNSPECIFIED
 
 
-class History(Protocol):
+class StoredMessages(Protocol):
     """What the store answers; every read is bound to a client."""
 
     async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
@@ -67,7 +67,9 @@ def _attempted(status: pb.MessageStatus) -> tuple[int, bool]:
 class Lookup:
     """Reads and withdraws messages."""
 
-    def __init__(self, connection: Connection, history: History, key: Callable[[str, str], str], pod: str) -> None:
+    def __init__(
+        self, connection: Connection, history: StoredMessages, key: Callable[[str, str], str], pod: str
+    ) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._history = history

@@ -17,13 +17,14 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
-from gateway_grpc.errors import status_of
+from gateway_grpc.errors import grpc_status_of
 from gateway_grpc.interceptors import DEFAULT_CLIENT, current_call
-from gateway_grpc.lookup import Found, History, Lookup
-from messaging import codec, telemetry
+from gateway_grpc.lookup import Found, Lookup, StoredMessages
+from messaging import codec
 from messaging.errors import Draining, GatewayError, InvalidRequest
 from messaging.model import SETTLED_STATES
-from messaging.spans import Tracer
+from messaging.runtime import telemetry
+from messaging.runtime.spans import Tracer
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -36,7 +37,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     """sms.gateway.v1.SmsGatewayService."""
 
     def __init__(
-        self, acceptance: Acceptance, lookup: Lookup, history: History, tracer: Tracer, read_ahead: int
+        self, acceptance: Acceptance, lookup: Lookup, history: StoredMessages, tracer: Tracer, read_ahead: int
     ) -> None:
         self._acceptance = acceptance
         self._lookup = lookup
@@ -113,7 +114,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
             with telemetry.span(self._tracer, "accept", None, SpanKind.SERVER, links) as span:
                 return api.BatchSendResult(accepted=await self._acceptance.accept(DEFAULT_CLIENT, message, span))
         except GatewayError as error:
-            return api.BatchSendResult(error=status_of(error))
+            return api.BatchSendResult(error=grpc_status_of(error))
 
     async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802
         """Tell a message's story."""

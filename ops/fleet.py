@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from messaging.config import Settings
-from messaging.providers_file import Provider
+from messaging.runtime.config import Settings
+from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.access import access_of
 from messaging.stream.buckets import Bucket

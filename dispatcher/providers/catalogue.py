@@ -6,7 +6,7 @@ from dispatcher.providers.base import Adapter
 from dispatcher.providers.http_json import HttpJson
 from dispatcher.providers.simulated import Simulated
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 
 CATALOGUE: dict[str, Callable[[Provider], Adapter]] = {
     "http-json": HttpJson,

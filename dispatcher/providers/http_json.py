@@ -38,7 +38,7 @@ from dispatcher.providers.base import (
 )
 from dispatcher.providers.http import Answer, HttpCaller, NoGate, retry_after_s
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 
 OUTCOMES = {
     "accepted": ACCEPTED,

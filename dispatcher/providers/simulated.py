@@ -4,7 +4,7 @@ import attrs
 
 from dispatcher.providers.http_json import HttpJson, LookUp, Shape
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 
 _SHAPE = Shape(
     headers={},

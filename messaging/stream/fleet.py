@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from messaging.errors import StreamDown
-from messaging.providers_file import Provider
 from messaging.routing import ProviderFacts
+from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import ApiError, Connection

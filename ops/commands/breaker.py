@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from dispatcher.breaker import Mode, Shared
+from dispatcher.breaker.breaker import Mode, Shared
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection

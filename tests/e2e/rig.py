@@ -15,12 +15,12 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.breaker import Mode, Shared
+from dispatcher.breaker.breaker import Mode, Shared
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import open_connection
 from messaging.stream.fleet import breaker_key
-from ops.simulator.record import highest_window
+from ops.simulator.ledger import highest_window
 from ops.system import Plan, System
 from ops.up import wait_for_answer
 

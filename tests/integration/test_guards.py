@@ -8,10 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from dispatcher import guard as guards
-from dispatcher.breaker import Breaker, Limits, Mode
-from dispatcher.guard import Guard
-from messaging.providers_file import Provider
+from dispatcher.breaker import sync as guards
+from dispatcher.breaker.breaker import Breaker, Limits, Mode
+from dispatcher.breaker.sync import BreakerSync
+from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket, Hints
 from messaging.stream.connection import Connection
@@ -22,16 +22,16 @@ VIEW_OF = [Provider(name=PROVIDER, adapter="mock", url="http://localhost")]
 
 
 @pytest.fixture
-async def pods(connection: Connection) -> tuple[Guard, Guard]:
+async def pods(connection: Connection) -> tuple[BreakerSync, BreakerSync]:
     bucket = Bucket(connection, topo.BREAKERS_BUCKET)
     await bucket.put(breaker_key(PROVIDER), {"state": "closed"})
-    one, other = (Guard(bucket, PROVIDER, Breaker(pod, Limits(failures=1)), Mock()) for pod in ("a", "b"))
+    one, other = (BreakerSync(bucket, PROVIDER, Breaker(pod, Limits(failures=1)), Mock()) for pod in ("a", "b"))
     for guard in (one, other):
         await guard.refresh()
     return one, other
 
 
-async def until_open(guard: Guard) -> float:
+async def until_open(guard: BreakerSync) -> float:
     """Give the seconds that it took until the guard's pod knew."""
     began = time.monotonic()
     while guard.breaker.shared.state is not Mode.OPEN:
@@ -41,7 +41,7 @@ async def until_open(guard: Guard) -> float:
 
 
 async def test_a_breaker_that_one_pod_opens_is_open_for_the_other_and_for_routing_by_a_hint(
-    connection: Connection, pods: tuple[Guard, Guard], monkeypatch: pytest.MonkeyPatch
+    connection: Connection, pods: tuple[BreakerSync, BreakerSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guards, "_EVERY_S", 3600)
     one, other = pods
@@ -59,7 +59,7 @@ async def test_a_breaker_that_one_pod_opens_is_open_for_the_other_and_for_routin
 
 
 async def test_a_hint_that_is_lost_costs_less_than_a_second(
-    pods: tuple[Guard, Guard], monkeypatch: pytest.MonkeyPatch
+    pods: tuple[BreakerSync, BreakerSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.asynccontextmanager
     async def deaf(_bucket: Bucket, _pattern: str) -> AsyncIterator[Hints]:

@@ -12,17 +12,17 @@ import pytest_asyncio
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.keeping import keep
-from dispatcher.projector import Projector
-from dispatcher.scheduler import Scheduler
+from dispatcher.duties.projector import Projector
+from dispatcher.duties.scheduler import Scheduler
 from messaging import codec
-from messaging.config import Fleet
 from messaging.errors import StoreDown
 from messaging.model import LATER, Lane
-from messaging.spans import ChosenIds, Tracer
-from messaging.store.history import Projected
+from messaging.runtime.config import FleetSettings
+from messaging.runtime.spans import ChosenIds, Tracer
+from messaging.store.writer import Projected
 from messaging.stream import setup
 from messaging.stream import topology as topo
+from messaging.stream.ack_extender import keep
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import open_consumer
 from messaging.stream.publisher import Publisher
@@ -38,7 +38,7 @@ async def connection(tmp_path: pathlib.Path) -> AsyncIterator[Connection]:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "test", timeout_s=0.5) as one:
-        await setup.ensure(one, attrs.evolve(SETTINGS, fleet=Fleet(ack_wait_s=ACK_WAIT_S)), PROVIDERS)
+        await setup.ensure(one, attrs.evolve(SETTINGS, fleet=FleetSettings(ack_wait_s=ACK_WAIT_S)), PROVIDERS)
         yield one
     server.stop()
 

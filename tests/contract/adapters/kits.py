@@ -14,8 +14,8 @@ from dispatcher.providers.base import (
     Submission,
 )
 from dispatcher.providers.catalogue import open_adapter
-from messaging.providers_file import Provider
-from messaging.secret import Secret
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.secret import Secret
 from tests.contract.provider_server import Seen
 
 NUMBER, TEXT, KEY = "+233201234567", "Your code is 4711, é € 👋", "hunter2-secret-key"

@@ -14,7 +14,7 @@ from gateway_grpc.lookup import Found, Lookup
 from gateway_grpc.service import SmsGateway
 from messaging import codec
 from messaging.errors import Draining
-from messaging.spans import ChosenIds, Tracer
+from messaging.runtime.spans import ChosenIds, Tracer
 
 MESSAGE_ID = "01a20146-8421-72d3-98b7-7a8dce1a5a06"
 OPEN, FAILED, UNCLEAR, TAKEN = (

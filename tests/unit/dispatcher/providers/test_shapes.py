@@ -8,8 +8,8 @@ from dispatcher.providers.catalogue import CATALOGUE, open_adapter
 from dispatcher.providers.http_json import OUTCOMES, Shape, nest, read_shape
 from dispatcher.providers.simulated import Simulated
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
-from messaging.secret import Secret
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.secret import Secret
 
 KEY = "hunter2"
 

@@ -2,7 +2,7 @@
 
 from unittest.mock import Mock
 
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from messaging.stream.fleet import HALF_OPEN, OPEN, FleetView
 
 PROVIDERS = [Provider(name, "simulated", "http://localhost") for name in ("p1", "p2")]
