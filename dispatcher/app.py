@@ -19,11 +19,11 @@ from dispatcher.health import answering
 from dispatcher.intake import Intake
 from dispatcher.lease import LeaseHolder
 from dispatcher.pacer import Pacer
-from dispatcher.providers.base import Adapter
-from dispatcher.providers.catalogue import open_adapter
 from dispatcher.recovery import Recovery
 from dispatcher.scheduler import Scheduler
 from dispatcher.scribe import Scribe
+from dispatcher.transport.client import ProviderClient
+from dispatcher.transport.http import open_client
 from dispatcher.verdict import Policy
 from dispatcher.worker import Worker
 from messaging import telemetry
@@ -40,6 +40,7 @@ from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import open_consumer
 from messaging.stream.fleet import FleetView
+from providers.catalogue import dialect_of
 
 _log = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
     """Send the messages of one provider until SIGTERM, then drain."""
     stopping = stop_event()
     provider = _named(name, providers)
-    adapter = open_adapter(provider)
+    adapter = open_client(provider, dialect_of(provider))
     fleet = settings.fleet
     # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
     # of sends it does not know.
@@ -157,7 +158,7 @@ async def _worker(
     settings: Settings,
     connection: Connection,
     around: Circumstances,
-    adapter: Adapter,
+    adapter: ProviderClient,
     guard: Guard,
     pacer: Pacer,
     tracer: Tracer,

@@ -12,9 +12,10 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.guard import Guard
 from dispatcher.job import Job, following, sending
-from dispatcher.pacer import Pacer, SendGate
-from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Adapter, GateClosed, Outcome, Submission
+from dispatcher.pacer import Pacer, PermitGate
 from dispatcher.scribe import Scribe
+from dispatcher.transport.client import ProviderClient
+from dispatcher.transport.gate import GateClosed
 from dispatcher.verdict import Case, Policy, Progress, Verdict, expire, judge
 from dispatcher.window import Permit
 from messaging import routing, telemetry
@@ -23,6 +24,7 @@ from messaging.model import outcome_name
 from messaging.providers_file import Provider
 from messaging.routing import ProviderFacts, Turns
 from messaging.spans import Tracer
+from providers.base import AMBIGUOUS, TRANSIENT, Outcome, Submission
 
 _log = structlog.get_logger(__name__)
 
@@ -89,7 +91,7 @@ class Attempt:
     def __init__(
         self,
         circumstances: Circumstances,
-        adapter: Adapter,
+        adapter: ProviderClient,
         scribe: Scribe,
         pacer: Pacer,
         guard: Guard,
@@ -114,7 +116,7 @@ class Attempt:
         """Make one attempt and write down what follows; False when another pod has the message."""
         pod, name = self._circumstances.pod, self._circumstances.provider.name
         began = time.monotonic()
-        gate = SendGate(self._pacer, permit, began + GATE_S, job.deadline)
+        gate = PermitGate(self._pacer, permit, began + GATE_S, job.deadline)
         try:
             if not await self._scribe.record(job, sending(job, name, pod, time.time())):
                 self._guard.breaker.abandon(generation)
@@ -137,7 +139,7 @@ class Attempt:
             return True
         return await self._late_truth(job, outcome)
 
-    async def _call(self, job: Job, gate: SendGate) -> Outcome | None:
+    async def _call(self, job: Job, gate: PermitGate) -> Outcome | None:
         """Call the provider; None when the gate let nothing out."""
         command, provider = job.command, self._circumstances.provider
         with telemetry.span(
@@ -169,7 +171,7 @@ class Attempt:
                 span.set_status(Status(StatusCode.ERROR, name))
             return outcome
 
-    async def _until_cut(self, submission: Submission, gate: SendGate) -> Outcome | None:
+    async def _until_cut(self, submission: Submission, gate: PermitGate) -> Outcome | None:
         if self._cut:
             return None
         # Not a task that is cancelled: this one goes on and writes down what the cut means.

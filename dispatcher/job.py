@@ -5,12 +5,12 @@ from opentelemetry.trace import Span
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.providers.base import Outcome
 from dispatcher.verdict import Progress, Verdict
 from messaging import codec
 from messaging.model import Address, Lane
 from messaging.story import deadline_of
 from messaging.stream.consumer import Delivery
+from providers.base import Outcome
 
 MOST_ATTEMPTS_TOLD = 50
 """A very long story keeps its newest attempts; `attempt_count` keeps counting."""

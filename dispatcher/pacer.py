@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from dispatcher.providers.base import GateClosed
+from dispatcher.transport.gate import GateClosed
 from dispatcher.window import Permit, Window
 
 _LOOK_AGAIN_S = 0.2
@@ -116,7 +116,7 @@ class Pacer:
         self._changed.set()
 
 
-class SendGate:
+class PermitGate:
     """The gate of one attempt: passes while the permit is good, takes a new one when it is not, gives up in time.
 
     `give_up_at` (monotonic) bounds how long the attempt's marker may stand before the bytes leave, so that whoever

@@ -9,13 +9,14 @@ from opentelemetry.trace import SpanKind
 
 from dispatcher.attempt import GATE_S, Circumstances
 from dispatcher.job import Job, following
-from dispatcher.providers.base import ACCEPTED, AMBIGUOUS, Adapter, Outcome
 from dispatcher.scribe import Scribe
+from dispatcher.transport.client import ProviderClient
 from dispatcher.verdict import Verdict, expire, hold, judge, step_aside
 from messaging import codec, telemetry
 from messaging.errors import StreamDown
 from messaging.model import outcome_name
 from messaging.spans import Tracer
+from providers.base import ACCEPTED, AMBIGUOUS, Outcome
 
 _log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ class Recovery:
     """Each method writes one event; False means that another writer was faster, so look back again."""
 
     circumstances: Circumstances
-    adapter: Adapter
+    adapter: ProviderClient
     scribe: Scribe
     tracer: Tracer
 

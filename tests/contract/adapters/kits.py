@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 import pytest
-
 from dispatcher.providers.base import (
     Adapter,
     GateClosed,
@@ -14,6 +13,7 @@ from dispatcher.providers.base import (
     Submission,
 )
 from dispatcher.providers.catalogue import open_adapter
+
 from messaging.providers_file import Provider
 from messaging.secret import Secret
 from tests.contract.provider_server import Seen

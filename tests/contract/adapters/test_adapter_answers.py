@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-
 from dispatcher.providers.base import (
     ACCEPTED,
     AMBIGUOUS,
@@ -20,6 +19,7 @@ from dispatcher.providers.base import (
     Outcome,
 )
 from dispatcher.providers.http_json import OUTCOMES, STATUSES
+
 from tests.contract.adapters.kits import EVERY, KITS, Kit, Open, no, send
 from tests.contract.provider_server import ProviderServer, Reply
 

@@ -4,13 +4,13 @@ import asyncio
 import socket
 
 import pytest
-
 from dispatcher.providers.base import (
     ACCEPTED,
     AMBIGUOUS,
     TRANSIENT,
     GateClosed,
 )
+
 from tests.contract.adapters.kits import EVERY, TIMEOUT_S, FakeGate, Kit, Open, send
 from tests.contract.provider_server import CLOSE, RESET, ProviderServer, Reply, Seen
 

@@ -1,12 +1,12 @@
 """Looking a message up at the provider."""
 
 import pytest
-
 from dispatcher.providers.base import (
     ACCEPTED,
     TRANSIENT,
     Outcome,
 )
+
 from tests.contract.adapters.kits import EVERY, KITS, PATIENCE_S, TIMEOUT_S, TRACEPARENT, Kit, Open, no
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
 

@@ -5,11 +5,11 @@ import socket
 import time
 
 import pytest
-
 from dispatcher.providers.base import (
     AMBIGUOUS,
     TRANSIENT,
 )
+
 from tests.contract.adapters.kits import EVERY, PATIENCE_S, TIMEOUT_S, FakeGate, Kit, Open, send
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
 

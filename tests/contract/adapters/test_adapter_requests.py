@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 import pytest
 import structlog
-
 from dispatcher.providers.base import (
     ACCEPTED,
     GateClosed,
     Outcome,
 )
 from dispatcher.providers.catalogue import CATALOGUE
+
 from tests.contract.adapters.kits import (
     EVERY,
     KEY,

@@ -15,8 +15,8 @@ from dispatcher.breaker import Breaker, Limits, Mode, Shared
 from dispatcher.guard import Guard
 from dispatcher.job import Job
 from dispatcher.pacer import Pacer
-from dispatcher.providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Gate, Outcome, Submission
 from dispatcher.scribe import Scribe
+from dispatcher.transport.gate import WriteGate
 from dispatcher.verdict import Policy
 from messaging import codec
 from messaging.model import Lane, new_address
@@ -24,6 +24,7 @@ from messaging.providers_file import Provider
 from messaging.spans import ChosenIds, Tracer
 from messaging.stream.buckets import Bucket
 from messaging.stream.consumer import Delivery
+from providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Outcome, Submission
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
 
@@ -39,7 +40,7 @@ class Slow:
         self.cancelled = self.breaks = False
         self.called, self.answering = asyncio.Event(), asyncio.Event()
 
-    async def send(self, _submission: Submission, gate: Gate) -> Outcome:
+    async def send(self, _submission: Submission, gate: WriteGate) -> Outcome:
         self.calls += 1
         if self.leaves:
             await gate.enter()

@@ -6,11 +6,11 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.job import MOST_ATTEMPTS_TOLD, Job, following, sending
-from dispatcher.providers.base import ACCEPTED, TRANSIENT, Outcome
 from dispatcher.verdict import Progress, Verdict
 from messaging import codec
 from messaging.model import Lane, new_address
 from messaging.stream.consumer import Delivery
+from providers.base import ACCEPTED, TRANSIENT, Outcome
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
 COMMAND = wire.Command(

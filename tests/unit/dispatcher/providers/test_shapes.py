@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-
 from dispatcher.providers.catalogue import CATALOGUE, open_adapter
 from dispatcher.providers.http_json import OUTCOMES, Shape, nest, read_shape
 from dispatcher.providers.simulated import Simulated
+
 from messaging.errors import ConfigError
 from messaging.providers_file import Provider
 from messaging.secret import Secret
