@@ -16,7 +16,7 @@ _LEAD_S = 0.03
 class Pacer:
     """Hands out permits while the lease is valid, the share allows, and the provider has not asked for a pause.
 
-    Monotonic seconds throughout. `share` and `valid_until` are set by the lease.
+    Monotonic seconds throughout. The lease says how large the share is, and until when it is good.
     """
 
     def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
