@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Any
 
-from bench import rows
+from bench import stored_rows
 from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
@@ -31,9 +31,9 @@ async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> R
         filler = await stack.enter_async_context(hired("bench.filler", stage.url))
         await stage.until_done(topo.ACCEPT, topo.EVENT)
         there, url = 0, stage.system.environment["SMSGW_DATABASE_URL"]
-        await rows.prepare(url)
+        await stored_rows.prepare(url)
         for size in sizes:
-            await rows.grow(url, there, size, first_ms)
+            await stored_rows.grow(url, there, size, first_ms)
             there = size
             questions = _Questions(size, first_ms)
             figures += await _reading(stage, caller, questions, repetitions, reads)
@@ -58,13 +58,13 @@ class _Questions:
         }
 
     def one(self) -> dict[str, Any]:
-        return {"message_id": str(rows.message_id(self._any(), self._first_ms))}
+        return {"message_id": str(stored_rows.message_id(self._any(), self._first_ms))}
 
     def first_page(self) -> dict[str, Any]:
         return {"page_size": _PAGE}
 
     def far_page(self) -> dict[str, Any]:
-        known = rows.message_id(self._any(), self._first_ms)
+        known = stored_rows.message_id(self._any(), self._first_ms)
         return {"page_size": _PAGE, "page_token": base64.urlsafe_b64encode(known.bytes).decode()}
 
     def of_recipient(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 import click
 
 from dispatcher import app
-from messaging.process import run_process
+from messaging.runtime.process import run_process
 
 
 @click.group()

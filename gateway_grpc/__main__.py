@@ -3,7 +3,7 @@
 import sys
 
 from gateway_grpc.app import run
-from messaging.process import run_process
+from messaging.runtime.process import run_process
 
 if __name__ == "__main__":
     sys.exit(run_process("gateway", run))

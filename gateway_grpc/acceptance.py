@@ -11,11 +11,12 @@ from sms.gateway.v1 import gateway_pb2 as api
 
 from gateway_grpc.admission import Admission
 from gateway_grpc.validation import Checked, Rules, check
-from messaging import codec, routing, telemetry
-from messaging.config import Door
+from messaging import codec, routing
 from messaging.errors import BacklogFull, Draining, NoRoute, RequestIdReused, StreamFull
 from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
-from messaging.spans import Tracer
+from messaging.runtime import telemetry
+from messaging.runtime.config import GatewaySettings
+from messaging.runtime.spans import Tracer
 from messaging.story import first_state
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, Record
@@ -27,26 +28,30 @@ class Acceptance:
     """Accepts messages for one gateway process."""
 
     def __init__(
-        self, connection: Connection, view: FleetView, admission: Admission, door: Door, tracer: Tracer
+        self, connection: Connection, view: FleetView, admission: Admission, settings: GatewaySettings, tracer: Tracer
     ) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._view = view
         self._admission = admission
-        self._door = door
+        self._settings = settings
         self._tracer = tracer
         self._turns = routing.Turns()
-        self._secret = door.id_key.reveal().encode()
-        self._slots = asyncio.Semaphore(door.publish_in_flight)
-        self._rules = Rules(tuple(view.providers), door.default_region, door.strict_numbers)
-        self.draining = False
+        self._secret = settings.id_key.reveal().encode()
+        self._slots = asyncio.Semaphore(settings.publish_in_flight)
+        self._rules = Rules(tuple(view.providers), settings.default_region, settings.strict_numbers)
+        self.closed = False
+
+    def close(self) -> None:
+        """Accept nothing more: what comes from now on is refused as Draining."""
+        self.closed = True
 
     async def accept(self, client: str, request: api.SendSmsRequest, call: Span) -> api.SendSmsResponse:
         """Accept one message within the span of its call; raises a GatewayError, and then nothing of it was kept.
 
         After StreamDown the outcome is unknown: the same request_id finds the message if it was stored.
         """
-        if self.draining:
+        if self.closed:
             raise Draining
         now = time.time()
         checked = check(request, self._rules, now)
@@ -78,8 +83,8 @@ class Acceptance:
                     address,
                     lane,
                     # In LATER the record is the only copy until the scheduler has moved it.
-                    ttl_s=None if request.request_id or lane == LATER else self._door.unkeyed_ttl_s,
-                    budget_s=self._door.accept_budget_s,
+                    ttl_s=None if request.request_id or lane == LATER else self._settings.unkeyed_ttl_s,
+                    budget_s=self._settings.accept_budget_s,
                 )
         if isinstance(result, Accepted):
             return _response(command)

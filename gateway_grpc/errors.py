@@ -80,7 +80,7 @@ def _metadata(error: errors.GatewayError) -> dict[str, str]:
 _DETAILS: tuple[Callable[[errors.GatewayError], list[Message]], ...] = (_invalid, _retry, _quota)
 
 
-def status_of(error: errors.GatewayError) -> status_pb2.Status:
+def grpc_status_of(error: errors.GatewayError) -> status_pb2.Status:
     """Build the google.rpc.Status of an error; what is our own fault says no more than that."""
     code = code_of(error)
     number: int = code.value[0]

@@ -6,7 +6,7 @@ import contextlib
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.lookup import History
+from gateway_grpc.lookup import StoredMessages
 from messaging.errors import StoreDown
 
 _LOADING_S = 5.0
@@ -18,7 +18,7 @@ class LateHistory:
 
     def __init__(self, loading_s: float = _LOADING_S) -> None:
         self._loading_s = loading_s
-        self._history: History | None = None
+        self._history: StoredMessages | None = None
         self._opened = asyncio.Event()
 
     async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
@@ -39,18 +39,18 @@ class LateHistory:
         """Load the library in a thread, and open the pool (which connects when it is first used)."""
         await asyncio.to_thread(_load_store)
         from messaging.store.engine import open_engine
-        from messaging.store.messages import Messages
+        from messaging.store.reader import HistoryReader
 
         engine = open_engine(url)
         stack.push_async_callback(engine.dispose)
-        self.there(Messages(engine))
+        self.there(HistoryReader(engine))
 
-    def there(self, history: History) -> None:
+    def there(self, history: StoredMessages) -> None:
         """Answer from this history from now on."""
         self._history = history
         self._opened.set()
 
-    async def _there(self) -> History:
+    async def _there(self) -> StoredMessages:
         if self._history is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._loading_s):
@@ -61,4 +61,4 @@ class LateHistory:
 
 
 def _load_store() -> None:
-    import messaging.store.messages  # noqa: F401
+    import messaging.store.reader  # noqa: F401

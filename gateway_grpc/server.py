@@ -10,13 +10,14 @@ from grpc_reflection.v1alpha import reflection
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from gateway_grpc.gate import Gate
+from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.service import SmsGateway
-from messaging.spans import Tracer
+from messaging.runtime.spans import Tracer
 from messaging.stream.fleet import FleetView
 
-SERVICE: str = api.DESCRIPTOR.services_by_name["SmsGatewayService"].full_name
+_SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
+SERVICE: str = _SERVICE.full_name
 ALIVE = "live"
 """The name under which health says SERVING as long as it can be asked: a probe that restarts asks for nothing else."""
 
@@ -41,9 +42,10 @@ class Server:
         age = [("grpc.max_connection_age_ms", int(connection_age_s * 1000))] if connection_age_s else []
         self._server = grpc.aio.server(options=[*_OPTIONS, *age])
         self._health = health.aio.HealthServicer()
-        self._gate = Gate()
+        self._gate = DrainGate()
         watched: Any = Interceptor(self._server, tracer, self._gate)
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
+        watched.verify(_SERVICE)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -69,8 +71,8 @@ class Server:
     async def drain(self, linger_s: float, budget_s: float) -> None:
         """Say NOT_SERVING, linger so that load balancers look away, then finish what is under way.
 
-        What comes meanwhile is held until every caller knows that its connection closes: see Gate. Who only watches
-        health is not waited for.
+        Calls that come meanwhile are held until every caller knows that its connection closes: see DrainGate. Callers
+        that only watch health are not waited for.
         """
         end = time.monotonic() + budget_s
         self._gate.hold()

@@ -13,10 +13,10 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc.numbers import plainly_possible, region_of
+from gateway_grpc.segments import MAX_SEGMENTS, Measure, measure
 from messaging import codec
 from messaging.errors import InvalidRequest
 from messaging.model import LANE_OF_PRIORITY, Lane
-from messaging.segments import MAX_SEGMENTS, Measure, measure
 
 RECIPIENT = re.compile(r"[+]?[0-9 ().-]{3,32}")
 SENDER = re.compile(r"([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?")

@@ -20,7 +20,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
-from ops.simulator.record import highest_window
+from ops.simulator.ledger import highest_window
 from ops.system import System
 from ops.up import plan_from_environment, wait_for_answer
 
@@ -41,7 +41,7 @@ class Arrival:
 
 
 @attrs.frozen
-class Verdict:
+class Findings:
     """What the demo found: counts, windows, latencies (seconds), and every promise that was broken."""
 
     accepted: int
@@ -54,7 +54,7 @@ class Verdict:
     broken: Sequence[str]
 
 
-def judge(accepted: Mapping[str, float], states: Mapping[str, str], arrivals: Sequence[Arrival]) -> Verdict:
+def compare(accepted: Mapping[str, float], states: Mapping[str, str], arrivals: Sequence[Arrival]) -> Findings:
     """Compare what was accepted (message id: Unix seconds), what became of it, and what the sockets saw. Pure."""
     broken: list[str] = []
     mine = [one for one in arrivals if one.reference in accepted]
@@ -74,7 +74,7 @@ def judge(accepted: Mapping[str, float], states: Mapping[str, str], arrivals: Se
         broken.append(f"all providers together got {fleet_window} requests in one second")
     waits = sorted(one.at_ns / 1e9 - accepted[one.reference] for one in taken) or [0.0]
     span = (max(one.at_ns for one in mine) - min(one.at_ns for one in mine)) / 1e9 if len(mine) > 1 else 0.0
-    return Verdict(
+    return Findings(
         len(accepted),
         {name: sum(1 for one in taken if one.provider == name) for name in providers},
         windows,
@@ -97,9 +97,9 @@ async def run_demo(messages: int = 2000, *, keep: bool = False) -> int:
         if not await wait_for_answer(system):
             console.print("The front door did not answer in time.")
             return 1
-        verdict = await _drive(system, messages, console)
-        _print(verdict, console)
-        return 1 if verdict.broken else 0
+        findings = await _drive(system, messages, console)
+        _print(findings, console)
+        return 1 if findings.broken else 0
     finally:
         await asyncio.to_thread(system.stop)
         if keep:
@@ -114,7 +114,7 @@ def _new_folder() -> pathlib.Path:
     return folder
 
 
-async def _drive(system: System, count: int, console: Console) -> Verdict:
+async def _drive(system: System, count: int, console: Console) -> Findings:
     bar = Progress(
         TextColumn("{task.description:<10}"),
         BarColumn(),
@@ -138,7 +138,7 @@ async def _drive(system: System, count: int, console: Console) -> Verdict:
             await _until_final(system, accepted, bar, final)
         states = await _states(stub, list(accepted))
     arrivals = await asyncio.to_thread(_arrivals, system)
-    return judge(accepted, states, arrivals)
+    return compare(accepted, states, arrivals)
 
 
 def _chunks(count: int) -> Iterator[api.BatchSendRequest]:
@@ -215,19 +215,19 @@ def _get(url: str, path: str) -> dict[str, Any]:
     return document
 
 
-def _print(verdict: Verdict, console: Console) -> None:
-    table = Table(title=f"{verdict.accepted} accepted, {sum(verdict.sent.values())} sent")
+def _print(findings: Findings, console: Console) -> None:
+    table = Table(title=f"{findings.accepted} accepted, {sum(findings.sent.values())} sent")
     for column in ("provider", "sent", "most in any second", "limit"):
         table.add_column(column, justify="left" if column == "provider" else "right")
-    for name, sent in verdict.sent.items():
-        table.add_row(name, str(sent), str(verdict.windows[name]), str(_PROVIDER_LIMIT))
-    table.add_row("together", str(sum(verdict.sent.values())), str(verdict.fleet_window), str(_FLEET_LIMIT))
+    for name, sent in findings.sent.items():
+        table.add_row(name, str(sent), str(findings.windows[name]), str(_PROVIDER_LIMIT))
+    table.add_row("together", str(sum(findings.sent.values())), str(findings.fleet_window), str(_FLEET_LIMIT))
     console.print(table)
     console.print(
-        f"{verdict.rate_per_s:.1f} sends a second; from acceptance to the provider's socket "
-        f"p50 {verdict.latency_p50_s:.3f} s, p99 {verdict.latency_p99_s:.3f} s (the rate makes them wait)"
+        f"{findings.rate_per_s:.1f} sends a second; from acceptance to the provider's socket "
+        f"p50 {findings.latency_p50_s:.3f} s, p99 {findings.latency_p99_s:.3f} s (the rate makes them wait)"
     )
-    for promise in verdict.broken:
+    for promise in findings.broken:
         console.print(f"[red]Broken: {promise}[/red]")
-    if not verdict.broken:
+    if not findings.broken:
         console.print("Every promise was kept.")

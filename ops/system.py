@@ -183,7 +183,7 @@ class System:
     def _provider_names(self) -> list[str]:
         if self.simulators:
             return list(self.simulators)
-        from messaging.providers_file import read_providers
+        from messaging.runtime.providers_file import read_providers
 
         return [one.name for one in read_providers(self.environment["SMSGW_PROVIDERS_FILE"], self.environment)]
 

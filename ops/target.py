@@ -4,8 +4,8 @@ import json
 import os
 import pathlib
 
-from messaging.config import Settings, read_settings
-from messaging.providers_file import Provider, read_providers
+from messaging.runtime.config import Settings, read_settings
+from messaging.runtime.providers_file import Provider, read_providers
 
 
 def run_file(environment: dict[str, str]) -> pathlib.Path:

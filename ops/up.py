@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from messaging.config import read_settings
 from messaging.errors import SetupError, Unavailable
-from messaging.providers_file import read_providers
+from messaging.runtime.config import read_settings
+from messaging.runtime.providers_file import read_providers
 from ops.embedded import cluster
 from ops.fleet import FleetPicture, watching
 from ops.system import Plan, ProcessFailed, System
@@ -28,7 +28,7 @@ _RESTARTS_IN_A_MINUTE = 5
 def plan_from_environment() -> Plan:
     """Read what to start from the environment; raises ConfigError, SetupError."""
     settings = read_settings(os.environ)
-    listen = settings.door.listen
+    listen = settings.gateway.listen
     host, _, port = listen.rpartition(":")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

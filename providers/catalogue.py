@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import Dialect
 from providers.http_generic import HttpGeneric
 from providers.simulated import Simulated

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import ACCEPTED, AMBIGUOUS, THROTTLED, TRANSIENT, Answer, Outcome, Request, Submission, clean_code
 from providers.bodies import FORM, JSON, form_body, json_body, read_json, text_at
 from providers.http_shape import OUTCOMES, LookUp, Shape, read_shape

@@ -23,7 +23,7 @@ import attrs
 import cattrs
 
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, PROVIDER_FAULT, THROTTLED, TRANSIENT
 from providers.bodies import spell
 from providers.http_template import NOTHING, Template, message_url, nest

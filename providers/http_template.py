@@ -4,7 +4,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from messaging.secret import Secret
+from messaging.runtime.secret import Secret
 from providers.base import Submission
 
 _NUMBERS = ("segments", "attempt", "validity_s")

@@ -3,7 +3,7 @@
 import attrs
 
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.http_generic import HttpGeneric
 from providers.http_shape import LookUp, Shape
 

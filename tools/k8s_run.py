@@ -30,7 +30,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from ops.embedded import Postgres
 from ops.embedded.nats import binary
-from ops.simulator.record import highest_window
+from ops.simulator.ledger import highest_window
 
 ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent

@@ -18,7 +18,7 @@ import httpx
 
 from dispatcher.transport.gate import GateClosed, OpenGate, WriteGate
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import AMBIGUOUS, TRANSIENT, Answer, Dialect, Outcome, Request, Submission
 
 _MAX_ANSWER_BYTES = 64 * 1024

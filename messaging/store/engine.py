@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from messaging.errors import StoreDown, StoreRefuses
-from messaging.secret import DATABASE_SCHEMES
+from messaging.runtime.secret import DATABASE_SCHEMES
 
 _TIMEOUT_OPTION = "messaging_timeout_s"
 

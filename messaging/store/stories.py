@@ -24,7 +24,7 @@ _COMMAND_FIELDS = (
 _ATTEMPT_FIELDS = ("number", "provider", "start_time", "end_time", "outcome", "provider_message_id", "code", "detail")
 
 
-def status_of(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageStatus:
+def status_from_row(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageStatus:
     """Tell a message's story; fields of an accept record that was not projected yet stay empty."""
     status = pb.MessageStatus(message_id=str(row.message_id), final=row.state in FINAL_STATES)
     _fill(status, row, _STATUS_FIELDS)
@@ -36,7 +36,7 @@ def status_of(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageStatus:
     return status
 
 
-def command_of(row: Row[Any]) -> dispatch_pb2.Command:
+def command_from_row(row: Row[Any]) -> dispatch_pb2.Command:
     """Rebuild a message as it was accepted."""
     command = dispatch_pb2.Command(message_id=str(row.message_id), provider=row.first_provider or "")
     _fill(command, row, _COMMAND_FIELDS)

@@ -11,7 +11,7 @@ import attrs
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from messaging.config import Servers
+from messaging.runtime.config import ServerSettings
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ def inbox(user: str) -> str:
     return f"_INBOX.{user}"
 
 
-def access_of(servers: Servers) -> Access:
+def access_of(servers: ServerSettings) -> Access:
     """Take from the settings what concerns the stream."""
     return Access(
         servers.nats_user,

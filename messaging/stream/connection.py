@@ -16,11 +16,11 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from messaging.cancellation import heeding
 from messaging.errors import StreamDown, StreamFull
 from messaging.stream.access import Access
-from messaging.stream.asker import Asker
+from messaging.stream.cancellation import heeding
 from messaging.stream.client import FORBIDDEN, StreamClient
+from messaging.stream.requests import Requests
 
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class Connection:
 
     client: StreamClient
     timeout_s: float
-    asker: Asker
+    asker: Requests
 
     @property
     def connected(self) -> bool:
@@ -218,7 +218,7 @@ def _record_from_api(message: Mapping[str, Any]) -> Record:
 class _Watch:
     """Tells what happens to a connection, each thing once."""
 
-    asker: Asker | None = None
+    asker: Requests | None = None
     closing: bool = False
     refusals: list[str] = attrs.Factory(list)
 
@@ -266,7 +266,7 @@ async def open_connection(
                 pending_size=-1,  # else a publish that timed out while disconnected is stored later
                 **(access or Access()).options(client),
             )
-            asker = watch.asker = Asker(client)
+            asker = watch.asker = Requests(client)
             await asker.open()
     except _FOREIGN as exc:
         raise StreamDown(f"connecting: {watch.refusals[-1]}" if watch.refusals else "connecting") from exc

@@ -14,10 +14,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from messaging.cancellation import heeding
 from messaging.errors import StreamDown
-from messaging.stream.asker import Asker
+from messaging.stream.cancellation import heeding
 from messaging.stream.connection import Connection
+from messaging.stream.requests import Requests
 from messaging.stream.topology import NANOS
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
@@ -39,7 +39,7 @@ class Delivery:
     delivered: int
     waiting: int
     _msg: Msg
-    _asker: Asker
+    _asker: Requests
     _timeout_s: float
     _let_go: Callable[[], object]
     _settled: bool = False

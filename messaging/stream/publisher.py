@@ -32,7 +32,7 @@ class Accepted:
 
 
 @attrs.frozen
-class Twin:
+class AlreadyAccepted:
     """A message under the same idempotency key was accepted before: `record` is its acceptance."""
 
     record: Record
@@ -46,7 +46,7 @@ class Publisher:
 
     async def accept(
         self, entry: wire.QueueEntry, address: Address, lane: str, *, ttl_s: float | None, budget_s: float
-    ) -> Accepted | Twin:
+    ) -> Accepted | AlreadyAccepted:
         """Accept a message unless its key is taken; raises StreamDown, StreamFull when that cannot be done in time."""
         command = entry.command
         subject = topo.accept_subject(command.provider, lane, address)
@@ -56,7 +56,7 @@ class Publisher:
             headers[topo.H_TTL] = str(max(1, int(ttl_s)))
         data = entry.SerializeToString()
 
-        async def once() -> Accepted | Twin | None:
+        async def once() -> Accepted | AlreadyAccepted | None:
             answer = await self._connection.publish(subject, data, headers)
             match answer:
                 case Stored(sequence):
@@ -68,7 +68,7 @@ class Publisher:
                     record = await self._accepted(sequence, key_filter)
                     if record is None:
                         return None
-                    return Accepted(record.sequence) if record.data == data else Twin(record)
+                    return Accepted(record.sequence) if record.data == data else AlreadyAccepted(record)
 
         return await _until(once, budget_s)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from messaging.config import Settings
 from messaging.errors import ServerTooOld, StreamDown, TooFewServers, TopologyConflict
+from messaging.runtime.config import Settings
 from messaging.stream import topology as topo
 from messaging.stream.connection import NOT_FOUND_CODES, ApiError, Connection
 
@@ -84,12 +84,12 @@ async def inspect(connection: Connection, settings: Settings, providers: list[st
     findings = []
     for stream in topo.streams(settings, providers):
         live = await _info(connection, f"STREAM.INFO.{stream.name}")
-        findings.append(_judge(stream.name, live, stream.config, live and live["state"]))
+        findings.append(_finding(stream.name, live, stream.config, live and live["state"]))
         if live is None:
             continue
         for durable, config in stream.consumers.items():
             info = await _info(connection, f"CONSUMER.INFO.{stream.name}.{durable}")
-            findings.append(_judge(f"{stream.name}/{durable}", info, config, None))
+            findings.append(_finding(f"{stream.name}/{durable}", info, config, None))
         listed = await connection.api(f"CONSUMER.NAMES.{stream.name}", {"offset": 0})
         extra = sorted(set(listed.get("consumers") or ()) - set(stream.consumers))
         findings += [
@@ -123,7 +123,7 @@ async def _ensure_consumer(connection: Connection, stream: str, durable: str, co
     return Finding(name, "changed" if live else "created")
 
 
-def _judge(name: str, live: Mapping[str, Any] | None, config: Mapping[str, Any], state: Any) -> Finding:
+def _finding(name: str, live: Mapping[str, Any] | None, config: Mapping[str, Any], state: Any) -> Finding:
     if live is None:
         return Finding(name, "missing")
     found = topo.differences(live["config"], config)

@@ -14,8 +14,8 @@ from typing import Any
 
 import attrs
 
-from messaging.config import Settings
 from messaging.model import LATER, Address, Lane
+from messaging.runtime.config import Settings
 
 ACCEPT, SEND, EVENT, LATER_STREAM, DLQ = "SMS_ACCEPT", "SMS_SEND", "SMS_EVENT", "SMS_LATER", "SMS_DLQ"
 LIMITS_BUCKET, BREAKERS_BUCKET = "SMS_LIMITS", "SMS_BREAKERS"
@@ -99,7 +99,7 @@ _DUE_TRANSFORM = {
 
 def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
     """Give everything that must exist, in an order in which it can be created."""
-    servers, door = settings.servers, settings.door
+    servers, gateway = settings.servers, settings.gateway
     common = {"storage": "file", "num_replicas": servers.replicas}
     limits = {**common, "retention": "limits", "max_msgs_per_subject": -1, "discard": "old"}
     ack_wait = settings.fleet.ack_wait_s
@@ -110,7 +110,7 @@ def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
                 **limits,
                 "subjects": ["sms.accept.>"],
                 "max_msgs_per_subject": 1,
-                "max_age": int(door.window_s * NANOS),
+                "max_age": int(gateway.window_s * NANOS),
                 "max_bytes": servers.accept_max_bytes,
                 "discard": "new",
                 "allow_msg_ttl": True,

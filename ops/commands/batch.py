@@ -14,10 +14,10 @@ import click
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sms.gateway.v1 import gateway_pb2 as api
 
-from ops.commands.door import Refusal, address_of, calling, gateway_option
+from ops.commands.bulk_file import BadFile, BadRow, Row, open_rows
 from ops.commands.failure import FAILED, Failure
+from ops.commands.gateway_client import Refusal, address_of, calling, gateway_option
 from ops.commands.output import console, json_option, print_json
-from ops.commands.rows import BadFile, BadRow, Row, open_rows
 from ops.commands.transmission import Report, Transmission
 
 _TOLD = 20

@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import click
 
-from messaging.config import Settings, as_text, groups, read_settings, rows
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider, as_table, read_providers
+from messaging.runtime.config import Settings, as_text, groups, read_settings, rows
+from messaging.runtime.providers_file import Provider, as_table, read_providers
 from ops import target
 from ops.commands.failure import WRONG_SETTINGS, Failure
 from ops.commands.output import console, json_option, print_json, table

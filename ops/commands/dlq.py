@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import click
 
-from dispatcher.dead_letters import DeadLetters, Letter, Ready, Stays
 from messaging import codec
 from messaging.model import mask, outcome_name, state_name
 from ops import target
@@ -15,6 +14,7 @@ from ops.commands.failure import FAILED, Failure
 from ops.commands.options import reveal_option
 from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
 from ops.commands.servers import connected
+from ops.dead_letters import DeadLetters, Letter, Ready, Stays
 
 _NONE = "No dead letters."
 _Option = Callable[[Callable[..., None]], Callable[..., None]]

@@ -9,14 +9,15 @@ import click
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from messaging import codec
-from messaging.config import Settings
 from messaging.errors import CorruptRecord, StoreDown
 from messaging.model import Address, address_of, mask, state_name
+from messaging.runtime.config import Settings
 from messaging.story import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from ops import target
-from ops.commands import options, whereabouts
+from ops.commands import options
+from ops.commands import queue_position as whereabouts
 from ops.commands.failure import FAILED, UNAVAILABLE, Failure
 from ops.commands.options import reveal_option
 from ops.commands.output import console, json_option, moment, print_json, span, table
@@ -124,7 +125,7 @@ async def _read_stream(connection: Connection, address: Address, story: Story) -
 async def _ask_history(settings: Settings, address: Address) -> Story:
     await asyncio.to_thread(_load_store)  # takes a second
     from messaging.store.engine import open_engine
-    from messaging.store.messages import Messages
+    from messaging.store.reader import HistoryReader
 
     story = Story()
     try:
@@ -134,7 +135,7 @@ async def _ask_history(settings: Settings, address: Address) -> Story:
         story.away.append(_HISTORY)
         return story
     try:
-        messages = Messages(engine)
+        messages = HistoryReader(engine)
         status = await messages.find(address.client, address.message_id)
         story.command = await messages.command(address.client, address.message_id)
         stored = await messages.events(address.client, address.message_id)
@@ -149,7 +150,7 @@ async def _ask_history(settings: Settings, address: Address) -> Story:
 
 
 def _load_store() -> None:
-    import messaging.store.messages  # noqa: F401
+    import messaging.store.reader  # noqa: F401
 
 
 def _facts(story: Story, address: Address, *, reveal: bool) -> Mapping[str, str]:

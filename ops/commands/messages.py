@@ -13,7 +13,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.model import mask, outcome_name, priority_name, state_name
 from ops.commands import options
-from ops.commands.door import CALL_S, calling, gateway_option
+from ops.commands.gateway_client import CALL_S, calling, gateway_option
 from ops.commands.options import reveal_option
 from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
 from ops.commands.request import BadField, read_time

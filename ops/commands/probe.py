@@ -4,7 +4,7 @@ import os
 
 import click
 
-from messaging.config import read_settings
+from messaging.runtime.config import read_settings
 from ops.commands.failure import FAILED, Failure
 
 _ANYWHERE = {"0.0.0.0", "[::]", "::", ""}  # noqa: S104 - compared with, not listened on
@@ -37,5 +37,5 @@ def probe(address: str | None, service: str) -> None:
 
 def _own_address() -> str:
     settings = read_settings(os.environ)
-    host, _, port = (settings.process.health_listen or settings.door.listen).rpartition(":")
+    host, _, port = (settings.process.health_listen or settings.gateway.listen).rpartition(":")
     return f"127.0.0.1:{port}" if host in _ANYWHERE else f"{host}:{port}"

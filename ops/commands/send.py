@@ -12,8 +12,8 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.model import mask, outcome_name, state_name
-from ops.commands.door import CALL_S, calling, gateway_option, refusal_in
 from ops.commands.failure import FAILED
+from ops.commands.gateway_client import CALL_S, calling, gateway_option, refusal_in
 from ops.commands.output import as_document, json_option, print_json, print_line
 from ops.commands.request import BadField, make
 

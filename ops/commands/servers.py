@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from messaging.config import Settings
 from messaging.errors import StoreDown, StreamDown
-from messaging.secret import mask_url
+from messaging.runtime.config import Settings
+from messaging.runtime.secret import mask_url
 from messaging.stream.access import access_of
 from messaging.stream.connection import ApiError, Connection, open_connection
 from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure

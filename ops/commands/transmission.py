@@ -18,9 +18,9 @@ import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from ops.commands.door import Refusal, nobody_at, refusal_in, refusal_of
+from ops.commands.bulk_file import BadRow, Row
 from ops.commands.failure import UNAVAILABLE, Failure
-from ops.commands.rows import BadRow, Row
+from ops.commands.gateway_client import Refusal, nobody_at, refusal_in, refusal_of
 
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[api.BatchSendRequest, api.BatchSendResponse]"
 

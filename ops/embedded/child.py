@@ -20,7 +20,7 @@ import attrs
 
 from messaging.errors import SetupError
 from ops.embedded import tether
-from ops.embedded.claims import claim
+from ops.embedded.port_reservation import claim
 
 LOCALHOST = "127.0.0.1"
 START_S = 60.0

@@ -121,7 +121,7 @@ class Behaviour:
         return shallow | {"rates": dict(self.rates), "by_suffix": dict(self.by_suffix)}
 
 
-def judge(behaviour: Behaviour, recipient: str, draw: float) -> str:
+def fault_for(behaviour: Behaviour, recipient: str, draw: float) -> str:
     """Name the fault for one send: forced, else by the longest suffix, else by `draw` in [0, 1) among the rates."""
     if behaviour.force is not None:
         return behaviour.force

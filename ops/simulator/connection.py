@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ops.simulator.behaviour import Manner
 from ops.simulator.http import BadRequest, Reply, RequestReader
-from ops.simulator.service import Answer, Service
+from ops.simulator.service import Reaction, Service
 
 SO_TIMESTAMPNS = 35  # Linux; the socket module has no name for it
 READ_BYTES = 64 * 1024
@@ -36,30 +36,30 @@ def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
 
 
 @dataclass(slots=True)
-class Step:
+class PendingReply:
     """One answer that waits for its turn; `due` is in the loop's time, `last` ends the connection."""
 
-    answer: Answer
+    answer: Reaction
     data: bytes
     due: float
     last: bool
 
 
-class Connection:
+class PeerConnection:
     """Owns an accepted socket until it calls `closed`, once.
 
     A request is judged when it has been read, so that it is recorded even while an earlier one waits; nothing is read
     behind a request that ends the connection.
     """
 
-    def __init__(self, sock: socket.socket, service: Service, closed: Callable[["Connection"], None]) -> None:
+    def __init__(self, sock: socket.socket, service: Service, closed: Callable[["PeerConnection"], None]) -> None:
         self.pump: asyncio.Task[None] | None = None
         self._sock = sock
         self._service = service
         self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader()
-        self._steps: deque[Step] = deque()
+        self._steps: deque[PendingReply] = deque()
         self._deaf = False  # what still arrives is thrown away
         self._peer_done = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
@@ -108,13 +108,13 @@ class Connection:
                 self._plan(self._service.answer(request), keep_alive=request.keep_alive)
         except BadRequest as error:
             body = json.dumps({"error": {"code": "malformed_request", "problem": error.problem}}).encode()
-            self._plan(Answer(Reply(error.status, body)), keep_alive=False)
+            self._plan(Reaction(Reply(error.status, body)), keep_alive=False)
 
-    def _plan(self, answer: Answer, *, keep_alive: bool) -> None:
+    def _plan(self, answer: Reaction, *, keep_alive: bool) -> None:
         last = not keep_alive or answer.manner in {Manner.HANG, Manner.RESET}
         self._deaf = self._deaf or last
         data = b"" if answer.reply is None else answer.reply.encode(keep_alive=not last)
-        step = Step(answer, data, self._loop.time() + answer.delay_s, last)
+        step = PendingReply(answer, data, self._loop.time() + answer.delay_s, last)
         self._steps.append(step)
         if self.pump is not None:
             return
@@ -123,7 +123,7 @@ class Connection:
         elif self._steps:
             self.pump = self._loop.create_task(self._answer_all(), name=f"simulator {self._service.name} answers")
 
-    def _sent_whole(self, step: Step) -> bool:
+    def _sent_whole(self, step: PendingReply) -> bool:
         try:
             step.data = step.data[self._sock.send(step.data) :]
         except (BlockingIOError, InterruptedError):
@@ -156,7 +156,7 @@ class Connection:
                 self._sock.shutdown(socket.SHUT_WR)
             self._linger = self._loop.call_later(LINGER_S, self.close)
 
-    async def _act(self, step: Step) -> bool:
+    async def _act(self, step: PendingReply) -> bool:
         match step.answer.manner:
             case Manner.ANSWER | Manner.GARBLE:
                 await self._loop.sock_sendall(self._sock, step.data)
@@ -171,7 +171,7 @@ class Connection:
             case Manner.RESET:
                 return False
 
-    async def _trickle(self, step: Step) -> None:
+    async def _trickle(self, step: PendingReply) -> None:
         start, gap_s = self._loop.time(), step.answer.lasts_s / len(step.data)
         for index in range(len(step.data)):
             due = start + gap_s * (index + 1)

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.connection import SO_TIMESTAMPNS, Connection
-from ops.simulator.record import Record
+from ops.simulator.connection import SO_TIMESTAMPNS, PeerConnection
+from ops.simulator.ledger import CallLog
 from ops.simulator.service import Service
 
 BACKLOG = 1024
@@ -18,7 +18,7 @@ ACCEPTS_A_TURN = 256
 OUT_OF_FILES_PAUSE_S = 0.1
 
 
-class Provider:
+class SimulatedProvider:
     """One simulated provider; `stop` and `start` make an outage on the same port."""
 
     def __init__(self, name: str, behaviour: Behaviour, *, host: str, port: int, api_key: str | None) -> None:
@@ -28,7 +28,7 @@ class Provider:
         self._host = host
         self._port = port
         self._listener: socket.socket | None = None
-        self._connections: set[Connection] = set()
+        self._connections: set[PeerConnection] = set()
 
     @property
     def port(self) -> int:
@@ -41,7 +41,7 @@ class Provider:
         return f"http://{self._host}:{self._port}"
 
     @property
-    def record(self) -> Record:
+    def record(self) -> CallLog:
         """What was received; the same object for the provider's whole life."""
         return self._service.record
 
@@ -94,7 +94,7 @@ class Provider:
         if pumps:
             await asyncio.wait(pumps)
 
-    async def wait_for(self, holds: Callable[[Record], bool], timeout_s: float = 5.0) -> None:
+    async def wait_for(self, holds: Callable[[CallLog], bool], timeout_s: float = 5.0) -> None:
         """Return as soon as `holds` is true of the record; raises TimeoutError."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -117,7 +117,7 @@ class Provider:
                     return
                 continue  # that one peer went away
             sock.setblocking(False)
-            self._connections.add(Connection(sock, self._service, self._forget))
+            self._connections.add(PeerConnection(sock, self._service, self._forget))
             self._service.connections = len(self._connections)
 
     def _pause_accepting(self, listener: socket.socket) -> None:
@@ -130,7 +130,7 @@ class Provider:
 
         loop.call_later(OUT_OF_FILES_PAUSE_S, resume)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: PeerConnection) -> None:
         self._connections.discard(connection)
         self._service.connections = len(self._connections)
 
@@ -152,13 +152,13 @@ class Simulator:
         fixed = ports or {}
         if stray := sorted(set(fixed) - set(behaviours)):
             raise ValueError(f"ports for providers that are not there: {', '.join(stray)}")
-        self.providers: Mapping[str, Provider] = {
-            name: Provider(name, behaviour, host=host, port=fixed.get(name, 0), api_key=api_key)
+        self.providers: Mapping[str, SimulatedProvider] = {
+            name: SimulatedProvider(name, behaviour, host=host, port=fixed.get(name, 0), api_key=api_key)
             for name, behaviour in behaviours.items()
         }
         self._exits = contextlib.AsyncExitStack()
 
-    def __getitem__(self, name: str) -> Provider:
+    def __getitem__(self, name: str) -> SimulatedProvider:
         return self.providers[name]
 
     def url(self, name: str) -> str:

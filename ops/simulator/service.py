@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Fault, Manner, judge
+from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Fault, Manner, fault_for
 from ops.simulator.http import Reply, Request
-from ops.simulator.record import Door, Entry, Record
+from ops.simulator.ledger import CallLog, Entry, RateLimit
 
 MESSAGES = "/v1/messages"
 METHODS = ("GET", "POST", "PUT")
@@ -19,7 +19,7 @@ _INDEX = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reaction:
     """What is to be done with one request.
 
     `reply` is None where nothing is answered. `lasts_s` is how long a hang or a trickle lasts after `delay_s`. `entry`
@@ -51,12 +51,12 @@ class Service:
 
     def __init__(self, name: str, behaviour: Behaviour, api_key: str | None, noticed: Callable[[], None]) -> None:
         self.name = name
-        self.record = Record()
+        self.record = CallLog()
         self.connections = 0
         self.in_flight = 0
         self._api_key = api_key
         self._noticed = noticed
-        self._door = Door()
+        self._limit = RateLimit()
         self.behaviour = behaviour
         self._controls: Mapping[tuple[str, str], Callable[[Request], Reply]] = {
             ("GET", "/_stats"): self._show_stats,
@@ -76,18 +76,18 @@ class Service:
         self._behaviour = behaviour
         self._random = random.Random(behaviour.seed)  # noqa: S311 - repeatable faults, no secret
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Reaction:
         """Judge one request; a send is in the record, and its message taken or not, when this returns."""
         if request.method == "POST" and request.path == MESSAGES:
             return self._send(request)
         if request.method not in METHODS:
-            return Answer(Reply(405, headers={"Allow": ", ".join(METHODS)}))  # no body: HEAD must not have one
+            return Reaction(Reply(405, headers={"Allow": ", ".join(METHODS)}))  # no body: HEAD must not have one
         if request.method == "GET" and request.path.startswith(MESSAGES + "/"):
-            return Answer(self._look_up(request))
+            return Reaction(self._look_up(request))
         control = self._controls.get((request.method, request.path))
-        return Answer(_error(404, "not_found") if control is None else control(request))
+        return Reaction(_error(404, "not_found") if control is None else control(request))
 
-    def finish(self, answer: Answer, *, answered: bool) -> None:
+    def finish(self, answer: Reaction, *, answered: bool) -> None:
         """Note how a send ended; to be called once for each answer."""
         entry = answer.entry
         if entry is None:
@@ -102,12 +102,12 @@ class Service:
         now_open = {"in_flight": self.in_flight, "connections": self.connections}
         return {"name": self.name} | self.record.stats() | now_open
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> Reaction:
         behaviour = self._behaviour
         fault_draw, latency_draw = self._random.random(), self._random.random()
         message = read_message(request.body)
         refusal = self._refusal(request, message)
-        fault = FAULTS[judge(behaviour, message.to, fault_draw)] if refusal is None else None
+        fault = FAULTS[fault_for(behaviour, message.to, fault_draw)] if refusal is None else None
         entry = self.record.append(
             request.at_ns,
             message.reference,
@@ -120,16 +120,16 @@ class Service:
         self._noticed()
         delay_s = behaviour.latency_s + behaviour.latency_jitter_s * latency_draw
         if fault is None:
-            return Answer(refusal, delay_s=delay_s, entry=entry)
+            return Reaction(refusal, delay_s=delay_s, entry=entry)
         lasts_s = {Manner.HANG: behaviour.hang_s, Manner.TRICKLE: behaviour.trickle_s}.get(fault.manner, 0.0)
-        return Answer(self._reply_to_send(fault, entry), fault.manner, delay_s, lasts_s, entry)
+        return Reaction(self._reply_to_send(fault, entry), fault.manner, delay_s, lasts_s, entry)
 
     def _refusal(self, request: Request, message: Message) -> Reply | None:
         if not self._is_authorized(request):
             return _error(401, "unauthorized")
         if message.wrong_field is not None:
             return _error(400, "invalid_request", field=message.wrong_field)
-        if not self._door.admits(request.at_ns, self._behaviour.limit_per_s):
+        if not self._limit.admits(request.at_ns, self._behaviour.limit_per_s):
             return self._throttled("throttled")
         return None
 
@@ -168,7 +168,7 @@ class Service:
     def reset(self) -> None:
         """Clear the record, the statistics and what the rate limit remembers; the behaviour stays."""
         self.record.clear()
-        self._door = Door()
+        self._limit = RateLimit()
         self._noticed()
 
     def _show_stats(self, _request: Request) -> Reply:

@@ -9,12 +9,12 @@ import pytest
 from rendering import COMPONENT, K8S, PROVIDER, Rendered, containers, environment, name_of, pod
 from sms.gateway.v1 import gateway_pb2
 
-from dispatcher import health as dispatcher_health
 from gateway_grpc import server
-from messaging import config
-from messaging.config import Settings, read_settings
 from messaging.model import Lane
-from messaging.providers_file import parse_providers
+from messaging.runtime import config
+from messaging.runtime import health as dispatcher_health
+from messaging.runtime.config import Settings, read_settings
+from messaging.runtime.providers_file import parse_providers
 from messaging.stream import topology as topo
 
 # A child of the drain that must end before the kubelet loses its patience.

@@ -6,7 +6,7 @@ import pytest
 from rendering import Rendered, containers
 
 from gateway_grpc.validation import MAX_TTL_S
-from messaging.config import Settings, read_settings
+from messaging.runtime.config import Settings, read_settings
 
 MESSAGE_BYTES = 2_000
 """On disk, of one copy; docs/operations.md."""
@@ -57,7 +57,7 @@ def test_the_stream_holds_the_events_of_the_full_rate_below_the_mark_where_accep
     days = 0.5 if trying_out else settings.servers.event_days
     rate = min(settings.fleet.rate_per_s, sum(one["rate_per_s"] for one in manifests.providers()))
     needed = rate * MESSAGE_BYTES * 86_400 * days
-    assert needed <= stream["account"] * settings.door.storage_fill
+    assert needed <= stream["account"] * settings.gateway.storage_fill
 
 
 def test_prod_remembers_the_events_of_every_message_for_as_long_as_it_may_be_tried(manifests: Rendered) -> None:
@@ -70,4 +70,4 @@ def test_a_server_has_memory_for_the_request_ids_of_a_day_twice(manifests: Rende
     settings = settings_of(manifests)
     (box,) = [one for one in containers(manifests.one("StatefulSet", "nats")) if one["name"] == "nats"]
     rate = min(settings.fleet.rate_per_s, sum(one["rate_per_s"] for one in manifests.providers()))
-    assert rate * settings.door.window_s * 360 < size_bytes(box["resources"]["limits"]["memory"]) / 2
+    assert rate * settings.gateway.window_s * 360 < size_bytes(box["resources"]["limits"]["memory"]) / 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest_asyncio
 from rig import BULK, NORMAL, OTP, Rig, running
 
-from dispatcher.intake import PREFETCH
+from dispatcher.work.intake import PREFETCH
 from messaging.stream import topology as topo
 from messaging.stream.connection import open_connection
 

@@ -14,7 +14,7 @@ from google.protobuf import duration_pb2
 from rig import QUICK, Rig, running
 from sms.gateway.v1 import gateway_pb2 as api
 
-from messaging.config import read_settings
+from messaging.runtime.config import read_settings
 from messaging.stream import setup
 from messaging.stream.connection import open_connection
 from ops.embedded import Postgres

@@ -10,7 +10,7 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import model
-from messaging.store.history import Projected
+from messaging.store.writer import Projected
 
 NOW = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)  # a Wednesday
 RECIPIENT = "+233201234567"

@@ -24,11 +24,11 @@ from sms.gateway.v1 import gateway_pb2 as api
 
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
-from messaging import telemetry
-from messaging.config import Door, Process, Settings
 from messaging.errors import RequestIdReused, StreamDown
 from messaging.model import parse_address
-from messaging.providers_file import Provider
+from messaging.runtime import telemetry
+from messaging.runtime.config import GatewaySettings, ProcessSettings, Settings
+from messaging.runtime.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, open_connection
@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 PROVIDERS = [Provider(name, "simulated", "http://127.0.0.1:1") for name in ("p1", "p2")]
 NAMES = [provider.name for provider in PROVIDERS]
-DOOR = Door(accept_budget_s=15.0)
+GATEWAY = GatewaySettings(accept_budget_s=15.0)
 _TIMEOUT_S = 0.3
 _ARRIVED_S = 0.03
 
@@ -61,10 +61,10 @@ class Gateway:
         connection = self._connection = await self._stack.enter_async_context(
             open_connection(self._proxy.url, "gateway", timeout_s=_TIMEOUT_S)
         )
-        tracer = self._stack.enter_context(telemetry.open_tracer(Process(), "gateway"))
+        tracer = self._stack.enter_context(telemetry.open_tracer(ProcessSettings(), "gateway"))
         view = FleetView(connection, PROVIDERS, Settings().fleet.room_s)
-        admission = Admission(view, DOOR.max_backlog, DOOR.max_backlog_per_provider, DOOR.storage_fill)
-        self._acceptance = Acceptance(connection, view, admission, DOOR, tracer)
+        admission = Admission(view, GATEWAY.max_backlog, GATEWAY.max_backlog_per_provider, GATEWAY.storage_fill)
+        self._acceptance = Acceptance(connection, view, admission, GATEWAY, tracer)
 
     async def crash(self) -> None:
         """Drop every connection at once; what was on its way may or may not have arrived."""

@@ -9,22 +9,22 @@ from sms.gateway.v1 import gateway_pb2 as api
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
 from messaging import codec
-from messaging.config import Door
 from messaging.model import address_of
-from messaging.providers_file import Provider
-from messaging.spans import ChosenIds, Tracer
+from messaging.runtime.config import GatewaySettings
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from messaging.stream.fleet import FleetView
 from tests.integration.streams import PROVIDERS, SETTINGS
 
-DOOR = Door()
+GATEWAY = GatewaySettings()
 
 
 @pytest.mark.parametrize(
     ("request_id", "in_s", "ttl"),
     [
-        ("", None, f"{DOOR.unkeyed_ttl_s:.0f}"),
+        ("", None, f"{GATEWAY.unkeyed_ttl_s:.0f}"),
         ("kept", None, None),
         ("", 3600, None),  # the only copy until the scheduler has it
         ("kept-for-later", 3600, None),
@@ -35,8 +35,8 @@ async def test_only_what_is_queued_at_once_and_nobody_asks_for_again_is_forgotte
 ) -> None:
     providers = [Provider(name, "simulated", "http://127.0.0.1:1") for name in PROVIDERS]
     view = FleetView(connection, providers, SETTINGS.fleet.room_s)
-    admission = Admission(view, DOOR.max_backlog, DOOR.max_backlog_per_provider, DOOR.storage_fill)
-    acceptance = Acceptance(connection, view, admission, DOOR, Tracer(None, ChosenIds(), 0.0))
+    admission = Admission(view, GATEWAY.max_backlog, GATEWAY.max_backlog_per_provider, GATEWAY.storage_fill)
+    acceptance = Acceptance(connection, view, admission, GATEWAY, Tracer(None, ChosenIds(), 0.0))
     request = api.SendSmsRequest(recipient="+233201234567", body="Hello", request_id=request_id)
     if in_s is not None:
         request.schedule_time.CopyFrom(codec.timestamp(time.time() + in_s))

@@ -13,12 +13,12 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.acceptance import Acceptance
-from gateway_grpc.gate import Gate
+from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.late_history import LateHistory
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.service import SmsGateway
-from messaging.spans import ChosenIds, Tracer
+from messaging.runtime.spans import ChosenIds, Tracer
 
 READ_AHEAD = 4
 METHOD = "/sms.gateway.v1.SmsGatewayService/BatchSend"
@@ -28,7 +28,7 @@ class Door:
     """Accepts everything, once it is open."""
 
     def __init__(self) -> None:
-        self.draining = False
+        self.closed = False
         self.open = asyncio.Event()
         self.under_way = 0
 
@@ -50,7 +50,7 @@ async def channel(door: Door) -> AsyncIterator[grpc.aio.Channel]:
     history = LateHistory()
     service = SmsGateway(cast("Acceptance", door), cast("Lookup", None), history, tracer, READ_AHEAD)
     server = grpc.aio.server()
-    watched: Any = Interceptor(server, tracer, Gate())
+    watched: Any = Interceptor(server, tracer, DrainGate())
     rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -6,7 +6,7 @@ import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.lookup import History, Lookup
+from gateway_grpc.lookup import Lookup, StoredMessages
 from messaging.errors import NotCancelable
 from messaging.stream.connection import Connection
 from messaging.stream.publisher import Publisher
@@ -17,7 +17,7 @@ FAILED, UNCLEAR = pb.ATTEMPT_OUTCOME_TRANSIENT, pb.ATTEMPT_OUTCOME_AMBIGUOUS
 
 @pytest.fixture
 def lookup(connection: Connection) -> Lookup:
-    return Lookup(connection, cast("History", None), lambda client, request_id: request_id, "gateway")
+    return Lookup(connection, cast("StoredMessages", None), lambda client, request_id: request_id, "gateway")
 
 
 async def waiting_after(connection: Connection, *outcomes: pb.AttemptOutcome.ValueType) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 import pytest
 
-from messaging.config import groups
+from messaging.runtime.config import groups
 from ops.cli import COMMANDS
 from ops.embedded import NatsServer, Postgres
 from ops.embedded.child import free_port

@@ -11,21 +11,21 @@ import pytest
 import pytest_asyncio
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
-from dispatcher.feed import FeedWatch
-from messaging.config import Fleet, Servers, Settings
+from dispatcher.duties.source_watch import SourceWatch
 from messaging.errors import StreamDown
 from messaging.model import Address, Lane, parse_address
+from messaging.runtime.config import FleetSettings, ServerSettings, Settings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import Consumer, open_consumer
-from messaging.stream.publisher import Accepted, Publisher, Twin
+from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
 from ops.embedded import NatsCluster, NatsServer
 from tests.integration.streams import PROVIDERS, an_address
 
 # What was under way to a pod when its server died comes again after `ack_wait`.
-SETTINGS = Settings(servers=Servers(replicas=3), fleet=Fleet(ack_wait_s=5))
+SETTINGS = Settings(servers=ServerSettings(replicas=3), fleet=FleetSettings(ack_wait_s=5))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -52,7 +52,7 @@ async def connections(cluster: NatsCluster) -> AsyncIterator[list[Connection]]:
 
 async def accept(
     connection: Connection, address: Address, lane: str = Lane.BULK, *, budget_s: float = 8.0
-) -> Accepted | Twin:
+) -> Accepted | AlreadyAccepted:
     command = wire.Command(message_id=address.message_id, client="default", body="Hello", provider="p1")
     entry = wire.QueueEntry(command=command)
     return await Publisher(connection).accept(entry, address, lane, ttl_s=None, budget_s=budget_s)
@@ -110,9 +110,11 @@ async def test_twins_at_three_servers_become_one(connections: list[Connection]) 
         base = an_address(f"race-{n}")
         addresses = [attrs.evolve(base, time=f"{int(base.time, 16) + i:012x}") for i in range(3)]
         answers = await asyncio.gather(*map(accept, connections, addresses))
-        assert sorted(type(answer).__name__ for answer in answers) == ["Accepted", "Twin", "Twin"]
+        assert sorted(type(answer).__name__ for answer in answers) == ["Accepted", "AlreadyAccepted", "AlreadyAccepted"]
         [winner] = [address for address, answer in zip(addresses, answers, strict=True) if isinstance(answer, Accepted)]
-        assert {parse_address(answer.record.subject) for answer in answers if isinstance(answer, Twin)} == {winner}
+        assert {parse_address(answer.record.subject) for answer in answers if isinstance(answer, AlreadyAccepted)} == {
+            winner
+        }
 
 
 async def test_one_of_three_writers_of_the_next_event_wins(connections: list[Connection]) -> None:
@@ -207,7 +209,7 @@ async def test_a_leader_killed_under_load_loses_no_acceptance_and_doubles_none(
             assert isinstance(await accept(connection, address, lane, budget_s=40), Accepted)
 
     async with asyncio.timeout(100), asyncio.TaskGroup() as group:
-        feeding = group.create_task(FeedWatch(connections[0]).run())
+        feeding = group.create_task(SourceWatch(connections[0]).run())
         group.create_task(crash(server, after_s=1.0, for_s=4.0))
         drawn = [group.create_task(drawing.draw(consumer)) for consumer in consumers]
         for number, address in enumerate(addresses):

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dispatcher.health import ALIVE, READY, answering
+from messaging.runtime.health import ALIVE, READY, answering
 from messaging.stream.connection import Connection, open_connection
 from ops.embedded import NatsServer
 from ops.embedded.child import free_port

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dispatcher.health import answering
+from messaging.runtime.health import answering
 from messaging.stream.connection import open_connection
 from ops.embedded import NatsServer
 from ops.embedded.child import free_port

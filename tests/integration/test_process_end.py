@@ -8,7 +8,7 @@ import pytest
 _BEGIN = """
 import asyncio, sys
 from messaging.errors import StreamDown
-from messaging.process import run_to_end
+from messaging.runtime.process import run_to_end
 
 async def deaf():
     while True:

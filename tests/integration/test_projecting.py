@@ -13,12 +13,12 @@ from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dispatcher.projector import Projector, Writer
+from dispatcher.duties.projector import Projector, Writer
 from messaging import codec
 from messaging.model import Address
-from messaging.spans import ChosenIds, Tracer
-from messaging.store.history import History, Projected
+from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.store.tables import attempts, events, messages
+from messaging.store.writer import HistoryWriter, Projected
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, open_connection
@@ -34,7 +34,7 @@ QUICK = attrs.evolve(SETTINGS, fleet=attrs.evolve(SETTINGS.fleet, ack_wait_s=ACK
 class Watched:
     """A writer that counts the records it was given, and may die right before or right after a commit."""
 
-    def __init__(self, history: History, dies: str = "") -> None:
+    def __init__(self, history: HistoryWriter, dies: str = "") -> None:
         self.given = 0
         self.died = asyncio.Semaphore(0)  # once for each of the two streams
         self._history = history
@@ -93,7 +93,7 @@ async def fill(connection: Connection) -> list[Address]:
 @pytest.fixture(autouse=True)
 async def partitions(engine: AsyncEngine) -> None:
     """A new partition takes rows out of the net while others count them: that is another test's matter."""
-    await History(engine).ensure_partitions(datetime.now(UTC))
+    await HistoryWriter(engine).ensure_partitions(datetime.now(UTC))
 
 
 def projecting(connection: Connection, engine: AsyncEngine, writer: Writer) -> "asyncio.Task[None]":
@@ -145,7 +145,7 @@ async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_hi
     stream: Connection, engine: AsyncEngine
 ) -> None:
     await fill(stream)
-    writer = Watched(History(engine))
+    writer = Watched(HistoryWriter(engine))
     task = projecting(stream, engine, writer)
     await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
@@ -160,14 +160,14 @@ async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_
     stream: Connection, engine: AsyncEngine, moment: str
 ) -> None:
     await fill(stream)
-    dying = Watched(History(engine), dies=moment)
+    dying = Watched(HistoryWriter(engine), dies=moment)
     task = projecting(stream, engine, dying)
     async with asyncio.timeout(10):
         for _stream in (topo.ACCEPT, topo.EVENT):
             await dying.died.acquire()
     await end(task)
     assert await unacknowledged(stream) == 3 * COUNT, "no record is acknowledged before its batch is stored"
-    writer = Watched(History(engine))
+    writer = Watched(HistoryWriter(engine))
     task = projecting(stream, engine, writer)
     await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
@@ -178,7 +178,7 @@ async def test_what_a_lock_keeps_from_being_written_is_written_when_it_is_gone(
     stream: Connection, engine: AsyncEngine
 ) -> None:
     await fill(stream)
-    writer = Watched(History(engine.execution_options(messaging_timeout_s=0.3)))
+    writer = Watched(HistoryWriter(engine.execution_options(messaging_timeout_s=0.3)))
     async with engine.begin() as lock:
         await lock.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
         task = projecting(stream, engine, writer)

@@ -10,8 +10,8 @@ import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.scheduler import Scheduler
-from gateway_grpc.lookup import History, Lookup
+from dispatcher.duties.scheduler import Scheduler
+from gateway_grpc.lookup import Lookup, StoredMessages
 from messaging import codec
 from messaging.errors import StreamDown, StreamFull
 from messaging.model import LATER, Address
@@ -23,7 +23,7 @@ from tests.integration.streams import an_address, entry_of
 
 @pytest.fixture
 def lookup(connection: Connection) -> Lookup:
-    return Lookup(connection, cast("History", None), lambda client, request_id: request_id, "gateway")
+    return Lookup(connection, cast("StoredMessages", None), lambda client, request_id: request_id, "gateway")
 
 
 @contextlib.asynccontextmanager

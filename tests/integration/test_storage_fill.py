@@ -2,7 +2,7 @@
 
 import pathlib
 
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream.connection import open_connection
 from messaging.stream.fleet import UNLIMITED, FleetView

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from messaging.errors import CorruptRecord, StoreDown
-from messaging.store.history import History, Projected
-from messaging.store.messages import Messages
+from messaging.store.reader import HistoryReader
+from messaging.store.writer import HistoryWriter, Projected
 from tests.integration.records import NOW, TRACE, a_long_story, accepted, attempt, command, event, new_id
 
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -29,14 +29,14 @@ async def all_rows(engine: AsyncEngine) -> Rows:
 
 
 async def found(engine: AsyncEngine, message_id: str) -> pb.MessageStatus:
-    status = await Messages(engine).find("default", message_id)
+    status = await HistoryReader(engine).find("default", message_id)
     assert status is not None
     return status
 
 
 async def test_accepted_message_is_found_with_all_that_the_caller_gave(engine: AsyncEngine):
     message_id = new_id()
-    await History(engine).write([accepted(message_id)])
+    await HistoryWriter(engine).write([accepted(message_id)])
     asked = command(message_id)
     assert await found(engine, message_id) == pb.MessageStatus(
         message_id=message_id,
@@ -63,8 +63,8 @@ async def test_accepted_message_is_found_with_all_that_the_caller_gave(engine: A
 )
 async def test_command_comes_back_as_it_was_accepted(engine: AsyncEngine, fields: dict[str, Any]):
     message_id = new_id()
-    await History(engine).write([accepted(message_id, **fields)])
-    assert await Messages(engine).command("default", message_id) == command(message_id, **fields)
+    await HistoryWriter(engine).write([accepted(message_id, **fields)])
+    assert await HistoryReader(engine).command("default", message_id) == command(message_id, **fields)
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,18 @@ async def test_only_a_schedule_in_the_future_makes_a_message_scheduled(
     engine: AsyncEngine, wait: timedelta, state: int
 ):
     message_id = new_id()
-    await History(engine).write([accepted(message_id, schedule_time=NOW + wait)])
+    await HistoryWriter(engine).write([accepted(message_id, schedule_time=NOW + wait)])
     assert (await found(engine, message_id)).state == state
 
 
 async def test_whole_story_is_told(engine: AsyncEngine):
     message_id = new_id()
     story = a_long_story(message_id)
-    await History(engine).write(story[:3])
+    await HistoryWriter(engine).write(story[:3])
     waiting = await found(engine, message_id)
     assert (waiting.state, waiting.provider, waiting.error.reason) == (pb.MESSAGE_STATE_QUEUED, "twilio", "OVERLOADED")
     assert waiting.next_attempt_time.ToDatetime() == (NOW + timedelta(seconds=30)).replace(tzinfo=None)
-    await History(engine).write(story[3:])
+    await HistoryWriter(engine).write(story[3:])
     done = await found(engine, message_id)
     assert done.state == pb.MESSAGE_STATE_DELIVERED
     assert done.final
@@ -96,14 +96,14 @@ async def test_whole_story_is_told(engine: AsyncEngine):
     last_but_one = story[4].event
     assert last_but_one is not None
     assert list(done.attempts) == list(last_but_one.attempts)  # also the one that the last event left out
-    told = await Messages(engine).events("default", message_id)
+    told = await HistoryReader(engine).events("default", message_id)
     assert [entry.state for entry in told] == [item.event.state for item in story if item.event]
     assert (told[1].round, told[1].next, told[1].pod) == (1, dispatch_pb2.NEXT_STEP_LATER, "pod-1")
 
 
 async def test_same_rows_come_out_of_any_order_with_any_repeats(engine: AsyncEngine):
     records = [record for _ in range(3) for record in a_long_story(new_id())]
-    history = History(engine)
+    history = HistoryWriter(engine)
     await history.write(records)
     expected = await all_rows(engine)
     assert [len(rows) for rows in expected.values()] == [3, 6, 15]
@@ -122,11 +122,11 @@ async def test_same_rows_come_out_of_any_order_with_any_repeats(engine: AsyncEng
 
 async def test_event_before_its_accept_record_is_kept_and_completed(engine: AsyncEngine):
     message_id = new_id()
-    await History(engine).write([event(message_id, pb.MESSAGE_STATE_SENT, provider="arkesel")])
+    await HistoryWriter(engine).write([event(message_id, pb.MESSAGE_STATE_SENT, provider="arkesel")])
     early = await found(engine, message_id)
     assert (early.state, early.provider, early.recipient) == (pb.MESSAGE_STATE_SENT, "arkesel", "")
-    assert await Messages(engine).command("default", message_id) is None
-    await History(engine).write([accepted(message_id)])
+    assert await HistoryReader(engine).command("default", message_id) is None
+    await HistoryWriter(engine).write([accepted(message_id)])
     whole = await found(engine, message_id)
     assert (whole.state, whole.provider) == (pb.MESSAGE_STATE_SENT, "arkesel")
     assert whole.recipient == command(message_id).recipient
@@ -136,41 +136,43 @@ async def test_late_event_never_moves_a_message_back_but_is_kept(engine: AsyncEn
     message_id = new_id()
     early = event(message_id, pb.MESSAGE_STATE_SENDING, attempts=[attempt(1)], reason="OLD")
     late = event(message_id, pb.MESSAGE_STATE_SENT, attempts=[attempt(1, pb.ATTEMPT_OUTCOME_ACCEPTED)])
-    await History(engine).write([late, accepted(message_id)])
+    await HistoryWriter(engine).write([late, accepted(message_id)])
     before = await found(engine, message_id)
-    await History(engine).write([early])
+    await HistoryWriter(engine).write([early])
     assert await found(engine, message_id) == before
     assert before.attempts[0].outcome == pb.ATTEMPT_OUTCOME_ACCEPTED
-    assert len(await Messages(engine).events("default", message_id)) == 2
+    assert len(await HistoryReader(engine).events("default", message_id)) == 2
 
 
 async def test_batch_that_breaks_half_way_leaves_nothing(engine: AsyncEngine):
     records = a_long_story(new_id())
-    breaking = History(engine)
+    breaking = HistoryWriter(engine)
     breaking._upsert_attempts = text("select 1 / 0")  # type: ignore[assignment]
     with pytest.raises(StoreDown):
         await breaking.write(records)
     assert await all_rows(engine) == {"messages": [], "attempts": [], "events": []}
-    await History(engine).write(records)
+    await HistoryWriter(engine).write(records)
     assert len((await all_rows(engine))["events"]) == 5
 
 
 async def test_record_without_a_usable_id_is_refused_before_anything_is_written(engine: AsyncEngine):
     with pytest.raises(CorruptRecord, match="SMS_EVENT 7"):
-        await History(engine).write([accepted(new_id()), Projected(7, event=dispatch_pb2.Event(message_id="seven"))])
+        await HistoryWriter(engine).write(
+            [accepted(new_id()), Projected(7, event=dispatch_pb2.Event(message_id="seven"))]
+        )
     assert (await all_rows(engine))["messages"] == []
 
 
 async def test_nul_character_does_not_block_the_batch(engine: AsyncEngine):
     message_id = new_id()
-    await History(engine).write([accepted(message_id, body="a\0b", labels={"x": "\0"})])
-    kept = await Messages(engine).command("default", message_id)
+    await HistoryWriter(engine).write([accepted(message_id, body="a\0b", labels={"x": "\0"})])
+    kept = await HistoryReader(engine).command("default", message_id)
     assert kept is not None
     assert (kept.body, kept.labels["x"]) == ("a\ufffdb", "\ufffd")
 
 
 async def test_empty_batch_asks_nothing_of_the_database(engine: AsyncEngine):
-    await History(engine).write([])
+    await HistoryWriter(engine).write([])
     assert engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
 
@@ -181,17 +183,17 @@ def test_record_is_either_accepted_or_an_event():
 
 async def test_newest_message_of_a_request_id_is_found(engine: AsyncEngine):
     old, new = new_id(NOW - timedelta(days=9)), new_id()
-    await History(engine).write([accepted(new), accepted(old), accepted(new_id(), request_id="")])
-    status = await Messages(engine).find_by_request_id("default", "order-7")
+    await HistoryWriter(engine).write([accepted(new), accepted(old), accepted(new_id(), request_id="")])
+    status = await HistoryReader(engine).find_by_request_id("default", "order-7")
     assert status is not None
     assert status.message_id == new
-    assert await Messages(engine).find_by_request_id("default", "") is None
+    assert await HistoryReader(engine).find_by_request_id("default", "") is None
 
 
 async def test_client_reads_nothing_of_another(engine: AsyncEngine):
     message_id = new_id()
-    await History(engine).write(a_long_story(message_id))
-    reader = Messages(engine)
+    await HistoryWriter(engine).write(a_long_story(message_id))
+    reader = HistoryReader(engine)
     assert await reader.find("other", message_id) is None
     assert await reader.find_by_request_id("other", "order-7") is None
     assert await reader.list_page("other", gateway_pb2.ListMessagesRequest(), None, 10) == []
@@ -201,7 +203,7 @@ async def test_client_reads_nothing_of_another(engine: AsyncEngine):
 
 
 async def test_nonsense_id_is_not_found(engine: AsyncEngine):
-    reader = Messages(engine)
+    reader = HistoryReader(engine)
     assert await reader.find("default", "nonsense") is None
     assert await reader.events(None, "nonsense") == []
     assert await reader.command("default", "nonsense") is None
@@ -209,9 +211,9 @@ async def test_nonsense_id_is_not_found(engine: AsyncEngine):
 
 async def test_pages_walk_through_all_messages_newest_first(engine: AsyncEngine):
     ids = [new_id(NOW - timedelta(hours=7 * number)) for number in range(60)]
-    await History(engine).write([accepted(message_id) for message_id in ids])
+    await HistoryWriter(engine).write([accepted(message_id) for message_id in ids])
     walked: list[str] = []
-    while page := await Messages(engine).list_page(
+    while page := await HistoryReader(engine).list_page(
         "default", gateway_pb2.ListMessagesRequest(), walked[-1] if walked else None, 7
     ):
         walked += [status.message_id for status in page]
@@ -221,7 +223,7 @@ async def test_pages_walk_through_all_messages_newest_first(engine: AsyncEngine)
 async def test_filters_hold_all_at_once(engine: AsyncEngine):
     plain, sent = new_id(), new_id(NOW + timedelta(seconds=1))
     other = new_id(NOW + timedelta(seconds=2))
-    await History(engine).write(
+    await HistoryWriter(engine).write(
         [
             *(accepted(plain), accepted(sent), accepted(other, recipient="+15005550006", client_reference="basket-1")),
             *(event(sent, pb.MESSAGE_STATE_SENT, provider="arkesel"), event(other, pb.MESSAGE_STATE_FAILED)),
@@ -229,7 +231,7 @@ async def test_filters_hold_all_at_once(engine: AsyncEngine):
     )
 
     async def listed(**filters: Any) -> list[str]:
-        page = await Messages(engine).list_page("default", gateway_pb2.ListMessagesRequest(**filters), None, 10)
+        page = await HistoryReader(engine).list_page("default", gateway_pb2.ListMessagesRequest(**filters), None, 10)
         return [status.message_id for status in page]
 
     assert await listed() == [other, sent, plain]

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from messaging.errors import StoreDown, StoreRefuses
 from messaging.store import migrate
 from messaging.store.engine import connected, open_engine, reading
-from messaging.store.history import History
-from messaging.store.messages import Messages
+from messaging.store.reader import HistoryReader
+from messaging.store.writer import HistoryWriter
 from ops.embedded import Postgres
 from tests.integration.records import BODY, RECIPIENT, a_long_story, accepted, new_id
 
@@ -43,12 +43,12 @@ async def victim(server: Postgres) -> AsyncIterator[AsyncEngine]:
 async def test_stopped_server_is_store_down_and_work_goes_on_after_its_return(server: Postgres, victim: AsyncEngine):
     message_id = new_id()
     story = a_long_story(message_id)
-    await History(victim).write(story[:2])
+    await HistoryWriter(victim).write(story[:2])
     await asyncio.to_thread(server.stop)
-    reader = Messages(victim)
+    reader = HistoryReader(victim)
     calls = (
-        History(victim).write(story),
-        History(victim).ensure_partitions(accepted(message_id).entry.command.accept_time.ToDatetime()),  # type: ignore[union-attr]
+        HistoryWriter(victim).write(story),
+        HistoryWriter(victim).ensure_partitions(accepted(message_id).entry.command.accept_time.ToDatetime()),  # type: ignore[union-attr]
         reader.ping(),
         reader.find("default", message_id),
         reader.events(None, message_id),
@@ -57,17 +57,17 @@ async def test_stopped_server_is_store_down_and_work_goes_on_after_its_return(se
         with pytest.raises(StoreDown):
             await call
     await asyncio.to_thread(server.start)
-    await History(victim).write(story)
+    await HistoryWriter(victim).write(story)
     found = await reader.find("default", message_id)
     assert found is not None
     assert found.final
 
 
 async def test_restart_between_two_calls_is_not_noticed(server: Postgres, victim: AsyncEngine):
-    await Messages(victim).ping()
+    await HistoryReader(victim).ping()
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
-    await Messages(victim).ping()
+    await HistoryReader(victim).ping()
 
 
 async def test_killed_server_keeps_whole_batches_only(server: Postgres, victim: AsyncEngine):
@@ -80,7 +80,7 @@ async def test_killed_server_keeps_whole_batches_only(server: Postgres, victim: 
             message_id = new_id()
             tried.append(message_id)
             try:
-                await History(victim).write(a_long_story(message_id))
+                await HistoryWriter(victim).write(a_long_story(message_id))
             except StoreDown:
                 return
             written.append(message_id)
@@ -93,7 +93,7 @@ async def test_killed_server_keeps_whole_batches_only(server: Postgres, victim: 
         await halfway.wait()
         await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
-    reader = Messages(victim)
+    reader = HistoryReader(victim)
     for message_id in tried:
         events = await reader.events("default", message_id)
         found = await reader.find("default", message_id)
@@ -109,8 +109,8 @@ async def test_server_that_does_not_answer_is_store_down_in_time(server: Postgre
     try:
         async with asyncio.timeout(20):
             with pytest.raises(StoreDown, match="ping"):
-                await Messages(impatient).ping()
-            await Messages(impatient).ping()
+                await HistoryReader(impatient).ping()
+            await HistoryReader(impatient).ping()
     finally:
         os.kill(backend, signal.SIGCONT)
         await impatient.dispose()
@@ -123,7 +123,7 @@ async def test_frozen_server_is_store_down_in_time(server: Postgres, victim: Asy
     try:
         async with asyncio.timeout(20):
             with pytest.raises(StoreDown):
-                await Messages(impatient).ping()
+                await HistoryReader(impatient).ping()
     finally:
         os.kill(server.pid, signal.SIGCONT)
         await impatient.dispose()
@@ -154,8 +154,8 @@ async def test_waiting_for_a_free_connection_ends_too(server: Postgres, victim: 
     small = open_engine(server.url, pool_size=1, timeout_s=0.3)
     async with small.connect():
         with pytest.raises(StoreDown):
-            await Messages(small).ping()
-    await Messages(small).ping()
+            await HistoryReader(small).ping()
+    await HistoryReader(small).ping()
     await small.dispose()
 
 
@@ -171,7 +171,7 @@ async def test_no_fault_quotes_a_number_or_a_text(engine: AsyncEngine, change: s
     async with connected(engine, "break") as connection:
         await connection.execute(text(change))
     with pytest.raises(StoreDown) as caught:
-        await History(engine).write([accepted(new_id())])
+        await HistoryWriter(engine).write([accepted(new_id())])
     printed = "".join(traceback.format_exception(caught.value))
     assert told in printed
     for private in (RECIPIENT, RECIPIENT[1:], BODY):
@@ -180,7 +180,7 @@ async def test_no_fault_quotes_a_number_or_a_text(engine: AsyncEngine, change: s
 
 async def test_no_fault_of_the_driver_quotes_a_value(engine: AsyncEngine):
     with pytest.raises(StoreDown) as caught:
-        await History(engine).write([accepted(new_id(), segments=2**31 + 4711)])
+        await HistoryWriter(engine).write([accepted(new_id(), segments=2**31 + 4711)])
     printed = "".join(traceback.format_exception(caught.value))
     assert "DriverFault: DataError" in printed
     assert str(2**31 + 4711) not in printed
@@ -189,7 +189,7 @@ async def test_no_fault_of_the_driver_quotes_a_value(engine: AsyncEngine):
 async def test_missing_database_is_store_down(postgres: Postgres):
     lost = open_engine(postgres.url_of("nowhere"))
     with pytest.raises(StoreDown):
-        await Messages(lost).ping()
+        await HistoryReader(lost).ping()
     await lost.dispose()
 
 

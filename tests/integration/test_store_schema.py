@@ -23,10 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from messaging.errors import StoreDown
 from messaging.store import migrate
 from messaging.store.engine import open_engine, reading
-from messaging.store.history import History
-from messaging.store.messages import Messages
-from messaging.store.partitions import lowest_id
+from messaging.store.reader import HistoryReader
+from messaging.store.retention import lowest_id
 from messaging.store.tables import metadata
+from messaging.store.writer import HistoryWriter
 from ops.embedded import Postgres
 from tests.integration import records
 from tests.integration.records import NOW, a_long_story, accepted, new_id
@@ -74,7 +74,7 @@ async def test_migrations_make_what_the_tables_say(engine: AsyncEngine):
 
 
 async def test_every_row_lies_in_the_week_of_its_acceptance(engine: AsyncEngine):
-    history = History(engine)
+    history = HistoryWriter(engine)
     assert len(await history.ensure_partitions(NOW, weeks_ahead=1)) == 9
     monday = NOW.replace(hour=0) - timedelta(days=2)
     times = [monday - timedelta(milliseconds=1), monday, monday + _WEEK - timedelta(milliseconds=1), monday + _WEEK]
@@ -91,7 +91,7 @@ async def test_every_row_lies_in_the_week_of_its_acceptance(engine: AsyncEngine)
 
 
 async def test_partitions_are_made_once_also_by_two_at_a_time(engine: AsyncEngine):
-    history = History(engine)
+    history = HistoryWriter(engine)
     made = await asyncio.gather(history.ensure_partitions(NOW), history.ensure_partitions(NOW))
     assert len(made[0] + made[1]) == len(set(made[0] + made[1])) == 21
     assert await history.ensure_partitions(NOW) == []
@@ -99,21 +99,21 @@ async def test_partitions_are_made_once_also_by_two_at_a_time(engine: AsyncEngin
 
 
 async def test_rows_in_the_net_move_into_the_partition_made_too_late(engine: AsyncEngine):
-    history = History(engine)
+    history = HistoryWriter(engine)
     message_id, far = new_id(), new_id(NOW + 20 * _WEEK)
     await history.write([*a_long_story(message_id), *a_long_story(far)])
-    before = await Messages(engine).find("default", message_id)
+    before = await HistoryReader(engine).find("default", message_id)
     await history.ensure_partitions(NOW)
     for table, rows in (("messages", 1), ("attempts", 2), ("events", 5)):
         assert await counts(engine, table) == {f"{table}_w20261116": rows, f"{table}_default": rows}
-    assert await Messages(engine).find("default", message_id) == before
+    assert await HistoryReader(engine).find("default", message_id) == before
     async with engine.connect() as connection:
         with pytest.raises(DBAPIError, match="append-only"):
             await connection.execute(text("delete from events_default"))
 
 
 async def test_writers_go_on_while_partitions_are_made(engine: AsyncEngine):
-    history = History(engine)
+    history = HistoryWriter(engine)
     done = asyncio.Event()
 
     async def write() -> int:
@@ -140,8 +140,8 @@ async def test_writers_go_on_while_partitions_are_made(engine: AsyncEngine):
 
 @pytest.mark.parametrize("change", ["update events set state = 5", "delete from events"])
 async def test_events_are_append_only(engine: AsyncEngine, change: str):
-    await History(engine).ensure_partitions(NOW, weeks_ahead=0)
-    await History(engine).write(a_long_story(new_id()))
+    await HistoryWriter(engine).ensure_partitions(NOW, weeks_ahead=0)
+    await HistoryWriter(engine).write(a_long_story(new_id()))
     async with engine.connect() as connection:
         with pytest.raises(DBAPIError, match="append-only"):
             await connection.execute(text(change))
@@ -153,8 +153,8 @@ async def test_events_are_append_only(engine: AsyncEngine, change: str):
 
 
 async def test_whole_week_can_still_be_dropped(engine: AsyncEngine):
-    await History(engine).ensure_partitions(NOW, weeks_ahead=0)
-    await History(engine).write(a_long_story(new_id()))
+    await HistoryWriter(engine).ensure_partitions(NOW, weeks_ahead=0)
+    await HistoryWriter(engine).write(a_long_story(new_id()))
     async with engine.begin() as connection:
         for table in ("messages", "attempts", "events"):
             await connection.execute(text(f"drop table {table}_w20261116"))
@@ -171,7 +171,7 @@ def test_bounds_are_the_ids_of_a_millisecond():
 async def full(postgres: Postgres, database_template: str) -> AsyncIterator[AsyncEngine]:
     """Four weeks with 800 messages each, and statistics."""
     engine = open_engine(await postgres.create_database(next(_names), database_template))
-    history = History(engine)
+    history = HistoryWriter(engine)
     await history.ensure_partitions(NOW, weeks_ahead=2)
     for week in range(-1, 3):
         ids = [new_id(NOW + week * _WEEK + timedelta(seconds=number)) for number in range(800)]
@@ -230,16 +230,18 @@ def assert_no_week_is_scanned_whole(scans: list[dict[str, Any]]) -> None:
 
 
 async def test_message_is_found_by_one_index_of_one_week(full: AsyncEngine):
-    message_id = (await Messages(full).list_page("default", gateway_pb2.ListMessagesRequest(), None, 1))[0].message_id
-    scans = await plans(full, Messages(full).find("default", message_id))
+    message_id = (await HistoryReader(full).list_page("default", gateway_pb2.ListMessagesRequest(), None, 1))[
+        0
+    ].message_id
+    scans = await plans(full, HistoryReader(full).find("default", message_id))
     assert_no_week_is_scanned_whole(scans)
     touched = {scan["Relation Name"] for scan in scans}
     assert touched == {"messages_w20261130", "attempts_w20261130"}
 
 
 async def test_request_id_is_found_by_indexes_alone(full: AsyncEngine):
-    newest = (await Messages(full).list_page("default", gateway_pb2.ListMessagesRequest(), None, 1))[0]
-    scans = await plans(full, Messages(full).find_by_request_id("default", newest.request_id))
+    newest = (await HistoryReader(full).list_page("default", gateway_pb2.ListMessagesRequest(), None, 1))[0]
+    scans = await plans(full, HistoryReader(full).find_by_request_id("default", newest.request_id))
     assert_no_week_is_scanned_whole(scans)
     assert {scan["Index Name"] for scan in scans if scan["Relation Name"] == "messages_w20261130"} == {
         "messages_w20261130_client_request_id_message_id_idx"
@@ -250,14 +252,14 @@ async def test_page_is_read_from_indexes_in_order_and_time_skips_weeks(full: Asy
     wanted = gateway_pb2.ListMessagesRequest()
     wanted.start_time.FromDatetime(NOW)
     wanted.end_time.FromDatetime(NOW + timedelta(days=2))
-    scans = await plans(full, Messages(full).list_page("default", wanted, None, 50))
+    scans = await plans(full, HistoryReader(full).list_page("default", wanted, None, 50))
     assert_no_week_is_scanned_whole(scans)
     assert {scan["Relation Name"] for scan in scans} == {
         "messages_w20261116",
         "attempts_w20261116",
     }
     assert_no_week_is_scanned_whole(
-        await plans(full, Messages(full).list_page("default", gateway_pb2.ListMessagesRequest(), None, 50))
+        await plans(full, HistoryReader(full).list_page("default", gateway_pb2.ListMessagesRequest(), None, 50))
     )
 
 
@@ -271,7 +273,7 @@ async def test_page_is_read_from_indexes_in_order_and_time_skips_weeks(full: Asy
     ],
 )
 async def test_rare_value_is_found_through_its_own_index(full: AsyncEngine, rare: dict[str, Any]):
-    page = Messages(full).list_page("default", gateway_pb2.ListMessagesRequest(**rare), None, 50)
+    page = HistoryReader(full).list_page("default", gateway_pb2.ListMessagesRequest(**rare), None, 50)
     scans = await plans(full, page)
     assert_no_week_is_scanned_whole(scans)
     column = "state" if "states" in rare else next(iter(rare))

@@ -11,15 +11,15 @@ from proxy import FaultProxy
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from messaging.config import Door, Servers
 from messaging.errors import ServerTooOld, StreamDown, StreamFull, TooFewServers, TopologyConflict
 from messaging.model import Address, parse_address
+from messaging.runtime.config import GatewaySettings, ServerSettings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import open_consumer
-from messaging.stream.publisher import Accepted, Publisher, Twin
+from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
 from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address, entry_of
 
@@ -29,7 +29,7 @@ async def test_one_key_is_accepted_once_whatever_time_provider_and_lane(connecti
     later = attrs.evolve(first, time=f"{int(first.time, 16) + 7:012x}")
     assert isinstance(await accept(connection, first), Accepted)
     twin = await accept(connection, later, lane="bulk")
-    assert isinstance(twin, Twin)
+    assert isinstance(twin, AlreadyAccepted)
     assert parse_address(twin.record.subject) == first
 
 
@@ -41,7 +41,12 @@ async def test_twins_at_the_same_moment_become_one(server: NatsServer) -> None:
             answers = await asyncio.gather(
                 *(accept(connection, address) for connection, address in zip([one, other] * 2, addresses, strict=True))
             )
-            assert sorted(type(answer).__name__ for answer in answers) == ["Accepted", "Twin", "Twin", "Twin"]
+            assert sorted(type(answer).__name__ for answer in answers) == [
+                "Accepted",
+                "AlreadyAccepted",
+                "AlreadyAccepted",
+                "AlreadyAccepted",
+            ]
 
 
 async def test_an_acceptance_whose_answer_was_lost_is_recognised_as_our_own(server: NatsServer) -> None:
@@ -93,7 +98,7 @@ async def test_a_request_is_remembered_through_a_crash_of_the_server(server: Nat
             entry_of(an_address("crash"), "again"), an_address("crash"), "normal", ttl_s=None, budget_s=10
         )
         assert isinstance(first, Accepted)
-        assert isinstance(again, Twin)
+        assert isinstance(again, AlreadyAccepted)
         assert again.record.sequence == first.sequence
 
 
@@ -120,7 +125,7 @@ async def test_an_accepted_message_reaches_its_lane_and_a_put_off_one_comes_back
 async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
-    settings = attrs.evolve(SETTINGS, servers=Servers(accept_max_bytes=40_000))
+    settings = attrs.evolve(SETTINGS, servers=ServerSettings(accept_max_bytes=40_000))
     async with open_connection(server.url, "x") as c:
         await setup.ensure(c, settings, PROVIDERS)
         accepted: list[Address] = []
@@ -185,7 +190,7 @@ async def test_the_set_up_is_repeatable_and_refuses_what_would_lose_data(tmp_pat
     async with open_connection(server.url, "x") as c:
         await setup.ensure(c, SETTINGS, PROVIDERS)
         assert {one.state for one in await setup.ensure(c, SETTINGS, PROVIDERS)} == {"as wanted"}
-        longer = attrs.evolve(SETTINGS, door=Door(window_s=2 * 86400))
+        longer = attrs.evolve(SETTINGS, gateway=GatewaySettings(window_s=2 * 86400))
         changed = [one.name for one in await setup.ensure(c, longer, PROVIDERS) if one.state == "changed"]
         assert changed == [topo.ACCEPT]
         with pytest.raises(TopologyConflict) as caught:
@@ -210,7 +215,7 @@ async def test_copies_that_a_server_alone_cannot_keep_are_refused_with_the_setti
     server.start()
     async with open_connection(server.url, "x") as c:
         with pytest.raises(TooFewServers, match="SMSGW_REPLICAS=1"):
-            await setup.ensure(c, attrs.evolve(SETTINGS, servers=Servers(replicas=3)), PROVIDERS)
+            await setup.ensure(c, attrs.evolve(SETTINGS, servers=ServerSettings(replicas=3)), PROVIDERS)
     server.stop()
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from messaging.config import Settings
 from messaging.errors import StreamDown
+from messaging.runtime.config import Settings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.access import Access

@@ -14,12 +14,12 @@ from grpc_status import rpc_status
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from gateway_grpc.errors import status_of
+from gateway_grpc.errors import grpc_status_of
 from messaging.errors import BacklogFull, Draining, GatewayError, InvalidRequest, StreamDown
 from ops.commands import transmission
-from ops.commands.door import Refusal
+from ops.commands.bulk_file import Row, open_rows
 from ops.commands.failure import Failure
-from ops.commands.rows import Row, open_rows
+from ops.commands.gateway_client import Refusal
 from ops.commands.transmission import Report, Transmission
 
 ADDRESS = "127.0.0.1:50051"
@@ -44,7 +44,7 @@ class Scripted(rpc.SmsGatewayServiceServicer):
             self.chunks.append(len(chunk.messages))
             fate = self.breaks.pop(len(self.chunks), "")
             if fate == "before":
-                await context.abort_with_status(rpc_status.to_status(status_of(Draining())))
+                await context.abort_with_status(rpc_status.to_status(grpc_status_of(Draining())))
             if fate == "end":
                 return
             results = [self._result(message) for message in chunk.messages]
@@ -53,14 +53,14 @@ class Scripted(rpc.SmsGatewayServiceServicer):
             if fate == "reset":
                 await context.abort(grpc.StatusCode.INTERNAL, "RST_STREAM")
             if fate == "bug":
-                await context.abort_with_status(rpc_status.to_status(status_of(GatewayError("test"))))
+                await context.abort_with_status(rpc_status.to_status(grpc_status_of(GatewayError("test"))))
             if fate == "wrong":
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "another service")
             yield api.BatchSendResponse(sequence=chunk.sequence, results=results)
 
     def _result(self, message: api.SendSmsRequest) -> api.BatchSendResult:
         if (error := self.judge(message)) is not None:
-            return api.BatchSendResult(error=status_of(error))
+            return api.BatchSendResult(error=grpc_status_of(error))
         key = message.request_id or f"none-{len(self.accepted)}"
         replayed = key in self.accepted
         self.accepted.setdefault(key, message.recipient)

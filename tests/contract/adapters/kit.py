@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 
 from dispatcher.transport.gate import GateClosed
-from messaging.providers_file import Provider
-from messaging.secret import Secret
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.secret import Secret
 from providers.base import ACCEPTED, Dialect, Outcome, Submission
 from tests.contract.provider_server import Reply, Seen
 

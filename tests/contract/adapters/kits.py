@@ -5,7 +5,7 @@ import pytest
 
 from dispatcher.transport.client import ProviderClient
 from dispatcher.transport.http import open_client
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import Outcome
 from providers.catalogue import CATALOGUE, dialect_of
 from tests.contract.adapters import kits_foreign, kits_http_json, kits_simulated

@@ -7,7 +7,7 @@ milliseconds in the body. That it passes shows that a new provider needs one dia
 import re
 from xml.sax.saxutils import escape
 
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import (
     ACCEPTED,
     AMBIGUOUS,

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from dispatcher.transport.gate import GateClosed
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import (
     ACCEPTED,
 )

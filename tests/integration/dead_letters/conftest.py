@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from dispatcher.dead_letters import DeadLetters
-from messaging.config import Settings
+from messaging.runtime.config import Settings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection, open_connection
+from ops.dead_letters import DeadLetters
 from ops.embedded import NatsServer
 from tests.integration.dead_letters.letters import PROVIDERS
 

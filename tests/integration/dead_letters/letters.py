@@ -6,12 +6,12 @@ import time
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.dead_letters import DeadLetters, Letter
 from messaging import codec
 from messaging.model import KEY_BYTES, Address, key_from_bytes, new_address
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from messaging.stream.publisher import Publisher
+from ops.dead_letters import DeadLetters, Letter
 
 PROVIDERS = ["p1", "p2"]
 

@@ -9,14 +9,14 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dispatcher.dead_letters import DeadLetters, Letter, Ready, Stays
-from dispatcher.sweeper import Sweeper
+from dispatcher.duties.sweeper import Sweeper
 from messaging import codec
-from messaging.store.history import History
-from messaging.store.messages import Messages, Overdue
+from messaging.store.reader import HistoryReader, Overdue
+from messaging.store.writer import HistoryWriter
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from messaging.stream.publisher import Publisher
+from ops.dead_letters import DeadLetters, Letter, Ready, Stays
 from tests.integration.dead_letters.letters import append, bury, last_event, lying, queued
 from tests.integration.records import NOW, accepted, event, new_id
 
@@ -122,7 +122,7 @@ async def test_two_replays_at_once_queue_the_message_once(connection: Connection
 async def test_history_takes_over_the_new_deadline_so_that_nobody_sweeps_the_message(
     engine: AsyncEngine, *, late_accept: bool
 ):
-    message_id, history = new_id(), History(engine)
+    message_id, history = new_id(), HistoryWriter(engine)
     acceptance = accepted(message_id)  # ten minutes
     later = NOW + timedelta(hours=2)
     batches = [
@@ -133,10 +133,10 @@ async def test_history_takes_over_the_new_deadline_so_that_nobody_sweeps_the_mes
     ]
     for batch in [*batches[1:], batches[0]] if late_accept else batches:
         await history.write(batch)
-    status = await Messages(engine).find("default", message_id)
+    status = await HistoryReader(engine).find("default", message_id)
     assert status is not None
     assert status.deadline.ToDatetime(tzinfo=later.tzinfo) == later
-    known = Messages(engine)
+    known = HistoryReader(engine)
     assert await known.overdue(later - timedelta(seconds=1), 10) == []
     assert [one.message_id for one in await known.overdue(later + timedelta(seconds=1), 10)] == [message_id]
 

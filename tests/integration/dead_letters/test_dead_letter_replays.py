@@ -6,11 +6,11 @@ import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.dead_letters import DeadLetters, Ready, Stays
 from messaging import codec
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from messaging.stream.publisher import Publisher
+from ops.dead_letters import DeadLetters, Ready, Stays
 from tests.integration.dead_letters.letters import address, append, bury, command, last_event, lying, queued
 
 

@@ -8,11 +8,11 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dispatcher.sweeper import Sweeper
+from dispatcher.duties.sweeper import Sweeper
 from messaging import codec
 from messaging.model import Address
-from messaging.store.history import History
-from messaging.store.messages import Messages, Overdue
+from messaging.store.reader import HistoryReader, Overdue
+from messaging.store.writer import HistoryWriter
 from messaging.stream import topology as topo
 from messaging.stream.connection import Connection
 from tests.integration.dead_letters.letters import last_event
@@ -73,8 +73,8 @@ async def test_a_message_whose_events_may_be_forgotten_is_not_said_to_have_expir
 
 async def test_pages_of_the_overdue_follow_each_other(engine: AsyncEngine) -> None:
     ids = [new_id() for _ in range(5)]
-    await History(engine).write([accepted(one) for one in ids])
-    reader, later = Messages(engine), datetime.now(UTC) + timedelta(days=3650)
+    await HistoryWriter(engine).write([accepted(one) for one in ids])
+    reader, later = HistoryReader(engine), datetime.now(UTC) + timedelta(days=3650)
     found: list[str] = []
     page = await reader.overdue(later, 2)
     while page:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from ops.simulator.server import Provider
+from ops.simulator.server import SimulatedProvider
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,7 +47,7 @@ class Caller:
 
 
 @contextlib.asynccontextmanager
-async def calling(provider: Provider) -> AsyncIterator[Caller]:
+async def calling(provider: SimulatedProvider) -> AsyncIterator[Caller]:
     reader, writer = await asyncio.open_connection("127.0.0.1", provider.port)
     try:
         yield Caller(reader, writer)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.record import highest_window
+from ops.simulator.ledger import highest_window
 from ops.simulator.server import Simulator
 from tests.integration.simulator.caller import ROOT, TO, message, stats
 

@@ -55,25 +55,25 @@ def _skip_the_marker() -> None:
     """A dispatcher calls the provider without having written that it is about to."""
     from sms.gateway.v1 import message_pb2 as pb
 
-    from dispatcher.scribe import Scribe
+    from dispatcher.work.event_log import EventLog
 
-    record, begun = Scribe.record, dict[str, Any]()
+    append, begun = EventLog._append, dict[str, Any]()
 
-    async def hasty(self: Scribe, job: Any, event: Any, **kwargs: Any) -> bool:
+    async def hasty(self: EventLog, job: Any, event: Any) -> bool:
         name = job.command.message_id
         if event.state == pb.MESSAGE_STATE_SENDING and not event.attempts[-1].outcome:
             job.last = begun[name] = event
             return True
         marker = begun.pop(name, None)
-        return (marker is None or await record(self, job, marker)) and await record(self, job, event, **kwargs)
+        return (marker is None or await append(self, job, marker)) and await append(self, job, event)
 
-    Scribe.record = hasty  # type: ignore[method-assign]
+    EventLog._append = hasty  # type: ignore[method-assign]
 
 
 def _stale_lease() -> None:
     """A dispatcher that was paused goes on with the share that it had, and learns late that it is another's."""
-    from dispatcher.lease import LeaseHolder
-    from dispatcher.pacer import Pacer
+    from dispatcher.rate.lease import LeaseHolder
+    from dispatcher.rate.pacer import Pacer
 
     sync, until, seen = LeaseHolder.sync, [0.0], [time.monotonic()]
 
@@ -91,7 +91,7 @@ def _stale_lease() -> None:
 
 def _forget_a_redelivery() -> None:
     """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
-    from dispatcher import lookback, scribe, worker
+    from dispatcher.work import event_log, redelivery, settling
     from messaging.stream.consumer import Delivery
 
     turn, ack = itertools.count(1), Delivery.ack
@@ -100,29 +100,30 @@ def _forget_a_redelivery() -> None:
         return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
 
     Delivery.ack = lost  # type: ignore[method-assign]
-    worker.look_back = lambda *_: lookback.Meaning.READY  # type: ignore[attr-defined]
-    scribe.may_follow = lambda *_: True  # type: ignore[attr-defined]
+    settling.meaning_of = lambda *_: redelivery.Meaning.READY  # type: ignore[attr-defined]
+    event_log.may_follow = lambda *_: True  # type: ignore[attr-defined]
 
 
 def _drop_an_entry() -> None:
     """A dispatcher acknowledges messages that it has not looked at."""
-    from dispatcher.intake import Intake
+    from dispatcher.work.intake import Intake
 
     turn, following = itertools.count(1), Intake.next
 
     async def forgetful(self: Intake) -> Any:
         while True:
-            lane, delivery = await following(self)
+            drawn = await following(self)
             if next(turn) % _EVERY:
-                return lane, delivery
-            await delivery.ack()
+                return drawn
+            await drawn.delivery.ack()
+            self.release(drawn.delivery)
 
     Intake.next = forgetful  # type: ignore[method-assign]
 
 
 def _forget_a_message() -> None:
     """A dispatcher drops messages, and nobody ends what is overdue."""
-    from dispatcher.sweeper import Sweeper
+    from dispatcher.duties.sweeper import Sweeper
 
     async def idle(self: Sweeper, now: float) -> int:
         return 0
@@ -136,11 +137,11 @@ def _go_backward() -> None:
     from sms.dispatch.v1 import dispatch_pb2 as wire
     from sms.gateway.v1 import message_pb2 as pb
 
-    from dispatcher.scribe import Scribe
+    from dispatcher.work.event_log import EventLog
 
-    turn, follow = itertools.count(1), Scribe.follow
+    turn, follow = itertools.count(1), EventLog.take_next_step
 
-    async def confused(self: Scribe, job: Any) -> None:
+    async def confused(self: EventLog, job: Any) -> None:
         await follow(self, job)
         if job.last.state == pb.MESSAGE_STATE_SENT and next(turn) % _EVERY == 0:
             event = wire.Event()
@@ -148,19 +149,19 @@ def _go_backward() -> None:
             event.state = pb.MESSAGE_STATE_QUEUED
             await self._publisher.append_event(job.address, event, job.sequence)
 
-    Scribe.follow = confused  # type: ignore[method-assign]
+    EventLog.take_next_step = confused  # type: ignore[method-assign]
 
 
 def _skip_a_row() -> None:
     """The projector leaves out some of what it acknowledges."""
-    from messaging.store.history import History
+    from messaging.store.writer import HistoryWriter
 
-    turn, write = itertools.count(1), History.write
+    turn, write = itertools.count(1), HistoryWriter.write
 
-    async def sloppy(self: History, batch: Any) -> None:
+    async def sloppy(self: HistoryWriter, batch: Any) -> None:
         await write(self, [one for one in batch if one.event is None or next(turn) % _EVERY])
 
-    History.write = sloppy  # type: ignore[method-assign]
+    HistoryWriter.write = sloppy  # type: ignore[method-assign]
 
 
 PLANTS: Mapping[str, tuple[str, Callable[[], None]]] = {

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import attrs
 import structlog
 
-from messaging.config import read_settings
 from messaging.errors import Unavailable
-from messaging.process import EXIT_UNAVAILABLE
-from messaging.providers_file import read_providers
+from messaging.runtime.config import read_settings
+from messaging.runtime.process import EXIT_UNAVAILABLE
+from messaging.runtime.providers_file import read_providers
 from messaging.stream import topology as topo
 from messaging.stream.connection import ApiError, open_connection
 from ops.embedded import NatsServer, Postgres

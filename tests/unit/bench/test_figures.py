@@ -9,9 +9,9 @@ from bench.command import Bench
 from bench.figure import Figure, Result
 from bench.pacing import gaps_ms
 from bench.report import Run, page
-from bench.rows import STEP_MS, message_id
 from bench.shares import by_package
 from bench.spread import spread
+from bench.stored_rows import STEP_MS, message_id
 from bench.template import Template
 from messaging.model import address_of
 

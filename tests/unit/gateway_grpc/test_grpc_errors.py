@@ -5,7 +5,7 @@ import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from gateway_grpc.errors import CODES, DOMAIN, code_of, status_of
+from gateway_grpc.errors import CODES, DOMAIN, code_of, grpc_status_of
 from messaging import errors
 
 CODE = grpc.StatusCode
@@ -82,7 +82,7 @@ def test_error_without_a_row_takes_its_ancestors() -> None:
 
 @EVERY
 def test_status_carries_the_code_and_error_info(error: errors.GatewayError) -> None:
-    status = status_of(error)
+    status = grpc_status_of(error)
     assert status.code == CODES[type(error)].value[0]
     info = unpacked(status)["ErrorInfo"]
     assert isinstance(info, details.ErrorInfo)
@@ -92,7 +92,7 @@ def test_status_carries_the_code_and_error_info(error: errors.GatewayError) -> N
 
 @EVERY
 def test_retry_info_stands_where_trying_again_helps(error: errors.GatewayError) -> None:
-    found = unpacked(status_of(error))
+    found = unpacked(grpc_status_of(error))
     again = code_of(error) in {CODE.RESOURCE_EXHAUSTED, CODE.UNAVAILABLE}
     assert ("RetryInfo" in found) == again
     if again:
@@ -104,7 +104,7 @@ def test_retry_info_stands_where_trying_again_helps(error: errors.GatewayError) 
 
 @EVERY
 def test_bad_request_stands_on_invalid_fields_only_and_holds_them_all(error: errors.GatewayError) -> None:
-    found = unpacked(status_of(error)).get("BadRequest")
+    found = unpacked(grpc_status_of(error)).get("BadRequest")
     assert (found is not None) == isinstance(error, errors.InvalidRequest)
     if isinstance(error, errors.InvalidRequest):
         assert isinstance(found, details.BadRequest)
@@ -113,7 +113,7 @@ def test_bad_request_stands_on_invalid_fields_only_and_holds_them_all(error: err
 
 @EVERY
 def test_quota_failure_names_what_is_full(error: errors.GatewayError) -> None:
-    found = unpacked(status_of(error)).get("QuotaFailure")
+    found = unpacked(grpc_status_of(error)).get("QuotaFailure")
     assert (found is not None) == isinstance(error, errors.BacklogFull)
     if isinstance(error, errors.BacklogFull):
         assert isinstance(found, details.QuotaFailure)
@@ -122,7 +122,7 @@ def test_quota_failure_names_what_is_full(error: errors.GatewayError) -> None:
 
 @EVERY
 def test_what_is_our_own_fault_hides_its_text(error: errors.GatewayError) -> None:
-    status = status_of(error)
+    status = grpc_status_of(error)
     hidden = code_of(error) in {CODE.INTERNAL, CODE.DATA_LOSS}
     assert (status.message != str(error)) == hidden
     if hidden:
@@ -134,7 +134,7 @@ def test_what_is_our_own_fault_hides_its_text(error: errors.GatewayError) -> Non
 
 def test_metadata_holds_the_typed_fields_that_a_program_needs() -> None:
     def metadata(error: errors.GatewayError) -> dict[str, str]:
-        info = unpacked(status_of(error))["ErrorInfo"]
+        info = unpacked(grpc_status_of(error))["ErrorInfo"]
         assert isinstance(info, details.ErrorInfo)
         return dict(info.metadata)
 

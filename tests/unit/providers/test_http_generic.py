@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.providers_file import Provider
-from messaging.secret import Secret
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.secret import Secret
 from providers.base import (
     ACCEPTED,
     AMBIGUOUS,

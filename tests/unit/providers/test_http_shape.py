@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
-from messaging.secret import Secret
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.secret import Secret
 from providers.catalogue import CATALOGUE, dialect_of
 from providers.http_shape import OUTCOMES, Shape, read_shape
 from providers.http_template import nest

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from messaging.providers_file import Provider
-from messaging.secret import Secret
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.secret import Secret
 from providers.base import (
     ACCEPTED,
     AMBIGUOUS,

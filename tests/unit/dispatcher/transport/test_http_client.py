@@ -6,7 +6,7 @@ import pytest
 from dispatcher.transport.gate import OpenGate, WriteGate
 from dispatcher.transport.http import HttpCaller, HttpProviderClient, open_client
 from messaging.errors import ConfigError
-from messaging.providers_file import Provider
+from messaging.runtime.providers_file import Provider
 from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, Answer, Outcome, Request, Submission
 from providers.catalogue import dialect_of
 

@@ -5,8 +5,8 @@ from typing import Any
 import attrs
 import pytest
 
-from messaging.config import Settings
 from messaging.model import LATER, Lane, new_address, parse_address
+from messaging.runtime.config import Settings
 from messaging.stream import topology as topo
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")

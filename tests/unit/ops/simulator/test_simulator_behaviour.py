@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Manner, judge
+from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Manner, fault_for
 
 TO = "+233241234567"
 
@@ -29,41 +29,41 @@ def test_a_fault_without_an_answer_has_status_0_and_only_that() -> None:
 
 
 def test_nothing_set_means_ok() -> None:
-    assert judge(Behaviour(), TO, 0.0) == "ok"
+    assert fault_for(Behaviour(), TO, 0.0) == "ok"
 
 
 def test_force_beats_suffix_and_rates() -> None:
     behaviour = Behaviour(force="reset", by_suffix={"7": "hang"}, rates={"lie": 1.0})
-    assert judge(behaviour, TO, 0.5) == "reset"
+    assert fault_for(behaviour, TO, 0.5) == "reset"
 
 
 def test_a_suffix_beats_the_rates() -> None:
     behaviour = Behaviour(by_suffix={"7": "hang"}, rates={"lie": 1.0})
-    assert judge(behaviour, TO, 0.5) == "hang"
-    assert judge(behaviour, "+233241234568", 0.5) == "lie"
+    assert fault_for(behaviour, TO, 0.5) == "hang"
+    assert fault_for(behaviour, "+233241234568", 0.5) == "lie"
 
 
 def test_the_longest_suffix_wins_whatever_the_order() -> None:
     suffixes = {"7": "hang", "234567": "payment", "67": "lie"}
-    assert judge(Behaviour(by_suffix=suffixes), TO, 0.5) == "payment"
-    assert judge(Behaviour(by_suffix=dict(reversed(suffixes.items()))), "+233000000067", 0.5) == "lie"
+    assert fault_for(Behaviour(by_suffix=suffixes), TO, 0.5) == "payment"
+    assert fault_for(Behaviour(by_suffix=dict(reversed(suffixes.items()))), "+233000000067", 0.5) == "lie"
 
 
 def test_a_suffix_may_make_a_recipient_safe_from_the_rates() -> None:
-    assert judge(Behaviour(by_suffix={"7": "ok"}, rates={"hang": 1.0}), TO, 0.0) == "ok"
+    assert fault_for(Behaviour(by_suffix={"7": "ok"}, rates={"hang": 1.0}), TO, 0.0) == "ok"
 
 
 @pytest.mark.parametrize(
     ("draw", "fault"), [(0.0, "lie"), (0.249, "lie"), (0.25, "hang"), (0.749, "hang"), (0.75, "ok"), (0.999, "ok")]
 )
 def test_the_draw_falls_among_the_rates_and_the_rest_is_ok(draw: float, fault: str) -> None:
-    assert judge(Behaviour(rates={"lie": 0.25, "hang": 0.5}), TO, draw) == fault
+    assert fault_for(Behaviour(rates={"lie": 0.25, "hang": 0.5}), TO, draw) == fault
 
 
 def test_rates_come_true_over_many_draws() -> None:
     chance = random.Random(7)
     behaviour = Behaviour(rates={"server_error": 0.1, "throttle": 0.3})
-    seen = Counter(judge(behaviour, TO, chance.random()) for _ in range(20_000))
+    seen = Counter(fault_for(behaviour, TO, chance.random()) for _ in range(20_000))
     assert abs(seen["server_error"] / 20_000 - 0.1) < 0.01
     assert abs(seen["throttle"] / 20_000 - 0.3) < 0.01
 

@@ -5,8 +5,8 @@ import pytest
 
 from ops.simulator.behaviour import FAULTS, Behaviour, Manner
 from ops.simulator.http import REASONS, Request
-from ops.simulator.record import SECOND_NS
-from ops.simulator.service import Answer, Service
+from ops.simulator.ledger import SECOND_NS
+from ops.simulator.service import Reaction, Service
 
 MESSAGE = {"reference": "m-1", "to": "+233241234567", "from": "ACME", "text": "hello", "segments": 2}
 
@@ -29,13 +29,13 @@ def request(method: str, target: str, body: object = None, *, at_ns: int = 0, **
     return Request(method, path, query, headers, raw, at_ns, keep_alive=True)
 
 
-def send(to: Service, *, at_ns: int = 0, headers: dict[str, str] | None = None, **changes: Any) -> Answer:
+def send(to: Service, *, at_ns: int = 0, headers: dict[str, str] | None = None, **changes: Any) -> Reaction:
     answer = to.answer(request("POST", "/v1/messages", MESSAGE | changes, at_ns=at_ns, **headers or {}))
     to.finish(answer, answered=answer.reply is not None)
     return answer
 
 
-def read(answer: Answer) -> tuple[int, Any]:
+def read(answer: Reaction) -> tuple[int, Any]:
     assert answer.reply is not None
     return answer.reply.status, json.loads(answer.reply.body)
 

@@ -1,0 +1,125 @@
+"""Many rows for the history, by COPY: in PostgreSQL's binary form, batch after batch.
+
+Message number `n` has everything of it derived from `n`, so that whoever reads knows what to ask for.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import attrs
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging.store.engine import open_engine
+from messaging.store.writer import HistoryWriter
+
+STEP_MS = 50
+"""Between one message's acceptance and the next one's: ten million lie within six days."""
+
+PROVIDERS = 5
+_BATCH = 20_000
+_TIMEOUT_S = 3600
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_ONE_FAILED_IN = 50
+
+_Row = tuple[Any, ...]
+
+_COLUMNS = {
+    "messages": (
+        "message_id client request_id recipient body priority encoding segments providers first_provider route_reason"
+        " accept_time deadline labels fingerprint accept_sequence state version update_time provider attempt_count"
+    ),
+    "attempts": "message_id number version provider start_time end_time outcome provider_message_id",
+    "events": "message_id sequence client time state provider round attempt_number next pod",
+}
+
+
+@attrs.frozen
+class _Told:
+    """What all rows of one message share."""
+
+    n: int
+    message_id: str
+    accepted: datetime
+    provider: str
+    state: int
+
+
+def message_id(n: int, first_ms: int) -> uuid.UUID:
+    """Give the id of message number `n`."""
+    return uuid.UUID(_id(n, first_ms))
+
+
+def _id(n: int, first_ms: int) -> str:
+    digest = hashlib.md5(str(n).encode(), usedforsecurity=False).hexdigest()
+    return f"{first_ms + n * STEP_MS:012x}7{digest[:3]}8{digest[3:18]}"
+
+
+def _told(n: int, first_ms: int) -> _Told:
+    accepted = _EPOCH + timedelta(milliseconds=first_ms + n * STEP_MS)
+    state = pb.MESSAGE_STATE_SENT if n % _ONE_FAILED_IN else pb.MESSAGE_STATE_FAILED
+    return _Told(n, _id(n, first_ms), accepted, f"p{n % PROVIDERS + 1}", state)
+
+
+def _messages(batch: Iterable[_Told]) -> Iterator[_Row]:
+    for one in batch:
+        n, accepted, provider = one.n, one.accepted, one.provider
+        yield (
+            *(one.message_id, "default", f"row-{n}", f"+23320{n % 10_000_000:07d}"),
+            *(f"A text of the usual length, number {n}", pb.PRIORITY_NORMAL, pb.ENCODING_GSM7, 1),
+            *((), provider, "by weight among 5 healthy", accepted, accepted + _DAY, "{}"),
+            *(hashlib.md5(str(n).encode(), usedforsecurity=False).digest(), n + 1),
+            *(one.state, _version(n), accepted, provider, 1),
+        )
+
+
+def _attempts(batch: Iterable[_Told]) -> Iterator[_Row]:
+    for one in batch:
+        sent = one.state == pb.MESSAGE_STATE_SENT
+        outcome = pb.ATTEMPT_OUTCOME_ACCEPTED if sent else pb.ATTEMPT_OUTCOME_PERMANENT
+        yield (
+            *(one.message_id, 1, _version(one.n), one.provider),
+            *(one.accepted, one.accepted, outcome, f"x-{one.n}" if sent else None),
+        )
+
+
+def _events(batch: Iterable[_Told]) -> Iterator[_Row]:
+    for one in batch:
+        for sequence, state in ((_version(one.n) - 1, pb.MESSAGE_STATE_SENDING), (_version(one.n), one.state)):
+            yield one.message_id, sequence, "default", one.accepted, state, one.provider, 0, 1, 0, "bench"
+
+
+def _version(n: int) -> int:
+    """Say where the last of a message's two events stands."""
+    return n * 2 + 2
+
+
+_ROWS = {"messages": _messages, "attempts": _attempts, "events": _events}
+
+
+async def prepare(url: str) -> None:
+    """Make the partitions that the rows will lie in, as the projector does once an hour."""
+    engine = open_engine(url)
+    try:
+        await HistoryWriter(engine).ensure_partitions(datetime.now(UTC))
+    finally:
+        await engine.dispose()
+
+
+async def grow(url: str, first: int, last: int, first_ms: int) -> None:
+    """Add the messages from `first` to before `last`, with an attempt and two events each, and look at the tables."""
+    connection = await asyncpg.connect(url)
+    try:
+        for begin in range(first, last, _BATCH):
+            batch = [_told(n, first_ms) for n in range(begin, min(begin + _BATCH, last))]
+            for table, rows in _ROWS.items():
+                columns = _COLUMNS[table].split()
+                await connection.copy_records_to_table(table, records=rows(batch), columns=columns, timeout=_TIMEOUT_S)
+        for table in _ROWS:
+            await connection.execute(f"vacuum analyze {table}", timeout=_TIMEOUT_S)
+    finally:
+        await connection.close()

@@ -1,0 +1,1 @@
+"""The breaker of a provider, shared by its pods."""

@@ -1,0 +1,1 @@
+"""What runs beside the pods: schedule, deadlines, history, sources."""

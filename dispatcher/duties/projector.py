@@ -1,0 +1,148 @@
+"""From the stream into PostgreSQL: batches in one transaction, acknowledged after the commit."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import attrs
+import structlog
+from opentelemetry.trace import SpanKind
+from sms.dispatch.v1 import dispatch_pb2 as wire
+
+from messaging import codec
+from messaging.errors import CorruptRecord, StoreDown, StoreRefuses
+from messaging.runtime import telemetry
+from messaging.runtime.spans import Tracer
+from messaging.store.writer import Projected
+from messaging.stream import topology as topo
+from messaging.stream.ack_extender import extend_acks
+from messaging.stream.connection import Connection
+from messaging.stream.consumer import Consumer, Delivery, open_consumer
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 500
+_FETCH_S = 0.5
+_GATHER_S = 0.1
+"""How long messages may gather after a small batch: a transaction for each would cost several times as much."""
+_ACK_S = 3.0
+_LONGEST_PAUSE_S = 5.0
+_PARTITIONS_EVERY_S = 3600.0
+
+
+class Writer(Protocol):
+    """What the store offers the projector."""
+
+    async def write(self, batch: Sequence[Projected]) -> None:
+        """Write all of it in one transaction; raises StoreDown, or StoreRefuses when it can never be written."""
+
+    async def ensure_partitions(self, now: datetime, weeks_ahead: int = 5) -> object:
+        """Make the partitions that the next weeks need; raises StoreDown."""
+
+
+@attrs.frozen
+class _Item:
+    delivery: Delivery
+    projected: Projected
+
+
+class Projector:
+    """Several may run: the store takes everything once, whoever brings it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        writer: Writer,
+        tracer: Tracer,
+        ack_wait_s: float,
+    ) -> None:
+        self._connection = connection
+        self._writer = writer
+        self._ack_wait_s = ack_wait_s
+        self._tracer = tracer
+
+    async def run(self) -> None:
+        """Project until cancelled."""
+        accepts = await open_consumer(self._connection, topo.ACCEPT, topo.PROJECT_ACCEPT)
+        events = await open_consumer(self._connection, topo.EVENT, topo.PROJECT_EVENT)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._partitions(), name="partitions")
+            group.create_task(self._stream(accepts, _from_accept), name="project-accepts")
+            group.create_task(self._stream(events, _from_event), name="project-events")
+
+    async def _partitions(self) -> None:
+        while True:
+            await self._until_stored(lambda: self._writer.ensure_partitions(datetime.now(UTC)))
+            await asyncio.sleep(_PARTITIONS_EVERY_S)
+
+    async def _stream(self, consumer: Consumer, read: Callable[[Delivery], Projected]) -> None:
+        while True:
+            deliveries = await consumer.fetch(_BATCH, _FETCH_S)
+            items = []
+            for delivery in deliveries:
+                try:
+                    items.append(_Item(delivery, read(delivery)))
+                except CorruptRecord as exc:
+                    _log.error("unreadable record left out of the history", error=str(exc))
+            if items:
+                await self._project(items, deliveries)
+            # One word of the server for a batch: what a crash loses of the others is projected again, to no effect.
+            for delivery in deliveries[:-1]:
+                await delivery.ack_lightly()
+            for delivery in deliveries[-1:]:
+                await delivery.ack(_ACK_S)
+            if 0 < len(deliveries) < _BATCH:
+                await asyncio.sleep(_GATHER_S)
+
+    async def _project(self, items: list[_Item], held: Sequence[Delivery]) -> None:
+        """Write a batch, however long the store is away; what cannot be written at all is named in the log."""
+        began = time.time_ns()
+        extender = asyncio.create_task(extend_acks(lambda: held, self._ack_wait_s), name="ack-extender")
+        try:
+            await self._until_stored(lambda: self._write(items))
+        finally:
+            extender.cancel()
+        for item in items if self._tracer.records else ():
+            parent = telemetry.caller_of(item.delivery.headers)
+            span = self._tracer.start("project", parent, SpanKind.CONSUMER, start_time=began)
+            span.end()
+
+    async def _write(self, items: list[_Item]) -> None:
+        try:
+            await self._writer.write([item.projected for item in items])
+        except (StoreRefuses, CorruptRecord):
+            if len(items) == 1:
+                record = items[0].projected.event or items[0].projected.entry
+                name = (
+                    record.command.message_id if isinstance(record, wire.QueueEntry) else record and record.message_id
+                )
+                _log.exception("a record that the store refuses is left out of the history", message_id=name)
+                return
+            # Find the one that is refused.
+            middle = len(items) // 2
+            await self._write(items[:middle])
+            await self._write(items[middle:])
+
+    async def _until_stored(self, write: Callable[[], Awaitable[object]]) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await write()
+            except StoreDown as exc:
+                _log.warning("the history waits for the store", error=str(exc))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
+                return
+
+
+def _from_accept(delivery: Delivery) -> Projected:
+    entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
+    return Projected(sequence=delivery.sequence, entry=entry, event=None)
+
+
+def _from_event(delivery: Delivery) -> Projected:
+    event = codec.decode(wire.Event, delivery.subject, delivery.data)
+    return Projected(sequence=delivery.sequence, entry=None, event=event)

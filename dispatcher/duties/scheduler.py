@@ -1,0 +1,95 @@
+"""Moves accepted messages that wait for their time into the schedule, and sees that schedules fire."""
+
+import asyncio
+import time
+
+import structlog
+from sms.dispatch.v1 import dispatch_pb2 as wire
+
+from dispatcher.work.event_log import EventLog
+from messaging import codec
+from messaging.errors import CorruptRecord, Unavailable
+from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, parse_address
+from messaging.stream import topology as topo
+from messaging.stream.ack_extender import extend_acks
+from messaging.stream.connection import ApiError, Connection
+from messaging.stream.consumer import Delivery, open_consumer
+from messaging.stream.publisher import Publisher
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 64
+_PAUSE_S = 1.0
+_WATCH_EVERY_S = 15.0
+_OVERDUE_S = 30.0
+
+
+class Scheduler:
+    """Runs beside the coordinator; several may run, a repeat replaces."""
+
+    def __init__(self, connection: Connection, ack_wait_s: float) -> None:
+        self._connection = connection
+        self._ack_wait_s = ack_wait_s
+        self._held: list[Delivery] = []
+        self._publisher = Publisher(connection)
+        self._event_log = EventLog(connection)
+
+    async def run(self) -> None:
+        """Move and watch until cancelled."""
+        consumer = await open_consumer(self._connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(), name="schedule-watch")
+            group.create_task(extend_acks(lambda: self._held, self._ack_wait_s), name="ack-extender")
+            while True:
+                self._held = await consumer.fetch(_BATCH)
+                await asyncio.gather(*(self._take(delivery) for delivery in self._held))
+                self._held = []
+
+    async def _take(self, delivery: Delivery) -> None:
+        """Schedule one message, or let it come again when the stream does not answer or has no room."""
+        try:
+            await self._move(delivery)
+        except CorruptRecord as exc:
+            _log.error("unreadable record", error=str(exc))
+        except Unavailable as exc:
+            _log.warning("left for redelivery", error=str(exc))
+            await asyncio.sleep(_PAUSE_S)
+            await delivery.give_back()
+            return
+        await delivery.ack()
+
+    async def _move(self, delivery: Delivery) -> None:
+        """Schedule one message; a crash before its acknowledgement repeats that, which replaces itself.
+
+        Who cancels it in between finds no schedule to take back yet, so the event is read again afterwards.
+        """
+        address = parse_address(delivery.subject)
+        entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
+        command = entry.command
+        event, _ = await self._event_log.last_event(address)
+        if event is None:
+            lane = LANE_OF_PRIORITY[command.priority]
+            due = codec.unix(command.schedule_time)
+            await self._publisher.schedule(entry, address, command.provider, lane, due)
+            event, _ = await self._event_log.last_event(address)
+        if event is not None and event.state in FINAL_STATES:
+            await self._publisher.unschedule(address)
+
+    async def _watch(self) -> None:
+        """Look for a schedule that is overdue: a stream whose account was full needs its leader to step down."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            try:
+                await self._look()
+            except (Unavailable, ApiError, CorruptRecord) as exc:
+                _log.warning("schedules not watched", error=str(exc))
+
+    async def _look(self) -> None:
+        first = await self._connection.next_after(topo.LATER_STREAM, 1, "sms.later.>")
+        if first is None:
+            return
+        entry = codec.decode(wire.QueueEntry, first.subject, first.data)
+        due = codec.unix(entry.last.due_time) or codec.unix(entry.command.schedule_time)
+        if due and time.time() > due + _OVERDUE_S:
+            _log.error("schedules are overdue", message_id=entry.command.message_id, seconds=round(time.time() - due))
+            await self._connection.api(f"STREAM.LEADER.STEPDOWN.{topo.LATER_STREAM}", {})

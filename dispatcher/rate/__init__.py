@@ -1,0 +1,1 @@
+"""Dividing the fleet's rate, and keeping to a share of it."""

@@ -1,0 +1,99 @@
+"""Log lines, as JSON for machines or as text for people.
+
+They never hold a text, a whole phone number or a key: callers pass identifiers, providers, reasons and durations.
+"""
+
+import asyncio
+import atexit
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import structlog
+
+from messaging.runtime.config import ProcessSettings
+
+_Render = Callable[[structlog.typing.EventDict], str]
+
+
+def configure_logging(process: ProcessSettings, service: str) -> None:
+    """Send every log line to standard error, as JSON or as text."""
+    level = logging.getLevelNamesMapping()[process.log_level.upper()]
+    lines = _Lines(sys.stderr, _json if process.log_format == "json" else _people(), service, process.pod)
+    atexit.register(lines.write_out)
+    structlog.configure(
+        processors=[_stamp],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_names: lines,
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # nats-py logs whole tracebacks of each lost connection; the connection's own callbacks say it in one line.
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    # asyncio's word on every TLS connection that the other side closes.
+    logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
+
+
+def _stamp(_logger: object, level: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    line["level"] = level
+    line["timestamp"] = time.time()
+    return line
+
+
+class _Lines:
+    """Renders and writes the lines of one turn of the event loop together.
+
+    Amid a call, rendering a line and writing it cost as much as all the checks of a message. What is a warning or
+    worse, or comes from where no loop runs, is written at once, after all that came before it.
+    """
+
+    def __init__(self, out: TextIO, render: _Render, service: str, pod: str) -> None:
+        self._out = out
+        self._render = render
+        self._origin = {"service": service, "pod": pod}
+        self._waiting: list[structlog.typing.EventDict] = []
+
+    def info(self, **line: Any) -> None:
+        """Write at the loop's next turn."""
+        self._waiting.append(line)
+        if len(self._waiting) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self.write_out)
+        except RuntimeError:
+            self.write_out()
+
+    debug = info
+
+    def warning(self, **line: Any) -> None:
+        """Write at once."""
+        self._waiting.append(line)
+        self.write_out()
+
+    error = critical = exception = warning
+
+    def write_out(self) -> None:
+        """Write whatever waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._out.write("".join(f"{self._text(line)}\n" for line in waiting))
+            self._out.flush()
+
+    def _text(self, line: structlog.typing.EventDict) -> str:
+        stamp = datetime.fromtimestamp(line["timestamp"], UTC).replace(tzinfo=None)
+        line = {**line, **self._origin, "timestamp": f"{stamp.isoformat(timespec='microseconds')}Z"}
+        if "exc_info" in line:
+            line = structlog.processors.format_exc_info(None, line["level"], line)
+        return self._render(line)
+
+
+_json = json.JSONEncoder(default=repr).encode
+
+
+def _people() -> _Render:
+    console = structlog.dev.ConsoleRenderer()
+    return lambda line: str(console(None, line["level"], line))

@@ -1,0 +1,165 @@
+"""The providers file: one `[[provider]]` table for each, read once, every fault reported with its key's name."""
+
+import os
+import re
+import tomllib
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn
+
+from messaging.errors import ConfigError
+from messaging.runtime.secret import MASK, Secret
+
+_CURE = "write one after providers.example.toml and name it here, or run this where `smsctl up` runs"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+@attrs.frozen
+class Provider:
+    """One provider as configured. Rates are units a second: requests, or segments where those are charged."""
+
+    name: str
+    adapter: str
+    url: str
+    rate_per_s: int = 50
+    weight: int = 1
+    priority: int = 0
+    enabled: bool = True
+    draining: bool = False
+    charge: Literal["request", "segment"] = "request"
+    timeout_s: float = 10.0
+    max_in_flight: int = 256
+    keepalive_s: float = 4.0
+    sender: str = ""
+    settings: dict[str, Any] = attrs.Factory(dict)
+    secrets: dict[str, Secret] = attrs.Factory(dict)
+
+    def cost(self, segments: int) -> int:
+        """Say how many units of the rate a message takes."""
+        return max(1, segments) if self.charge == "segment" else 1
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "rate_per_s": (1, 10_000),
+    "weight": (1, 1000),
+    "priority": (0, 1000),
+    "timeout_s": (0.1, 120),
+    "max_in_flight": (1, 10_000),
+    "keepalive_s": (0, 600),
+}
+
+
+def read_providers(
+    path: str | Path, environment: Mapping[str, str] | None = None, *, keys_of: Container[str] | None = None
+) -> tuple[Provider, ...]:
+    """Read the file, in its order; raises ConfigError with all that is wrong.
+
+    `keys_of` names the providers whose secrets are read, None for all: who does not call a provider has not its keys.
+    """
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} cannot be read ({exc.strerror}): {_CURE}")]) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} is not TOML: {exc}")]) from exc
+    return parse_providers(document, os.environ if environment is None else environment, keys_of=keys_of)
+
+
+def parse_providers(
+    document: Mapping[str, Any], environment: Mapping[str, str], *, keys_of: Container[str] | None = None
+) -> tuple[Provider, ...]:
+    """Check a parsed file; raises ConfigError with all that is wrong."""
+    faults = [(key, "is not known here: the file holds [[provider]] tables") for key in document if key != "provider"]
+    tables = document.get("provider", [])
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError([*faults, ("provider", "is missing: at least one [[provider]] table is needed")])
+    found = []
+    for index, table in enumerate(tables):
+        if not isinstance(table, dict):
+            faults.append((f"provider[{index}]", "must be a table"))
+            continue
+        where = f"provider[{table.get('name', index)}]"
+        try:
+            wanted = keys_of is None or str(table.get("name")) in keys_of
+            provider = _converter(environment if wanted else None).structure(table, Provider)
+        except cattrs.BaseValidationError as exc:
+            faults += [_fault(where, text) for text in cattrs.transform_error(exc, where, _sentence)]
+        else:
+            faults += [(f"{where}.{key}", text) for key, text in _wrong(provider)]
+            found.append(provider)
+    names = [provider.name for provider in found]
+    faults += [(f"provider[{name}].name", "stands twice") for name in sorted({n for n in names if names.count(n) > 1})]
+    if faults:
+        raise ConfigError(faults)
+    return tuple(found)
+
+
+def _wrong(provider: Provider) -> list[tuple[str, str]]:
+    faults = []
+    if not _NAME.fullmatch(provider.name):
+        faults.append(("name", "may hold up to 32 of a-z, 0-9 and -, and begins with a letter or digit"))
+    if not re.match(r"https?://[^\s/]+", provider.url):
+        faults.append(("url", "must be an http or https URL"))
+    for key, (low, high) in _RANGES.items():
+        if not low <= getattr(provider, key) <= high:
+            faults.append((key, f"must lie between {low:g} and {high:g}"))
+    return faults
+
+
+def _sentence(exc: BaseException, kind: type | None) -> str:
+    """Say what is wrong in the words of our own readers, where one of them refused."""
+    if isinstance(exc, ValueError):
+        return str(exc)
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(get_args(kind))}"
+    return cattrs.v.format_exception(exc, kind)
+
+
+def _fault(where: str, text: str) -> tuple[str, str]:
+    sentence, _, path = text.rpartition(" @ ")
+    return (path or where), sentence or text
+
+
+def _converter(environment: Mapping[str, str] | None) -> cattrs.Converter:
+    """Make the converter; without an environment secrets are checked for their form, and stay empty."""
+
+    def secret(value: Any, _: type) -> Secret:
+        if not isinstance(value, dict) or len(value) != 1 or not {"env", "file"} & set(value):
+            raise ValueError('must be {env = "NAME"} or {file = "PATH"}: secrets never stand in this file')
+        if environment is None:
+            return Secret("")
+        if "env" in value:
+            name = str(value["env"])
+            if not environment.get(name):
+                raise ValueError(f"environment variable {name} is not set")
+            return Secret(environment[name])
+        try:
+            return Secret(Path(str(value["file"])).read_text(encoding="utf-8").strip())
+        except OSError as exc:
+            raise ValueError(f"{value['file']} cannot be read: {exc.strerror}") from exc
+
+    def exact(value: Any, kind: type) -> Any:
+        allowed = (int, float) if kind is float else kind
+        if not isinstance(value, allowed) or (kind is not bool and isinstance(value, bool)):
+            raise ValueError(f"must be of type {kind.__name__}")
+        return kind(value)
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (int, float, str, bool):
+        converter.register_structure_hook(kind, exact)
+    converter.register_structure_hook(Secret, secret)
+    converter.register_structure_hook(
+        Provider, make_dict_structure_fn(Provider, converter, _cattrs_forbid_extra_keys=True)
+    )
+    return converter
+
+
+def as_table(provider: Provider) -> dict[str, Any]:
+    """Give a provider as people may see it: secrets masked, adapter settings as they are."""
+    table = attrs.asdict(provider, recurse=False)
+    table["secrets"] = dict.fromkeys(provider.secrets, MASK)
+    return table

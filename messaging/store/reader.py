@@ -1,0 +1,178 @@
+"""Reads the history. Every read is bound to a client; only `events` also serves an operator, who sees all."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from sms.dispatch.v1 import dispatch_pb2
+from sms.gateway.v1 import gateway_pb2
+from sms.gateway.v1 import message_pb2 as pb
+from sqlalchemy import ColumnElement, Row, Select, literal, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from messaging.store import stories
+from messaging.store.engine import reading
+from messaging.store.retention import lowest_id
+from messaging.store.tables import attempts, events, messages
+
+_COLUMNS = tuple(column for column in messages.c if column is not messages.c.body)
+
+
+@attrs.frozen
+class StoredEvent:
+    """One event as the history keeps it; empty texts are None, `next` is a dispatch.v1.NextStep."""
+
+    message_id: uuid.UUID
+    sequence: int
+    client: str
+    time: datetime | None
+    state: int
+    provider: str | None
+    reason: str | None
+    detail: str | None
+    round: int
+    attempt_number: int
+    next: int
+    due_time: datetime | None
+    pod: str | None
+
+
+@attrs.frozen
+class Overdue:
+    """A message that should have been final by now, as far as the history knows."""
+
+    client: str
+    message_id: str
+    state: int
+    deadline: datetime
+
+
+_UNFINISHED = text("state IN (1, 2, 3, 4)")
+
+
+class HistoryReader:
+    """The reader of the history. All methods raise StoreDown; an id that is no UUID is simply not found."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def ping(self) -> None:
+        """Return when PostgreSQL answers."""
+        async with reading(self._engine, "ping") as connection:
+            await connection.execute(select(literal(1)))
+
+    async def find(self, client: str, message_id: str | uuid.UUID) -> pb.MessageStatus | None:
+        """Tell the story of one message, or None when the client has no such one."""
+        if (known := _uuid(message_id)) is None:
+            return None
+        found = await self._statuses("find", _of_client(client).where(messages.c.message_id == known))
+        return found[0] if found else None
+
+    async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
+        """Tell the story of the newest message with this request_id; None also for an empty one."""
+        newest = _of_client(client).where(messages.c.request_id == request_id).order_by(messages.c.message_id.desc())
+        found = await self._statuses("find by request_id", newest.limit(1))
+        return found[0] if found else None
+
+    async def list_page(
+        self, client: str, wanted: gateway_pb2.ListMessagesRequest, after: str | uuid.UUID | None, limit: int
+    ) -> list[pb.MessageStatus]:
+        """List up to `limit` messages, newest first, that come after the id `after` and match the filters of `wanted`.
+
+        Times count in whole milliseconds, as ids do; page size and token of `wanted` are not looked at.
+        """
+        page = _of_client(client).where(*_filters(wanted)).order_by(messages.c.message_id.desc()).limit(limit)
+        if after is not None:
+            page = page.where(messages.c.message_id < (after if isinstance(after, uuid.UUID) else uuid.UUID(after)))
+        return await self._statuses("list", page)
+
+    async def events(self, client: str | None, message_id: str | uuid.UUID) -> list[StoredEvent]:
+        """Give a message's events in their order; client None is the operator, who sees every client's."""
+        if (known := _uuid(message_id)) is None:
+            return []
+        names = [field.name for field in attrs.fields(StoredEvent)]
+        query = select(*(events.c[name] for name in names)).where(events.c.message_id == known)
+        if client is not None:
+            query = query.where(events.c.client == client)
+        async with reading(self._engine, "read events") as connection:
+            rows = await connection.execute(query.order_by(events.c.sequence))
+            return [StoredEvent(**row) for row in rows.mappings()]
+
+    async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
+        """Give messages of every client whose deadline lies before a time and that are not final, oldest first.
+
+        `after` is the last one of the page before.
+        """
+        place = tuple_(messages.c.deadline, messages.c.message_id)
+        query = (
+            select(messages.c.client, messages.c.message_id, messages.c.state, messages.c.deadline)
+            .where(_UNFINISHED, messages.c.deadline < before)
+            .order_by(messages.c.deadline, messages.c.message_id)
+            .limit(limit)
+        )
+        if after is not None:
+            last = literal(after.deadline, messages.c.deadline.type), literal(uuid.UUID(after.message_id))
+            query = query.where(place > tuple_(*last))
+        async with reading(self._engine, "find the overdue") as connection:
+            rows = await connection.execute(query)
+            return [Overdue(row.client, str(row.message_id), row.state, row.deadline) for row in rows]
+
+    async def command(self, client: str, message_id: str | uuid.UUID) -> dispatch_pb2.Command | None:
+        """Rebuild what was accepted, text included; None while the accept record is not projected."""
+        if (known := _uuid(message_id)) is None:
+            return None
+        query = select(messages).where(
+            messages.c.client == client,
+            messages.c.message_id == known,
+            messages.c.accept_sequence.is_not(None),
+        )
+        async with reading(self._engine, "read a command") as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else stories.command_from_row(row)
+
+    async def _statuses(self, during: str, query: Select[*tuple[Any, ...]]) -> list[pb.MessageStatus]:
+        async with reading(self._engine, during) as connection:
+            rows = (await connection.execute(query)).all()
+            attempts_of = await _attempts_of(connection, rows)
+        return [stories.status_from_row(row, attempts_of[row.message_id]) for row in rows]
+
+
+def _uuid(message_id: str | uuid.UUID) -> uuid.UUID | None:
+    if isinstance(message_id, uuid.UUID):
+        return message_id
+    try:
+        return uuid.UUID(message_id)
+    except ValueError:
+        return None
+
+
+def _of_client(client: str) -> Select[*tuple[Any, ...]]:
+    return select(*_COLUMNS).where(messages.c.client == client)
+
+
+def _filters(wanted: gateway_pb2.ListMessagesRequest) -> list[ColumnElement[bool]]:
+    """Turn the filters that are set into conditions; times become ranges of ids, so that other weeks are skipped."""
+    filters: list[ColumnElement[bool]] = []
+    if wanted.HasField("start_time"):
+        filters.append(messages.c.message_id >= lowest_id(wanted.start_time.ToDatetime(tzinfo=UTC)))
+    if wanted.HasField("end_time"):
+        filters.append(messages.c.message_id < lowest_id(wanted.end_time.ToDatetime(tzinfo=UTC)))
+    if wanted.states:
+        filters.append(messages.c.state.in_(list(wanted.states)))
+    named = ((name, getattr(wanted, name)) for name in ("provider", "recipient", "client_reference"))
+    return [*filters, *(messages.c[name] == value for name, value in named if value)]
+
+
+async def _attempts_of(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> defaultdict[uuid.UUID, list[Row[Any]]]:
+    """Read the attempts of a page of messages."""
+    found: defaultdict[uuid.UUID, list[Row[Any]]] = defaultdict(list)
+    ids = [row.message_id for row in rows if row.attempt_count]
+    if not ids:
+        return found
+    query = select(attempts).where(attempts.c.message_id.in_(ids))
+    for row in await connection.execute(query.order_by(attempts.c.message_id, attempts.c.number)):
+        found[row.message_id].append(row)
+    return found

@@ -1,0 +1,220 @@
+"""Pods and coordinators that read, wait and write in any order: what the pods might use is added up all the time.
+
+The pods keep their leases as `rate.lease` does, the coordinators lead as `rate.coordinator` does; each of
+their steps may be late by any time, any number of coordinators may believe that they lead, and the table may be lost.
+"""
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.rate.allocator import Allocator, Timing
+from messaging.documents import Lease, Table
+
+T = Timing()
+LIMIT, RATES = 70, {"p": 50, "q": 40}
+_STALE_S = 0.5
+_FOREVER = float("inf")
+
+
+@attrs.define(eq=False)
+class Pod:
+    """What one pod believes; `spans` holds (from, until, share) of what it might use."""
+
+    base: str
+    demand: int = 60
+    life: int = 1
+    good_until: float | None = None
+    told_at: float = 0.0
+    share: int = 0
+    version: int = 0
+    revision: int = 0
+    read: tuple[int, Table | None] | None = None
+    asleep: bool = False
+    spans: list[tuple[float, float, int]] = attrs.Factory(list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.base}={self.life}"
+
+    def note(self, now: float) -> None:
+        if self.spans and self.spans[-1][1] > now:
+            began, _, share = self.spans.pop()
+            self.spans.append((began, now, share))
+        self.spans = [span for span in self.spans if span[1] > now - 2 * T.window_s]
+        if self.good_until is not None and now < self.good_until and self.share:
+            self.spans.append((now, self.good_until, self.share))
+
+    def used(self, now: float) -> int:
+        """The most that it may have used within the window that ends now."""
+        return max((share for began, end, share in self.spans if began <= now and end > now - T.window_s), default=0)
+
+
+@attrs.define(eq=False)
+class Leader:
+    """A coordinator that believes to lead: the table as it read it, and the leases as it read them, and when."""
+
+    allocator: Allocator
+    revision: int
+    heard: dict[str, tuple[int, Lease]] = attrs.Factory(dict)
+    heard_at: float = -_FOREVER
+
+
+class World:
+    """The bucket, and everybody who reads and writes it; the clock moves only between steps."""
+
+    def __init__(self) -> None:
+        self.now, self.sequence = 1000.0, 1
+        self.table: Table | None = Table()
+        self.revision = 1
+        self.leases: dict[str, tuple[int, Lease]] = {}
+        self.pods = [Pod(base) for base in ("p1", "p2", "q1", "q2")]
+        self.leaders: list[Leader | None] = [None, None]
+        for _ in range(6):
+            self.turn()
+
+    def _next(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+    def take(self, what: str, who: int, number: int) -> None:  # noqa: C901  one arm for each thing that happens
+        pod = self.pods[who % len(self.pods)]
+        match what:
+            case "wait":
+                self.now += number / 10
+            case "tell":
+                self.tell(pod)
+            case "fetch":
+                pod.read = (self.revision, self.table)
+            case "apply":
+                self.apply(pod)
+            case "renew":
+                self.renew(pod)
+            case "wish":
+                pod.demand = number * 10
+            case "sleep":
+                pod.asleep = not pod.asleep
+            case "leave":
+                self.begin_anew(pod)
+            case "lead":
+                self.lead(who % 2)
+            case "hear" | "step":
+                self.coordinate(who % 2, what)
+            case "lose the table":
+                self.table, self.revision = None, self._next()
+            case _:
+                self.turn()
+        self.check()
+
+    def turn(self) -> None:
+        """All that are awake do what is due, and a quarter of a second passes."""
+        for pod in self.pods:
+            if not pod.asleep:
+                self.renew(pod)
+        for number in (0, 1):
+            self.coordinate(number, "hear")
+            self.coordinate(number, "step")
+        self.now += 0.25
+
+    def tell(self, pod: Pod) -> None:
+        pod.told_at = self.now
+        if pod.good_until is None:
+            pod.good_until = self.now + T.lease_s
+        self.leases[pod.name] = (self._next(), Lease(pod.base[0], pod.demand, 1, pod.version))
+
+    def renew(self, pod: Pod) -> None:
+        self.tell(pod)
+        pod.read = (self.revision, self.table)
+        self.apply(pod)
+
+    def apply(self, pod: Pod) -> None:
+        """Go on with a renewal whose table was read some time ago."""
+        if pod.read is None or pod.good_until is None:
+            return
+        (revision, table), pod.read = pod.read, None
+        if (pod.revision and table is None) or self.now >= pod.good_until:
+            self.begin_anew(pod)
+            return
+        pod.good_until = pod.told_at + T.lease_s
+        if table is not None and revision != pod.revision:
+            grant = table.grants.get(pod.name)
+            pod.share, pod.version, pod.revision = grant.share if grant else 0, table.version, revision
+            self.tell(pod)
+        pod.note(self.now)
+
+    def begin_anew(self, pod: Pod) -> None:
+        self.leases[pod.name] = (self._next(), Lease(pod.base[0], 0, 1, pod.version, gone=True))
+        pod.life, pod.share, pod.version, pod.revision = pod.life + 1, 0, 0, 0
+        pod.good_until = pod.read = None
+        pod.note(self.now)
+
+    def lead(self, number: int) -> None:
+        self.leaders[number] = Leader(Allocator(LIMIT, RATES, self.table, self.now, T), self.revision)
+
+    def coordinate(self, number: int, what: str) -> None:
+        leader = self.leaders[number]
+        if leader is None:
+            self.lead(number)
+        elif what == "hear":
+            leader.heard, leader.heard_at = dict(self.leases), self.now
+        elif self.now <= leader.heard_at + _STALE_S:
+            leader.allocator.observe(leader.heard, self.now)
+            before = leader.allocator.table
+            after = leader.allocator.step(self.now)
+            if after is before:
+                return
+            if leader.revision != self.revision:
+                self.leaders[number] = None  # it stood on a table that is no longer in force
+                return
+            assert after.version == before.version + 1
+            self.table, self.revision = after, self._next()
+            leader.revision = self.revision
+
+    def check(self) -> None:
+        grants = (self.table or Table()).grants.values()
+        for names, limit in [(set(RATES), LIMIT), *(({name}, rate) for name, rate in RATES.items())]:
+            assert sum(grant.reserved for grant in grants if grant.provider in names) <= limit
+            used = sum(pod.used(self.now) for pod in self.pods if pod.base[0] in names)
+            assert used <= limit, f"{used} of {limit} within one window"
+
+
+OFTEN = ["turn", "turn", "turn", "wait", "renew", "tell", "fetch", "apply", "hear", "step", "wish", "wish"]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([*OFTEN, *OFTEN, "sleep", "sleep", "leave", "lead", "lose the table"]),
+        st.integers(0, 3),
+        st.integers(0, 12),
+    ),
+    min_size=25,
+    max_size=50,
+)
+
+
+@given(STEPS)
+def test_no_window_holds_more_than_the_limit_whatever_interleaves_and_afterwards_all_of_it_is_used(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    world = World()
+    for what, who, number in steps:
+        world.take(what, who, number)
+    for pod in world.pods:
+        pod.demand, pod.asleep = 60, False
+    for _ in range(32):
+        world.turn()
+        world.check()
+    assert sum(pod.used(world.now) for pod in world.pods) == LIMIT
+
+
+def test_coordinator_that_leads_on_a_stale_table_changes_nothing() -> None:
+    world = World()
+    world.lead(0)
+    world.lead(1)
+    for pod in world.pods:
+        pod.demand = 0
+    world.turn()
+    stored = world.table
+    assert world.leaders[1] is None, "the other one wrote first"
+    world.lead(1)
+    world.coordinate(1, "hear")
+    world.coordinate(1, "step")
+    assert world.table is stored

@@ -1,0 +1,189 @@
+import pathlib
+import tomllib
+
+import pytest
+
+from messaging.errors import ConfigError
+from messaging.runtime.providers_file import as_table, parse_providers, read_providers
+
+GOOD = """
+[[provider]]
+name = "alpha"
+adapter = "http-json"
+url = "https://alpha.example/send"
+rate_per_s = 20
+charge = "segment"
+timeout_s = 3
+sender = "ACME"
+settings = {encoding = "form", fields = {to = "{digits}"}}
+[provider.secrets]
+key = {env = "ALPHA_KEY"}
+
+[[provider]]
+name = "beta"
+adapter = "simulated"
+url = "http://127.0.0.1:9000"
+enabled = false
+"""
+SECRET = "hunter2"
+
+
+def parse(text: str, **environment: str) -> dict[str, str]:
+    """Give the faults of a file; empty when there are none."""
+    try:
+        parse_providers(tomllib.loads(text), environment)
+    except ConfigError as refused:
+        return dict(refused.faults)
+    return {}
+
+
+def one(**lines: str) -> str:
+    """Write a file of one provider, whose keys are TOML."""
+    table = {"name": '"a"', "adapter": '"simulated"', "url": '"http://h"', **lines}
+    return "[[provider]]\n" + "".join(f"{key} = {value}\n" for key, value in table.items() if value)
+
+
+def test_file_is_read_in_its_order() -> None:
+    alpha, beta = parse_providers(tomllib.loads(GOOD), {"ALPHA_KEY": SECRET})
+    assert (alpha.name, alpha.rate_per_s, alpha.timeout_s, alpha.sender) == ("alpha", 20, 3.0, "ACME")
+    assert alpha.settings == {"encoding": "form", "fields": {"to": "{digits}"}}
+    assert alpha.secrets["key"].reveal() == SECRET
+    assert (beta.enabled, beta.rate_per_s, beta.weight) == (False, 50, 1)
+
+
+def test_cost_is_one_request_or_all_segments() -> None:
+    alpha, beta = parse_providers(tomllib.loads(GOOD), {"ALPHA_KEY": SECRET})
+    assert [alpha.cost(0), alpha.cost(1), alpha.cost(3)] == [1, 1, 3]
+    assert [beta.cost(0), beta.cost(3)] == [1, 1]
+
+
+def test_secret_is_masked_wherever_a_provider_is_shown() -> None:
+    alpha, _ = parse_providers(tomllib.loads(GOOD), {"ALPHA_KEY": SECRET})
+    for shown in (repr(alpha), str(alpha), str(as_table(alpha))):
+        assert SECRET not in shown
+    assert as_table(alpha)["secrets"] == {"key": "****"}
+
+
+def test_secret_comes_from_a_file_without_its_line_end(tmp_path: pathlib.Path) -> None:
+    tmp_path.joinpath("key").write_text(f"{SECRET}\n")
+    text = one(secrets=f'{{key = {{file = "{tmp_path}/key"}}}}')
+    (provider,) = parse_providers(tomllib.loads(text), {})
+    assert provider.secrets["key"].reveal() == SECRET
+
+
+def test_who_does_not_call_a_provider_needs_none_of_its_keys() -> None:
+    document = tomllib.loads(GOOD)
+    for keys_of in ((), {"beta"}, {"[]"}):
+        alpha, _ = parse_providers(document, {}, keys_of=keys_of)
+        assert alpha.secrets["key"].reveal() == ""
+    with pytest.raises(ConfigError, match="ALPHA_KEY"):
+        parse_providers(document, {}, keys_of={"alpha"})
+    wrong = tomllib.loads(GOOD.replace('{env = "ALPHA_KEY"}', '"open"'))
+    with pytest.raises(ConfigError, match="secrets never stand in this file"):
+        parse_providers(wrong, {}, keys_of=())
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        (f'"{SECRET}"', "secrets never stand in this file"),
+        (f'{{value = "{SECRET}"}}', "secrets never stand in this file"),
+        (f'{{env = "X", value = "{SECRET}"}}', "secrets never stand in this file"),
+        ('{env = "UNSET"}', "UNSET is not set"),
+        ('{env = "EMPTY"}', "EMPTY is not set"),
+        ('{file = "/nowhere/key"}', "/nowhere/key cannot be read"),
+    ],
+)
+def test_wrong_secret_is_named_and_not_shown(secret: str, says: str) -> None:
+    faults = parse(one(secrets=f"{{key = {secret}}}"), X="x", EMPTY="")
+    (key,) = faults
+    assert "provider[a]" in key
+    assert "secrets" in key
+    assert "key" in key
+    assert says in faults[key]
+    assert SECRET not in str(faults)
+
+
+WRONG = {
+    "name": '"Alpha"',
+    "adapter": "7",
+    "url": '"ftp://h"',
+    "rate_per_s": "0",
+    "weight": "1.5",
+    "priority": "-1",
+    "enabled": '"true"',
+    "draining": "1",
+    "charge": '"message"',
+    "timeout_s": '"10"',
+    "max_in_flight": "0",
+    "keepalive_s": "-1",
+    "sender": "7",
+    "settings": '"x"',
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_wrong_value_is_a_fault_with_its_key(key: str) -> None:
+    (fault,) = parse(one(**{key: WRONG[key]}))
+    assert fault.startswith("provider[")
+    assert fault.endswith(f".{key}")
+
+
+@pytest.mark.parametrize("key", ["name", "adapter", "url"])
+def test_missing_key_is_a_fault(key: str) -> None:
+    faults = parse(one(**{key: ""}))
+    assert len(faults) == 1
+    assert key in str(faults)
+
+
+@pytest.mark.parametrize("key", ["timeout_s", "keepalive_s"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_number_that_is_none_is_a_fault(key: str, value: str) -> None:
+    assert set(parse(one(**{key: value}))) == {f"provider[a].{key}"}
+
+
+def test_unknown_key_is_a_fault_that_names_it() -> None:
+    assert "rate" in str(parse(one(rate="5")))
+
+
+def test_all_faults_of_all_providers_are_reported_at_once() -> None:
+    text = one(rate_per_s='"x"', weight='"x"', rate="5", secrets='{k = "x"}') + one(name='"b"', url='""', priority="-1")
+    text += one(name='"c"') + one(name='"c"')
+    faults = parse("other = 1\n" + text)
+    blamed = str(faults)
+    for part in (
+        "other",
+        "provider[a].rate_per_s",
+        "provider[a].weight",
+        "extra fields found (rate)",
+        "secrets",
+        "provider[b].url",
+        "provider[b].priority",
+        "provider[c].name",
+    ):
+        assert part in blamed, part
+
+
+def test_name_that_stands_twice_is_a_fault() -> None:
+    assert parse(one() + one()) == {"provider[a].name": "stands twice"}
+
+
+@pytest.mark.parametrize("text", ["", "provider = []", "provider = 1", "[provider]\nname = 'a'", "x = 1"])
+def test_file_without_providers_is_a_fault(text: str) -> None:
+    assert "provider" in parse(text)
+
+
+@pytest.mark.parametrize("text", ["provider = [1]", "provider = ['a', 'b']"])
+def test_provider_that_is_no_table_is_a_fault(text: str) -> None:
+    assert "provider[0]" in str(parse(text))
+
+
+def test_file_that_is_missing_or_no_toml_is_a_fault_of_its_setting(tmp_path: pathlib.Path) -> None:
+    tmp_path.joinpath("bad.toml").write_text("[[provider")
+    tmp_path.joinpath("binary.toml").write_bytes(b"\xff\xfe")
+    for name in ("none.toml", "bad.toml", "binary.toml"):
+        with pytest.raises(ConfigError) as refused:
+            read_providers(tmp_path / name, {})
+        ((key, text),) = refused.value.faults
+        assert key == "SMSGW_PROVIDERS_FILE"
+        assert name in text
