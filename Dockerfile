@@ -14,6 +14,7 @@ RUN python3 -m venv /build \
 COPY pyproject.toml README.md ./
 COPY gen gen
 COPY messaging messaging
+COPY providers providers
 COPY gateway_grpc gateway_grpc
 COPY dispatcher dispatcher
 COPY ops ops

@@ -2,7 +2,7 @@
 UV_VERSION := 0.13.9
 REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
-PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
+PATHS := messaging providers gateway_grpc dispatcher ops bench tools tests examples
 
 .PHONY: up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
 	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run k8s-cluster
