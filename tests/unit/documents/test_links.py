@@ -46,7 +46,7 @@ def broken(page: pathlib.Path, text: str) -> Iterator[str]:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not target.exists():
+        if path and not target.exists():
             yield f"{link}: there is no such file"
         elif anchor and anchor not in anchors(target.read_text() if path else text):
             yield f"{link}: there is no such heading"
