@@ -1,16 +1,13 @@
 """Puts the dispatcher's three processes together: work, coordinate, project."""
 
 import asyncio
-import contextlib
 import secrets
-import signal
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import structlog
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.breaker.breaker import Breaker, Limits
+from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.sync import BreakerSync
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.source_watch import SourceWatch
@@ -20,24 +17,25 @@ from dispatcher.rate.allocator import Timing
 from dispatcher.rate.coordinator import Coordinator
 from dispatcher.rate.lease import LeaseHolder
 from dispatcher.rate.pacer import Pacer
-from dispatcher.work.attempt import Attempt, Circumstances
+from dispatcher.work.admitting import Admitting
+from dispatcher.work.attempt import Attempt
+from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.intake import Intake
+from dispatcher.work.job_tasks import JobTasks
+from dispatcher.work.opening import Opening
 from dispatcher.work.recovery import Recovery
+from dispatcher.work.settling import Settling
 from dispatcher.work.verdict import Policy
-from dispatcher.work.worker import Worker
+from dispatcher.work.worker import Demand, Worker
 from messaging.errors import ConfigError
 from messaging.model import Lane
-from messaging.runtime import telemetry
 from messaging.runtime.config import FleetSettings, Settings
-from messaging.runtime.health import answering
+from messaging.runtime.lifetime import Lifetime, living, run_until
 from messaging.runtime.providers_file import Provider
-from messaging.runtime.spans import Tracer
-from messaging.stream import setup
 from messaging.stream import topology as topo
-from messaging.stream.access import access_of
+from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
-from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import open_consumer
 from messaging.stream.fleet import FleetView
 
@@ -63,47 +61,15 @@ def policy_of(fleet: FleetSettings) -> Policy:
     return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s)
 
 
-def limits_of(fleet: FleetSettings, provider: Provider) -> Limits:
+def limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits:
     """Take the breaker's limits from the settings; a probe has its cooldown and one call's time to end."""
-    return Limits(
+    return BreakerLimits(
         fleet.breaker_failures,
         fleet.breaker_calls,
         fleet.breaker_window_s,
         fleet.breaker_cooldown_s,
         fleet.breaker_cooldown_s + provider.timeout_s,
     )
-
-
-def stop_event() -> asyncio.Event:
-    """Give the event that SIGTERM and SIGINT set."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping
-
-
-@contextlib.asynccontextmanager
-async def _joined(
-    settings: Settings, providers: Sequence[Provider], stopping: asyncio.Event
-) -> AsyncIterator[Connection]:
-    """Connect to the stream, see that it is as it must be, and answer health checks meanwhile."""
-    servers, process = settings.servers, settings.process
-    limit_s = settings.gateway.publish_timeout_s
-    async with open_connection(servers.nats.reveal(), process.pod, access_of(servers), timeout_s=limit_s) as connection:
-        names = [provider.name for provider in providers]
-        await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
-        async with answering(process.health_listen, connection, stopping):
-            yield connection
-
-
-async def _until(stopping: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
-    """Run works until told to stop; one that breaks ends all."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in works]
-        await stopping.wait()
-        for task in tasks:
-            task.cancel()
 
 
 def _named(name: str, providers: Sequence[Provider]) -> Provider:
@@ -116,83 +82,77 @@ def _named(name: str, providers: Sequence[Provider]) -> Provider:
 
 async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
     """Send the messages of one provider until SIGTERM, then drain."""
-    stopping = stop_event()
     provider = _named(name, providers)
     adapter = open_adapter(provider)
     fleet = settings.fleet
     # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
     # of sends it does not know.
     pod = f"{settings.process.pod}-{secrets.token_hex(3)}"
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(adapter.aclose)
-        tracer = stack.enter_context(telemetry.open_tracer(settings.process, "dispatcher"))
-        connection = await stack.enter_async_context(_joined(settings, providers, stopping))
-        view = FleetView(connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
+    async with living(settings, providers, "dispatcher") as life:
+        life.stack.push_async_callback(adapter.aclose)
+        view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
         await view.refresh_breakers()
         await view.refresh_backlog()
         pacer = Pacer(fleet.window_s)
-        guard = _guard(connection, provider, pod, fleet, pacer)
-        await guard.refresh()
+        board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
+        breaker = BreakerSync(board, name, Breaker(pod, limits_of(fleet, provider)), pacer)
+        await breaker.refresh()
         around = Circumstances(provider, pod, policy_of(fleet), view.facts, adapter.can_look_up)
-        worker = await _worker(settings, connection, around, adapter, guard, pacer, tracer)
-        bucket = Bucket(connection, topo.LIMITS_BUCKET)
-        lease = LeaseHolder(bucket, pod, name, pacer, timing_of(fleet), worker.demand)
+        worker = await _worker(settings, life, around, adapter, breaker, pacer)
+        limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
+        demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
+        lease = LeaseHolder(limits, pod, name, pacer, timing_of(fleet), demand)
         _log.info("working", provider=name)
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(task) for task in (view.run(), guard.run(), lease.run())]
-            await worker.run(stopping, settings.process.drain_s)
+            beside = [
+                group.create_task(view.run(), name="fleet-view"),
+                group.create_task(breaker.run(), name="breaker-sync"),
+                group.create_task(lease.run(), name="lease"),
+            ]
+            await worker.run(life.stopping, settings.process.drain_s)
             for task in beside:
                 task.cancel()
         await lease.give_back()
-    _log.info("stopped", provider=name)
-
-
-def _guard(connection: Connection, provider: Provider, pod: str, fleet: FleetSettings, pacer: Pacer) -> BreakerSync:
-    return BreakerSync(
-        Bucket(connection, topo.BREAKERS_BUCKET), provider.name, Breaker(pod, limits_of(fleet, provider)), pacer
-    )
 
 
 async def _worker(
-    settings: Settings,
-    connection: Connection,
-    around: Circumstances,
-    adapter: Adapter,
-    guard: BreakerSync,
-    pacer: Pacer,
-    tracer: Tracer,
+    settings: Settings, life: Lifetime, around: Circumstances, adapter: Adapter, breaker: BreakerSync, pacer: Pacer
 ) -> Worker:
-    scribe = EventLog(connection)
-    name = around.provider.name
+    """Put the parts of one pod together."""
+    name, connection, tracer = around.provider.name, life.connection, life.tracer
     consumers = {lane: await open_consumer(connection, topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
+    intake, event_log = Intake(consumers), EventLog(connection)
+    recovery = Recovery(around, adapter, event_log, tracer)
+    attempt = Attempt(around, adapter, event_log, pacer, breaker, tracer)
+    settling = Settling(intake, event_log, recovery)
+    tasks = JobTasks(settling.let_go)
     return Worker(
-        around,
-        Intake(consumers),
-        pacer,
-        guard,
-        scribe,
-        Attempt(around, adapter, scribe, pacer, guard, tracer),
-        Recovery(around, adapter, scribe, tracer),
-        tracer,
-        settings.fleet.ack_wait_s,
-        settings.servers.event_days * 86_400,
+        intake=intake,
+        opening=Opening(name, around.pod, event_log, tracer, settings.servers.event_days * 86_400),
+        admitting=Admitting(around, pacer, breaker, attempt, recovery, settling, tasks, tracer),
+        settling=settling,
+        tasks=tasks,
+        attempt=attempt,
+        ack_wait_s=settings.fleet.ack_wait_s,
     )
 
 
 async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
     """Divide the fleet's rate, keep the schedule, and see that the queue is fed, until SIGTERM."""
-    stopping = stop_event()
-    async with _joined(settings, providers, stopping) as connection:
+    async with living(settings, providers, "coordinator") as life:
         rates = {provider.name: provider.rate_per_s for provider in providers}
-        bucket = Bucket(connection, topo.LIMITS_BUCKET)
+        board = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
         coordinator = Coordinator(
-            bucket, settings.process.pod, settings.fleet.rate_per_s, rates, timing_of(settings.fleet)
+            board, settings.process.pod, settings.fleet.rate_per_s, rates, timing_of(settings.fleet)
         )
         _log.info("coordinating")
-        scheduler = Scheduler(connection, settings.fleet.ack_wait_s)
-        await _until(stopping, coordinator.run(), scheduler.run(), SourceWatch(connection).run())
+        await run_until(
+            life.stopping,
+            coordinator=coordinator.run(),
+            scheduler=Scheduler(life.connection, settings.fleet.ack_wait_s).run(),
+            source_watch=SourceWatch(life.connection).run(),
+        )
         await coordinator.resign()
-    _log.info("stopped")
 
 
 async def project(settings: Settings, providers: Sequence[Provider]) -> None:
@@ -203,15 +163,11 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
     from messaging.store.reader import HistoryReader
     from messaging.store.writer import HistoryWriter
 
-    stopping = stop_event()
-    async with contextlib.AsyncExitStack() as stack:
-        tracer = stack.enter_context(telemetry.open_tracer(settings.process, "projector"))
-        connection = await stack.enter_async_context(_joined(settings, providers, stopping))
+    async with living(settings, providers, "projector") as life:
         engine = open_engine(settings.servers.database.reveal())
-        stack.push_async_callback(engine.dispose)
+        life.stack.push_async_callback(engine.dispose)
         _log.info("projecting")
-        messages = HistoryReader(engine)
-        projector = Projector(connection, HistoryWriter(engine), tracer, settings.fleet.ack_wait_s)
-        sweeper = Sweeper(connection, messages, settings.process.pod, settings.servers.event_days * 86_400)
-        await _until(stopping, projector.run(), sweeper.run())
-    _log.info("stopped")
+        projector = Projector(life.connection, HistoryWriter(engine), life.tracer, settings.fleet.ack_wait_s)
+        kept_s = settings.servers.event_days * 86_400
+        sweeper = Sweeper(life.connection, HistoryReader(engine), settings.process.pod, kept_s)
+        await run_until(life.stopping, projector=projector.run(), sweeper=sweeper.run())

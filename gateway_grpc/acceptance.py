@@ -40,14 +40,18 @@ class Acceptance:
         self._secret = settings.id_key.reveal().encode()
         self._slots = asyncio.Semaphore(settings.publish_in_flight)
         self._rules = Rules(tuple(view.providers), settings.default_region, settings.strict_numbers)
-        self.draining = False
+        self.closed = False
+
+    def close(self) -> None:
+        """Accept nothing more: what comes from now on is refused as Draining."""
+        self.closed = True
 
     async def accept(self, client: str, request: api.SendSmsRequest, call: Span) -> api.SendSmsResponse:
         """Accept one message within the span of its call; raises a GatewayError, and then nothing of it was kept.
 
         After StreamDown the outcome is unknown: the same request_id finds the message if it was stored.
         """
-        if self.draining:
+        if self.closed:
             raise Draining
         now = time.time()
         checked = check(request, self._rules, now)

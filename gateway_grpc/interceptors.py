@@ -1,7 +1,7 @@
 """Around every call: a server span in the caller's trace, one log line, and errors as gRPC's rich status.
 
-Servicers raise domain errors; this outermost interceptor maps them. The caller's name is bound here too: until there
-are keys, it is always `default`.
+Servicers raise domain errors; this outermost interceptor maps them. It also binds the caller's name, `Call.client`:
+until there are keys, it is always `default`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Self, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -39,9 +40,10 @@ class Interceptor:
         self._server = server
         self._tracer = tracer
         self._gate = gate
+        self._registered: dict[str, frozenset[str]] = {}
 
     def add_generic_rpc_handlers(self, _handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Leave out what is registered by name as well."""
+        """Leave out what is registered by name as well; `verify` tells whether all of it was."""
 
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
@@ -49,6 +51,14 @@ class Interceptor:
         """Register a service's methods, each traced, logged, and with its errors mapped."""
         wrapped = {method: self._wrap(service, method, handler) for method, handler in handlers.items()}
         self._server.add_registered_method_handlers(service, wrapped)
+        self._registered[service] = frozenset(wrapped)
+
+    def verify(self, service: ServiceDescriptor) -> None:
+        """Raise TypeError when a method of the service was not registered: it would be served as UNIMPLEMENTED."""
+        missing = set(service.methods_by_name) - self._registered.get(service.full_name, frozenset())
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise TypeError(f"{service.full_name}: {names} came by no add_registered_method_handlers; is gen/ stale?")
 
     def _wrap(
         self, service: str, method: str, handler: grpc.RpcMethodHandler[Any, Any]
@@ -63,7 +73,9 @@ class Interceptor:
             return grpc.unary_unary_rpc_method_handler(_unary(begin, gate, handler.unary_unary), **codecs)
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(_stream(begin, gate, handler.unary_stream), **codecs)
-        return grpc.stream_stream_rpc_method_handler(_stream(begin, gate, handler.stream_stream), **codecs)
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(_stream(begin, gate, handler.stream_stream), **codecs)
+        raise TypeError(f"{service}/{method} takes a stream and gives one answer, which nobody wraps yet")
 
 
 _Begin: TypeAlias = "Callable[[grpc.aio.ServicerContext[Any, Any]], Call]"
@@ -102,7 +114,7 @@ def _attributes(service: str, method: str) -> dict[str, str]:
 
 
 class Call:
-    """One call under way: its span, and what its one log line tells besides."""
+    """One call under way: whose it is (`client`), its span, and what its one log line tells besides."""
 
     def __init__(
         self,
@@ -117,6 +129,7 @@ class Call:
         self._code = grpc.StatusCode.OK
         self._reason = ""
         self._facts: dict[str, str | int | bool] = {}
+        self.client = DEFAULT_CLIENT
         caller = {key: str(value) for key, value in context.invocation_metadata() or () if key in telemetry.CARRIED}
         self.span = tracer.start(name, telemetry.caller_of(caller), SpanKind.SERVER, attributes)
 

@@ -10,7 +10,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from messaging import codec
+from messaging import codec, events
 from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
@@ -41,10 +41,15 @@ class StoredMessages(Protocol):
 
 @attrs.frozen
 class Found:
-    """A message's status, and the stream sequence of its last event (0: none)."""
+    """A message's status, and the stream sequence of its last event (0: none).
+
+    `command` and `last` are what the stream remembers of it: None where it has forgotten.
+    """
 
     status: pb.MessageStatus
     last_sequence: int
+    command: wire.Command | None = None
+    last: wire.Event | None = None
 
     def newer_than(self, told: "Found") -> bool:
         """Say whether this goes beyond what was told; without a sequence it is the history's, which may lag."""
@@ -109,7 +114,7 @@ class Lookup:
         sequence = last.sequence if last else 0
         if accepted is not None:
             command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
-            return Found(status_of(command, event), sequence)
+            return Found(status_of(command, event), sequence, command, event)
         try:
             stored = await self._history.find(client, message_id)
         except StoreDown:
@@ -117,7 +122,7 @@ class Lookup:
                 raise
             stored = None
         if event is not None:
-            return Found(overlay(stored or pb.MessageStatus(), event), sequence)
+            return Found(overlay(stored or pb.MessageStatus(), event), sequence, None, event)
         if stored is None:
             raise NotFound("message_id")
         return Found(stored, 0)
@@ -149,7 +154,7 @@ class Lookup:
                 raise NotCancelable(status.message_id, state_name(status.state))
             if any(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in status.attempts):
                 raise NotCancelable(status.message_id, state_name(status.state), unclear=True)
-            event = self._canceled(client, status)
+            event = self._canceled(client, found)
             budget = max(0.1, end - time.monotonic())
             if await self._publisher.append_event(address, event, found.last_sequence, budget_s=budget) is not None:
                 await self._unschedule(address, end)
@@ -157,19 +162,16 @@ class Lookup:
             if time.monotonic() >= end:
                 raise StreamDown("canceling")
 
-    def _canceled(self, client: str, status: pb.MessageStatus) -> wire.Event:
-        return wire.Event(
-            message_id=status.message_id,
-            client=client,
-            state=pb.MESSAGE_STATE_CANCELED,
-            provider=status.provider,
-            time=codec.timestamp(time.time()),
+    def _canceled(self, client: str, found: Found) -> wire.Event:
+        status = found.status
+        # A message whose acceptance is forgotten waits for a distant schedule_time: what its event needs is told here.
+        command = found.command or wire.Command(message_id=status.message_id, client=client, provider=status.provider)
+        change = events.Change(
+            pb.MESSAGE_STATE_CANCELED,
             reason="CANCELED_BY_CALLER",
             detail="withdrawn before a provider took it",
-            attempts=status.attempts,
-            attempt_count=len(status.attempts),
-            pod=self._pod,
         )
+        return events.following(command, found.last or wire.Event(), change, events.Writer(self._pod), time.time())
 
     async def _unschedule(self, address: Address, end: float) -> None:
         """Take the schedule back: what fires after the stream has forgotten the event would be sent."""

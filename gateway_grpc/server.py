@@ -16,7 +16,8 @@ from gateway_grpc.service import SmsGateway
 from messaging.runtime.spans import Tracer
 from messaging.stream.fleet import FleetView
 
-SERVICE: str = api.DESCRIPTOR.services_by_name["SmsGatewayService"].full_name
+_SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
+SERVICE: str = _SERVICE.full_name
 ALIVE = "live"
 """The name under which health says SERVING as long as it can be asked: a probe that restarts asks for nothing else."""
 
@@ -44,6 +45,7 @@ class Server:
         self._gate = DrainGate()
         watched: Any = Interceptor(self._server, tracer, self._gate)
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
+        watched.verify(_SERVICE)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -18,7 +18,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.errors import grpc_status_of
-from gateway_grpc.interceptors import DEFAULT_CLIENT, current_call
+from gateway_grpc.interceptors import current_call
 from gateway_grpc.lookup import Found, Lookup, StoredMessages
 from messaging import codec
 from messaging.errors import Draining, GatewayError, InvalidRequest
@@ -48,7 +48,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
         """Accept one message."""
         call = current_call()
-        response = await self._acceptance.accept(DEFAULT_CLIENT, request, call.span)
+        response = await self._acceptance.accept(call.client, request, call.span)
         call.span.set_attribute("sms.message_id", response.message_id)
         call.note(
             message_id=response.message_id,
@@ -69,7 +69,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         async def read() -> None:
             try:
                 async for chunk in request_iterator:
-                    if self._acceptance.draining:
+                    if self._acceptance.closed:
                         raise Draining
                     validation.check_chunk(chunk)
                     await room.acquire()
@@ -112,13 +112,13 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         """Accept one of many, in a trace of its own that is linked to the stream's."""
         try:
             with telemetry.span(self._tracer, "accept", None, SpanKind.SERVER, links) as span:
-                return api.BatchSendResult(accepted=await self._acceptance.accept(DEFAULT_CLIENT, message, span))
+                return api.BatchSendResult(accepted=await self._acceptance.accept(current_call().client, message, span))
         except GatewayError as error:
             return api.BatchSendResult(error=grpc_status_of(error))
 
     async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802
         """Tell a message's story."""
-        found = await self._lookup.find(DEFAULT_CLIENT, **_key(request))
+        found = await self._lookup.find(current_call().client, **_key(request))
         return api.GetStatusResponse(status=found.status)
 
     async def WatchStatus(  # noqa: N802
@@ -128,13 +128,13 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         validation.check_key("message_id", request.message_id)
         told: Found | None = None
         while True:
-            found = await self._lookup.find(DEFAULT_CLIENT, message_id=request.message_id)
+            found = await self._lookup.find(current_call().client, message_id=request.message_id)
             if told is None or found.newer_than(told):
                 told = found
                 yield api.WatchStatusResponse(status=found.status)
                 if found.status.state in SETTLED_STATES:
                     return
-            if self._acceptance.draining:
+            if self._acceptance.closed:
                 raise Draining
             await asyncio.sleep(_WATCH_EVERY_S)
 
@@ -143,14 +143,14 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         validation.check_list(request)
         size = request.page_size or _DEFAULT_PAGE
         after = _after(request.page_token)
-        found = await self._history.list_page(DEFAULT_CLIENT, request, after, size + 1)
+        found = await self._history.list_page(current_call().client, request, after, size + 1)
         page = found[:size]
         token = base64.urlsafe_b64encode(uuid.UUID(page[-1].message_id).bytes).decode() if len(found) > size else ""
         return api.ListMessagesResponse(messages=page, next_page_token=token)
 
     async def CancelMessage(self, request: api.CancelMessageRequest, context: _Context) -> api.CancelMessageResponse:  # noqa: N802
         """Withdraw a message."""
-        status = await self._lookup.cancel(DEFAULT_CLIENT, **_key(request))
+        status = await self._lookup.cancel(current_call().client, **_key(request))
         current_call().note(message_id=status.message_id)
         return api.CancelMessageResponse(status=status)
 

@@ -12,7 +12,7 @@ import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from messaging import codec
+from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import REPLAYABLE
 from messaging.model import LANE_OF_PRIORITY, Address, Lane, address_of, parse_address, state_name
@@ -23,7 +23,7 @@ from messaging.stream.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
 
-UNREADABLE, REPLAYED = "UNREADABLE", "REPLAYED"
+REPLAYED = "REPLAYED"
 _BUDGET_S = 10.0
 
 
@@ -59,7 +59,7 @@ def plan_replay(
 ) -> Ready | Stays:
     """Decide whether a letter may be replayed, in the light of the last event and where it stands. Pure."""
     content = letter.content
-    if content.unreadable or content.reason == UNREADABLE:
+    if content.unreadable or content.reason == events.UNREADABLE:
         return Stays("nobody can read it: it can only be discarded")
     if last is None:
         return Stays("the stream has forgotten what became of it: send the message anew")
@@ -84,21 +84,18 @@ def plan_replay(
 
 
 def _replayed(last: wire.Event, command: wire.Command, provider: str, now: float) -> wire.Event:
-    return wire.Event(
-        message_id=command.message_id,
-        client=command.client,
-        state=pb.MESSAGE_STATE_QUEUED,
-        provider=provider,
-        time=codec.timestamp(now),
-        reason=REPLAYED,
-        detail="an operator put it back into a queue",
-        attempts=last.attempts,
-        attempt_count=last.attempt_count,
-        next=wire.NEXT_STEP_MOVE,
-        pod="operator",
-        traceparent=last.traceparent or command.traceparent,
-        deadline=command.deadline,
+    """Make the event of a replay: a new round begins, with every provider untried."""
+    change = events.Change(
+        pb.MESSAGE_STATE_QUEUED,
+        wire.NEXT_STEP_MOVE,
+        provider,
+        REPLAYED,
+        "an operator put it back into a queue",
+        round=0,
+        tried=(),
+        deadline=codec.unix(command.deadline),
     )
+    return events.following(command, last, change, events.Writer("operator"), now)
 
 
 class DeadLetters:
@@ -189,8 +186,7 @@ def _letter(record: Record) -> Letter:
     try:
         content = codec.decode(wire.DeadLetter, record.subject, record.data)
     except CorruptRecord as exc:
-        content = wire.DeadLetter(reason=UNREADABLE, unreadable=record.data)
-        content.last.detail = exc.why
+        content = events.unreadable_letter(address, "", record.data, exc.why, 0.0)
     if not content.command.message_id:
         content.command.message_id = address.message_id
         content.command.client = address.client

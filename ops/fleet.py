@@ -1,15 +1,17 @@
 """What an operator watches: rates, shares, backlogs and breakers of every provider, as one picture."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 
+from messaging.documents import BreakerState, Grant, Lease
 from messaging.runtime.config import Settings
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.access import access_of
+from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.fleet import FleetView
@@ -55,8 +57,8 @@ class FleetWatch:
 
     def __init__(self, connection: Connection, providers: Sequence[Provider], limit: int) -> None:
         self._view = FleetView(connection, providers, room_s=30)
-        self._limits = Bucket(connection, topo.LIMITS_BUCKET)
-        self._breakers = Bucket(connection, topo.BREAKERS_BUCKET)
+        self._limits = LimitsBoard(Bucket(connection, topo.LIMITS_BUCKET))
+        self._breakers = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
         self._providers = providers
         self._limit = limit
         self._before: dict[str, tuple[float, int]] = {}
@@ -65,49 +67,48 @@ class FleetWatch:
         """Look once; raises StreamDown."""
         await self._view.refresh_breakers()
         await self._view.refresh_backlog()
-        leases = await self._limits.all("lease.*")
+        leases = await self._limits.leases()
         now = time.monotonic()
-        _, table = await self._limits.get("alloc")
-        grants = (table or {}).get("grants", {})
-        pauses = await self._breakers.all("pause.*")
-        alive = {key.removeprefix("lease."): lease for key, (_, lease) in leases.items() if not lease.get("gone")}
+        _, table = await self._limits.table()
+        grants = table.grants if table else {}
+        paused = await self._breakers.paused()
+        alive = {pod: lease for pod, (_, lease) in leases.items() if not lease.gone}
         rates = self._rates(alive, now)
-        lanes = tuple(self._lane(one, alive, grants, rates, pauses) for one in self._providers)
+        lanes = tuple(self._lane(one, alive, grants, rates, paused) for one in self._providers)
         return FleetPicture(lanes, self._limit, self._view.later)
 
     def _lane(
         self,
         provider: Provider,
-        alive: Mapping[str, Mapping[str, object]],
-        grants: Mapping[str, Mapping[str, int]],
+        alive: Mapping[str, Lease],
+        grants: Mapping[str, Grant],
         rates: Mapping[str, float],
-        pauses: Mapping[str, object],
+        paused: Collection[str],
     ) -> LanePicture:
         name = provider.name
-        pods = [pod for pod, lease in alive.items() if lease["provider"] == name and pod in grants]
-        breaker = self._view.breakers.get(name, (0, {}))[1]
+        pods = [pod for pod, lease in alive.items() if lease.provider == name and pod in grants]
+        breaker = self._view.breakers.get(name, BreakerState())
         known = [rates[pod] for pod in pods if pod in rates]
         return LanePicture(
             name,
             len(pods),
-            sum(int(grants.get(pod, {}).get("share", 0)) for pod in pods),
+            sum(grants[pod].share for pod in pods),
             provider.rate_per_s,
             sum(known) if known else None,
             self._view.backlog.get(name, 0),
-            str(breaker.get("state", "closed")),
-            str(breaker.get("reason", "")),
-            bool(breaker.get("forced", False)),
-            f"pause.{name}" in pauses,
+            str(breaker.mode),
+            breaker.reason,
+            breaker.forced,
+            name in paused,
         )
 
-    def _rates(self, leases: Mapping[str, Mapping[str, object]], now: float) -> dict[str, float]:
+    def _rates(self, leases: Mapping[str, Lease], now: float) -> dict[str, float]:
         rates = {}
         for pod, lease in leases.items():
-            sent = int(str(lease["sent"]))
             if pod in self._before:
                 at, before = self._before[pod]
-                rates[pod] = max(0.0, sent - before) / max(now - at, 0.001)
-            self._before[pod] = (now, sent)
+                rates[pod] = max(0.0, lease.sent - before) / max(now - at, 0.001)
+            self._before[pod] = (now, lease.sent)
         return rates
 
 

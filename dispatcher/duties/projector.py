@@ -17,7 +17,7 @@ from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
 from messaging.store.writer import Projected
 from messaging.stream import topology as topo
-from messaging.stream.ack_extender import keep
+from messaging.stream.ack_extender import extend_acks
 from messaging.stream.connection import Connection
 from messaging.stream.consumer import Consumer, Delivery, open_consumer
 
@@ -99,11 +99,11 @@ class Projector:
     async def _project(self, items: list[_Item], held: Sequence[Delivery]) -> None:
         """Write a batch, however long the store is away; what cannot be written at all is named in the log."""
         began = time.time_ns()
-        keeper = asyncio.create_task(keep(lambda: held, self._ack_wait_s), name="keeper")
+        extender = asyncio.create_task(extend_acks(lambda: held, self._ack_wait_s), name="ack-extender")
         try:
             await self._until_stored(lambda: self._write(items))
         finally:
-            keeper.cancel()
+            extender.cancel()
         for item in items if self._tracer.records else ():
             parent = telemetry.caller_of(item.delivery.headers)
             span = self._tracer.start("project", parent, SpanKind.CONSUMER, start_time=began)

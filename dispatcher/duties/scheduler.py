@@ -11,7 +11,7 @@ from messaging import codec
 from messaging.errors import CorruptRecord, Unavailable
 from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, parse_address
 from messaging.stream import topology as topo
-from messaging.stream.ack_extender import keep
+from messaging.stream.ack_extender import extend_acks
 from messaging.stream.connection import ApiError, Connection
 from messaging.stream.consumer import Delivery, open_consumer
 from messaging.stream.publisher import Publisher
@@ -32,14 +32,14 @@ class Scheduler:
         self._ack_wait_s = ack_wait_s
         self._held: list[Delivery] = []
         self._publisher = Publisher(connection)
-        self._scribe = EventLog(connection)
+        self._event_log = EventLog(connection)
 
     async def run(self) -> None:
         """Move and watch until cancelled."""
         consumer = await open_consumer(self._connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(), name="schedule-watch")
-            group.create_task(keep(lambda: self._held, self._ack_wait_s), name="keeper")
+            group.create_task(extend_acks(lambda: self._held, self._ack_wait_s), name="ack-extender")
             while True:
                 self._held = await consumer.fetch(_BATCH)
                 await asyncio.gather(*(self._take(delivery) for delivery in self._held))
@@ -66,12 +66,12 @@ class Scheduler:
         address = parse_address(delivery.subject)
         entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
         command = entry.command
-        event, _ = await self._scribe.last_event(address)
+        event, _ = await self._event_log.last_event(address)
         if event is None:
             lane = LANE_OF_PRIORITY[command.priority]
             due = codec.unix(command.schedule_time)
             await self._publisher.schedule(entry, address, command.provider, lane, due)
-            event, _ = await self._scribe.last_event(address)
+            event, _ = await self._event_log.last_event(address)
         if event is not None and event.state in FINAL_STATES:
             await self._publisher.unschedule(address)
 

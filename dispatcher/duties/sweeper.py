@@ -14,7 +14,7 @@ import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from messaging import codec
+from messaging import codec, events
 from messaging.errors import CorruptRecord, Unavailable
 from messaging.lifecycle import may_follow
 from messaging.model import address_of
@@ -96,50 +96,33 @@ class Sweeper:
             _log.warning("too old to be ended", message_id=message_id)
             return False
         before = last.state if record else first_state(command)
-        event = self._final(command, last, before, now)
-        if event is None or not may_follow(before, event.state):
+        change = end_of(command, last, before, now)
+        if change is None or not may_follow(before, change.state):
             return False
+        event = events.following(command, last, change, events.Writer(self._pod), now)
         expected = record.sequence if record else 0
         sequence = await self._publisher.append_event(address, event, expected, budget_s=_BUDGET_S)
         if sequence is None:
             return False
-        letter = wire.DeadLetter(
-            command=command, last=event, last_sequence=sequence, reason=event.reason, time=event.time
-        )
-        await self._publisher.bury(letter, address, budget_s=_BUDGET_S)
+        await self._publisher.bury(events.dead_letter(command, event, sequence), address, budget_s=_BUDGET_S)
         await self._publisher.unschedule(address)
         _log.info("swept", message_id=message_id, reason=event.reason)
         return True
 
-    def _final(self, command: wire.Command, last: wire.Event, before: int, now: float) -> wire.Event | None:
-        """Make the last event of an overdue message; None while it has time, or a pod may still be busy with it."""
-        deadline = deadline_of(command, last)
-        if now < deadline:
+
+def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> events.Change | None:
+    """Decide how an overdue message in state `before` ends; None while it has time, or a pod may be busy with it."""
+    deadline = deadline_of(command, last)
+    if now < deadline:
+        return None
+    state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
+    if before == pb.MESSAGE_STATE_SENDING:
+        if now < deadline + _UNCLEAR_S:
             return None
-        if before == pb.MESSAGE_STATE_SENDING:
-            if now < deadline + _UNCLEAR_S:
-                return None
-            state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
-            detail = "an attempt has no recorded end, and the deadline has passed"
-        elif any(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in last.attempts):
-            state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
-            detail = "an earlier attempt is unclear, and the deadline has passed"
-        else:
-            state, reason = pb.MESSAGE_STATE_EXPIRED, "EXPIRED"
-            detail = "the deadline passed before a provider took it"
-        return wire.Event(
-            message_id=command.message_id,
-            client=command.client,
-            state=state,
-            provider=last.provider or command.provider,
-            time=codec.timestamp(now),
-            reason=reason,
-            detail=detail,
-            attempts=last.attempts,
-            attempt_count=last.attempt_count,
-            round=last.round,
-            tried=last.tried,
-            next=wire.NEXT_STEP_BURY,
-            pod=self._pod,
-            traceparent=last.traceparent or command.traceparent,
-        )
+        detail = "an attempt has no recorded end, and the deadline has passed"
+    elif any(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in last.attempts):
+        detail = "an earlier attempt is unclear, and the deadline has passed"
+    else:
+        state, reason = pb.MESSAGE_STATE_EXPIRED, "EXPIRED"
+        detail = "the deadline passed before a provider took it"
+    return events.Change(state, wire.NEXT_STEP_BURY, reason=reason, detail=detail)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from messaging.documents import Grant, Lease, Table
+
 MIN_DEMAND = 2
 """Share that an idle pod keeps, so that its first message need not wait for the allocator."""
 
@@ -27,44 +29,6 @@ class Timing:
     window_s: float = 1.002
     guard_s: float = 0.05
     leader_ttl_s: float = 3.0
-
-
-@attrs.frozen
-class Lease:
-    """What a pod says of itself: its wish (`demand`), its dearest waiting message (`floor`), what it has applied.
-
-    `sent` counts its sends since it started; `gone` is its last word: it sends no more and gives its share back.
-    """
-
-    provider: str
-    demand: int
-    floor: int = 1
-    version: int = 0
-    sent: int = 0
-    gone: bool = False
-
-
-@attrs.frozen
-class Grant:
-    """What a pod may use (`share`), and what it may still be using (`held`) until it confirms `held_version`."""
-
-    provider: str
-    share: int = 0
-    held: int = 0
-    held_version: int = 0
-
-    @property
-    def reserved(self) -> int:
-        """What the pod can be using at the most."""
-        return max(self.share, self.held)
-
-
-@attrs.frozen
-class Table:
-    """The allocation: one document, each change a new version."""
-
-    version: int = 0
-    grants: Mapping[str, Grant] = attrs.Factory(dict)
 
 
 def waterfill(total: int, caps: Mapping[str, int]) -> dict[str, int]:

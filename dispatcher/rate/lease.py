@@ -8,26 +8,20 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
-from dispatcher.rate.allocator import Lease, Timing
+from dispatcher.rate.allocator import Timing
 from dispatcher.rate.pacer import Pacer
+from messaging.documents import Lease, Table
 from messaging.errors import Unavailable
-from messaging.stream.buckets import STORED_S, Bucket
+from messaging.stream.board import LimitsBoard
+from messaging.stream.buckets import STORED_S
 
 _log = structlog.get_logger(__name__)
 
 _LEASE_TTL_S = 30
 _SOONEST_S = 0.05
-
-ALLOC, LEADER = "alloc", "leader"
-
-
-def lease_key(pod: str) -> str:
-    """Where a pod's lease stands in the bucket."""
-    return f"lease.{pod}"
 
 
 class LeaseHolder:
@@ -35,14 +29,14 @@ class LeaseHolder:
 
     def __init__(
         self,
-        bucket: Bucket,
+        board: LimitsBoard,
         pod: str,
         provider: str,
         pacer: Pacer,
         timing: Timing,
         demand: Callable[[], tuple[int, int]],
     ) -> None:
-        self._bucket = bucket
+        self._board = board
         self._pod = pod
         self._provider = provider
         self._pacer = pacer
@@ -60,7 +54,7 @@ class LeaseHolder:
 
     async def run(self) -> None:
         """Renew until cancelled; while the bucket is away the lease runs out by itself."""
-        async with self._bucket.listening(ALLOC, self._heard):
+        async with self._board.on_table(self._heard):
             while True:
                 began = time.monotonic()
                 try:
@@ -69,10 +63,10 @@ class LeaseHolder:
                     _log.debug("lease not renewed", error=str(exc))
                 await self._rest(began)
 
-    def _heard(self, _key: str, table: Any) -> None:
+    def _heard(self, table: Table | None) -> None:
         """Look at once when a table speaks of us: most speak of others only. While we read one we cannot know."""
-        grant = table["grants"].get(self._name) if table else None
-        known = grant is not None and grant["share"] == self._pacer.share and grant["held_version"] <= self._version
+        grant = table.grants.get(self._name) if table else None
+        known = grant is not None and grant.share == self._pacer.share and grant.held_version <= self._version
         if self._looking or not known:
             self._hint.set()
 
@@ -107,15 +101,15 @@ class LeaseHolder:
             self._looking = False
 
     async def _look(self, began: float) -> None:
-        revision, document = await self._bucket.get(ALLOC)
-        if self._revision and (document is None or revision < self._revision):
+        revision, table = await self._board.table()
+        if self._revision and (table is None or revision < self._revision):
             await self._begin_anew()  # the table is lost
-        elif await self._extend(began) and document is not None and revision != self._revision:
+        elif await self._extend(began) and table is not None and revision != self._revision:
             self._revision = revision
-            grant = document["grants"].get(self._name)
-            self._pacer.set_share(int(grant["share"]) if grant else 0)
-            awaited = grant is not None and grant["held_version"] > self._version
-            self._version = int(document["version"])
+            grant = table.grants.get(self._name)
+            self._pacer.set_share(grant.share if grant else 0)
+            awaited = grant is not None and grant.held_version > self._version
+            self._version = table.version
             if awaited:
                 await self._extend(await self._tell())
 
@@ -135,7 +129,7 @@ class LeaseHolder:
         lease = Lease(self._provider, demand, floor, self._version, self._pacer.sent_units)
         if self._good_until is None:
             self._good_until = began + self._timing.lease_s
-        await self._bucket.put(lease_key(self._name), to_document(lease), ttl_s=_LEASE_TTL_S)
+        await self._board.put_lease(self._name, lease, _LEASE_TTL_S)
         return began
 
     async def _begin_anew(self) -> None:
@@ -145,37 +139,13 @@ class LeaseHolder:
         self._name = f"{self._pod}={self._lives}"
         self._version, self._revision, self._good_until = 0, 0, None
         lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
-        await self._bucket.put(lease_key(left), to_document(lease), ttl_s=_LEASE_TTL_S)
+        await self._board.put_lease(left, lease, _LEASE_TTL_S)
 
     async def give_back(self) -> None:
         """Send nothing more, and say so, so that others may use the share at once."""
         self._pacer.give_up()
         lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
         try:
-            await self._bucket.put(lease_key(self._name), to_document(lease), ttl_s=_LEASE_TTL_S)
+            await self._board.put_lease(self._name, lease, _LEASE_TTL_S)
         except Unavailable as exc:
             _log.info("lease runs out by itself", error=str(exc))
-
-
-def to_document(lease: Lease) -> dict[str, Any]:
-    """Write a lease for the bucket."""
-    return {
-        "provider": lease.provider,
-        "demand": lease.demand,
-        "floor": lease.floor,
-        "version": lease.version,
-        "sent": lease.sent,
-        "gone": lease.gone,
-    }
-
-
-def from_document(document: dict[str, Any]) -> Lease:
-    """Read a lease from the bucket."""
-    return Lease(
-        str(document["provider"]),
-        int(document["demand"]),
-        int(document.get("floor", 1)),
-        int(document.get("version", 0)),
-        int(document.get("sent", 0)),
-        bool(document.get("gone", False)),
-    )

@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
 
-import attrs
 import structlog
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from sms.dispatch.v1 import dispatch_pb2 as wire
@@ -14,15 +12,13 @@ from dispatcher.breaker.sync import BreakerSync
 from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Adapter, GateClosed, Outcome, Submission
 from dispatcher.rate.pacer import Pacer, SendGate
 from dispatcher.rate.window import Permit
+from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
-from dispatcher.work.job import Job, following, sending
-from dispatcher.work.verdict import Case, Policy, Progress, Verdict, expire, judge
-from messaging import routing
+from dispatcher.work.job import Job
+from dispatcher.work.verdict import Verdict, judge, not_sent
 from messaging.lifecycle import may_follow
 from messaging.model import outcome_name
-from messaging.routing import ProviderFacts, Turns
 from messaging.runtime import telemetry
-from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import Tracer
 
 _log = structlog.get_logger(__name__)
@@ -41,49 +37,6 @@ _FAILED: dict[int, bool | None] = {
 """What an outcome tells the breaker: a failure, a success, or nothing."""
 
 
-@attrs.define
-class Circumstances:
-    """What decisions rest on: who we are, what the operator chose, what is known of the fleet."""
-
-    provider: Provider
-    pod: str
-    policy: Policy
-    facts: Callable[[], dict[str, ProviderFacts]]
-    can_look_up: bool
-    turns: Turns = attrs.Factory(Turns)
-
-    def cost(self, command: wire.Command) -> int:
-        """Say how many units of the rate a message takes; never more than the rate itself."""
-        return min(self.provider.cost(command.segments), self.provider.rate_per_s)
-
-    def room_elsewhere(self, command: wire.Command, progress: Progress) -> str | None:
-        """Find a healthy provider with room for a message that waits behind our open breaker."""
-        choice = routing.room_elsewhere(self.facts(), command.providers, self.turns, self.provider.name, progress.tried)
-        return choice.provider if choice else None
-
-    def case(self, job: Job, *, settled: int = 0) -> Case:
-        """Gather what a verdict rests on, now; attempt number `settled` counts as clear, whatever is recorded."""
-        unclear = any(
-            one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS and one.number != settled for one in job.last.attempts
-        )
-
-        def next_provider(tried: Collection[str]) -> str | None:
-            choice = routing.failover_target(self.facts(), job.command.providers, self.turns, tried)
-            return choice.provider if choice else None
-
-        return Case(
-            self.provider.name,
-            job.command.priority,
-            job.deadline,
-            job.progress,
-            self.policy,
-            next_provider,
-            self.can_look_up,
-            time.time(),
-            unclear,
-        )
-
-
 class Attempt:
     """Makes attempts for one pod."""
 
@@ -91,16 +44,16 @@ class Attempt:
         self,
         circumstances: Circumstances,
         adapter: Adapter,
-        scribe: EventLog,
+        event_log: EventLog,
         pacer: Pacer,
-        guard: BreakerSync,
+        breaker: BreakerSync,
         tracer: Tracer,
     ) -> None:
         self._circumstances = circumstances
         self._adapter = adapter
-        self._scribe = scribe
+        self._event_log = event_log
         self._pacer = pacer
-        self._guard = guard
+        self._breaker = breaker
         self._tracer = tracer
         self._calls: set[asyncio.Timeout] = set()
         self._cut = False
@@ -113,28 +66,29 @@ class Attempt:
 
     async def make(self, job: Job, permit: Permit, generation: int) -> bool:
         """Make one attempt and write down what follows; False when another pod has the message."""
-        pod, name = self._circumstances.pod, self._circumstances.provider.name
         began = time.monotonic()
         gate = SendGate(self._pacer, permit, began + GATE_S, job.deadline)
         try:
-            if not await self._scribe.record(job, sending(job, name, pod, time.time())):
-                self._guard.breaker.abandon(generation)
+            if not await self._event_log.start_attempt(job, self._circumstances.provider.name):
+                self._breaker.abandon(generation)
                 return False
             outcome = await self._call(job, gate)
         except BaseException:
-            self._guard.breaker.abandon(generation)  # or a probe that broke would keep a half-open breaker for ever
+            self._breaker.abandon(generation)  # or a probe that broke would keep a half-open breaker for ever
             raise
         finally:
             gate.close()
         if outcome is None:
-            self._guard.breaker.abandon(generation)
-            return await self._scribe.record(job, self._not_sent(job))
-        self._guard.record(generation, failed=_FAILED[outcome.kind])
+            self._breaker.abandon(generation)
+            outcome = Outcome(TRANSIENT, code="not-sent", detail="the right to send was lost before the bytes left")
+            verdict = not_sent(self._circumstances.case(job), outcome.detail)
+            return await self._event_log.record(job, verdict, outcome)
+        self._breaker.record(generation, failed=_FAILED[outcome.kind])
         verdict = judge(outcome, self._circumstances.case(job))
         if verdict.pause_s:
-            self._guard.pause(verdict.pause_s)
+            self._breaker.pause(verdict.pause_s)
         self._log(job, outcome, verdict, time.monotonic() - began)
-        if await self._scribe.record(job, following(job, verdict, pod, time.time(), outcome)):
+        if await self._event_log.record(job, verdict, outcome):
             return True
         return await self._late_truth(job, outcome)
 
@@ -190,35 +144,19 @@ class Attempt:
         finally:
             self._calls.discard(limit)
 
-    def _not_sent(self, job: Job) -> wire.Event:
-        case = self._circumstances.case(job)
-        outcome = Outcome(TRANSIENT, code="not-sent", detail="the right to send was lost before the bytes left")
-        if case.now >= case.deadline:
-            return following(job, expire(case), self._circumstances.pod, case.now, outcome)
-        again = Verdict(
-            pb.MESSAGE_STATE_QUEUED,
-            wire.NEXT_STEP_AGAIN,
-            case.provider,
-            "NOT_SENT",
-            outcome.detail,
-            round=case.progress.round,
-            tried=case.progress.tried,
-        )
-        return following(job, again, self._circumstances.pod, case.now, outcome)
-
     async def _late_truth(self, job: Job, outcome: Outcome) -> bool:
         """Write an answer that came after another pod had called the attempt unclear, where that still helps."""
         number = job.last.attempt_count
-        last, sequence = await self._scribe.last_event(job.address)
+        last, sequence = await self._event_log.last_event(job.address)
         waiting = last is not None and (last.held or last.state == pb.MESSAGE_STATE_UNKNOWN)
         if last is None or not waiting or last.attempt_count != number or outcome.kind == AMBIGUOUS:
             _log.warning("late answer ignored", message_id=job.command.message_id, outcome=outcome_name(outcome.kind))
             return False
-        job.last, job.sequence = last, sequence
+        job.place(last, sequence)
         verdict = judge(outcome, self._circumstances.case(job, settled=number))
         if not may_follow(last.state, verdict.state):
             return False
-        return await self._scribe.record(job, following(job, verdict, self._circumstances.pod, time.time(), outcome))
+        return await self._event_log.record(job, verdict, outcome)
 
     def _log(self, job: Job, outcome: Outcome, verdict: Verdict, seconds: float) -> None:
         _log.info(

@@ -8,7 +8,7 @@ import time
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.work.job import Job
-from messaging import codec
+from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import may_follow
 from messaging.model import Address
@@ -20,7 +20,7 @@ from messaging.stream.publisher import Publisher
 
 
 class EventLog:
-    """The dispatcher's pen."""
+    """The events of messages, as a dispatcher reads and writes them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -33,52 +33,45 @@ class EventLog:
             return None, 0
         return codec.decode(wire.Event, record.subject, record.data), record.sequence
 
-    async def record(self, job: Job, event: wire.Event, *, budget_s: float | None = None) -> bool:
-        """Write the job's next event; False when another writer was faster. Repeats until it is known."""
+    async def start_attempt(self, job: Job, provider: str) -> bool:
+        """Write the marker that an attempt begins; False when another writer was faster."""
+        return await self._append(job, events.attempt_started(job.command, job.last, provider, job.writer, time.time()))
+
+    async def record(self, job: Job, change: events.Change, ended: events.CallEnd | None = None) -> bool:
+        """Write a change of the message, which may end its attempt; False when another writer was faster."""
+        return await self._append(job, events.following(job.command, job.last, change, job.writer, time.time(), ended))
+
+    async def _append(self, job: Job, event: wire.Event) -> bool:
+        """Write the job's next event; repeats until the outcome is known."""
         before = job.last.state if job.sequence else first_state(job.command)
         if not may_follow(before, event.state):
             raise CorruptRecord(topo.event_subject(job.address), f"state {before} cannot become {event.state}")
-        sequence = await self._publisher.append_event(job.address, event, job.sequence, budget_s=budget_s)
+        sequence = await self._publisher.append_event(job.address, event, job.sequence)
         if sequence is None:
             return False
-        job.last, job.sequence = event, sequence
+        job.place(event, sequence)
         return True
 
-    async def follow(self, job: Job) -> None:
+    async def take_next_step(self, job: Job) -> None:
         """Take the step that the last event names; repeating it is harmless."""
         event = job.last
         match event.next:
             case wire.NEXT_STEP_MOVE:
-                await self._publisher.enqueue(job.entry(), job.address, event.provider, job.lane)
+                await self._publisher.enqueue(job.next_entry(), job.address, event.provider, job.lane)
             case wire.NEXT_STEP_LATER:
                 due = codec.unix(event.due_time)
-                await self._publisher.schedule(job.entry(), job.address, event.provider, job.lane, due)
+                await self._publisher.schedule(job.next_entry(), job.address, event.provider, job.lane, due)
             case wire.NEXT_STEP_BURY:
-                await self._publisher.bury(
-                    wire.DeadLetter(
-                        command=job.command,
-                        last=event,
-                        last_sequence=job.sequence,
-                        reason=event.reason,
-                        time=event.time,
-                    ),
-                    job.address,
-                )
+                await self._publisher.bury(events.dead_letter(job.command, event, job.sequence), job.address)
             case _:
                 return
 
     async def bury_unreadable(self, delivery: Delivery, address: Address, provider: str, why: str) -> None:
         """Keep a record that nobody can read among the dead letters."""
-        letter = wire.DeadLetter(
-            command=wire.Command(message_id=address.message_id, client=address.client, provider=provider),
-            reason="UNREADABLE",
-            unreadable=delivery.data,
-            time=codec.timestamp(time.time()),
-        )
-        letter.last.detail = why
+        letter = events.unreadable_letter(address, provider, delivery.data, why, time.time())
         await self._publisher.bury(letter, address)
 
-    async def still(self, job: Job) -> bool:
+    async def unchanged(self, job: Job) -> bool:
         """Whether the job's last event is still the last one; raises StreamDown."""
         _, sequence = await self.last_event(job.address)
         return sequence == job.sequence

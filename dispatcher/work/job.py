@@ -1,34 +1,46 @@
-"""One message in this pod's hands, and the events that are written of it. Pure but for holding the delivery."""
+"""One message in this pod's hands. Pure but for holding the delivery and the span."""
 
 import attrs
 from opentelemetry.trace import Span
 from sms.dispatch.v1 import dispatch_pb2 as wire
-from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.providers.base import Outcome
-from dispatcher.work.verdict import Progress, Verdict
-from messaging import codec
+from dispatcher.work.verdict import Progress
+from messaging.events import Writer
 from messaging.model import Address, Lane
 from messaging.story import deadline_of
 from messaging.stream.consumer import Delivery
 
-MOST_ATTEMPTS_TOLD = 50
-"""A very long story keeps its newest attempts; `attempt_count` keeps counting."""
 
-
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Job:
-    """A drawn message: its command, its last event as far as we know, and where that event stands (0: none)."""
+    """A drawn message: its queue entry, and its last event as far as we know with its sequence (0: none).
+
+    `placed` says whether that event may be taken for the last one. If not, it is read from the stream first. `writer`
+    signs the events that this job writes.
+    """
 
     delivery: Delivery
-    command: wire.Command
+    entry: wire.QueueEntry
     address: Address
     lane: Lane
-    last: wire.Event
-    sequence: int
     span: Span
-    traceparent: str
-    entry_sequence: int = 0
+    writer: Writer
+    placed: bool
+    last: wire.Event = attrs.field()
+    sequence: int = attrs.field()
+
+    @last.default
+    def _last(self) -> wire.Event:
+        return self.entry.last
+
+    @sequence.default
+    def _sequence(self) -> int:
+        return self.entry.last_sequence
+
+    @property
+    def command(self) -> wire.Command:
+        """The message as it was accepted."""
+        return self.entry.command
 
     @property
     def deadline(self) -> float:
@@ -37,65 +49,13 @@ class Job:
 
     @property
     def progress(self) -> Progress:
-        """Tell how far the message has come."""
+        """How far the message has come."""
         return Progress(self.last.attempt_count, self.last.round, tuple(self.last.tried))
 
-    def entry(self) -> wire.QueueEntry:
+    def place(self, last: wire.Event | None, sequence: int) -> None:
+        """Take over what the stream says is the last event; None when there is none."""
+        self.last, self.sequence, self.placed = last or wire.Event(), sequence, True
+
+    def next_entry(self) -> wire.QueueEntry:
         """Make the queue entry that follows from the last event."""
         return wire.QueueEntry(command=self.command, last=self.last, last_sequence=self.sequence)
-
-
-def sending(job: Job, provider: str, pod: str, now: float) -> wire.Event:
-    """Make the marker: an attempt begins."""
-    number = job.last.attempt_count + 1
-    attempt = pb.Attempt(number=number, provider=provider, start_time=codec.timestamp(now))
-    return wire.Event(
-        message_id=job.command.message_id,
-        client=job.command.client,
-        state=pb.MESSAGE_STATE_SENDING,
-        provider=provider,
-        time=codec.timestamp(now),
-        attempts=[*job.last.attempts, attempt][-MOST_ATTEMPTS_TOLD:],
-        attempt_count=number,
-        round=job.last.round,
-        tried=job.last.tried,
-        pod=pod,
-        traceparent=job.traceparent,
-        deadline=job.last.deadline if job.last.HasField("deadline") else None,
-    )
-
-
-def following(job: Job, verdict: Verdict, pod: str, now: float, outcome: Outcome | None = None) -> wire.Event:
-    """Make the event of a verdict; `outcome` closes the last attempt."""
-    event = wire.Event(
-        message_id=job.command.message_id,
-        client=job.command.client,
-        state=verdict.state,
-        provider=verdict.provider,
-        time=codec.timestamp(now),
-        reason=verdict.reason,
-        detail=verdict.detail,
-        attempts=job.last.attempts,
-        attempt_count=job.last.attempt_count,
-        round=verdict.round,
-        tried=verdict.tried,
-        next=verdict.next,
-        pod=pod,
-        held=verdict.held,
-        traceparent=job.traceparent,
-        deadline=job.last.deadline if job.last.HasField("deadline") else None,
-    )
-    if verdict.next == wire.NEXT_STEP_LATER:
-        event.due_time.CopyFrom(codec.timestamp(verdict.due))
-    if outcome is not None and event.attempts:
-        _close(event.attempts[-1], outcome, now)
-    return event
-
-
-def _close(attempt: pb.Attempt, outcome: Outcome, now: float) -> None:
-    attempt.end_time.CopyFrom(codec.timestamp(now))
-    attempt.outcome = outcome.kind
-    attempt.code = outcome.code
-    attempt.detail = outcome.detail
-    if outcome.provider_message_id:
-        attempt.provider_message_id = outcome.provider_message_id

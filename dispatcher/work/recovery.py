@@ -8,9 +8,10 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from dispatcher.providers.base import ACCEPTED, AMBIGUOUS, Adapter, Outcome
-from dispatcher.work.attempt import GATE_S, Circumstances
+from dispatcher.work.attempt import GATE_S
+from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
-from dispatcher.work.job import Job, following
+from dispatcher.work.job import Job
 from dispatcher.work.verdict import Verdict, expire, hold, judge, step_aside
 from messaging import codec
 from messaging.errors import StreamDown
@@ -31,7 +32,7 @@ class Recovery:
 
     circumstances: Circumstances
     adapter: Adapter
-    scribe: EventLog
+    event_log: EventLog
     tracer: Tracer
 
     async def step_aside(self, job: Job, target: str) -> bool:
@@ -49,7 +50,7 @@ class Recovery:
         while (left := end - time.monotonic()) > 0:
             await job.delivery.keep()
             await asyncio.sleep(min(left, _LOOK_EVERY_S))
-            if not await self._still(job):
+            if not await self._unchanged(job):
                 return False
         outcome = Outcome(AMBIGUOUS, code="vanished", detail="the process that made the attempt vanished")
         _log.warning(
@@ -60,9 +61,9 @@ class Recovery:
         )
         return await self._write(job, judge(outcome, self.circumstances.case(job)), outcome)
 
-    async def _still(self, job: Job) -> bool:
+    async def _unchanged(self, job: Job) -> bool:
         try:
-            return await self.scribe.still(job)
+            return await self.event_log.unchanged(job)
         except StreamDown:
             return True
 
@@ -99,4 +100,4 @@ class Recovery:
             return await self.adapter.look_up(job.command.message_id, telemetry.traceparent_of(span))
 
     async def _write(self, job: Job, verdict: Verdict, outcome: Outcome | None = None) -> bool:
-        return await self.scribe.record(job, following(job, verdict, self.circumstances.pod, time.time(), outcome))
+        return await self.event_log.record(job, verdict, outcome)

@@ -21,7 +21,7 @@ class Meaning(enum.Enum):
     HELD = "its outcome is unclear, and it is time to ask again"
 
 
-def look_back(entry_sequence: int, last: wire.Event | None, last_sequence: int) -> Meaning:
+def meaning_of(entry_sequence: int, last: wire.Event | None, last_sequence: int) -> Meaning:
     """Judge an entry that follows from the event at `entry_sequence` (0: from acceptance) by the last event."""
     if last is None:
         return Meaning.READY

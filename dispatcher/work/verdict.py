@@ -15,6 +15,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.providers.base import Outcome
+from messaging.events import Change
 
 NextProvider = Callable[[Collection[str]], str | None]
 """Gives a provider for the message that is not among those tried, or None."""
@@ -40,18 +41,9 @@ class Progress:
 
 
 @attrs.frozen
-class Verdict:
-    """The state that follows, and the step to take. `due` is Unix seconds, `pause_s` holds the whole lane."""
+class Verdict(Change):
+    """The change that follows from an outcome; `pause_s` holds the whole lane."""
 
-    state: pb.MessageState.ValueType
-    next: wire.NextStep.ValueType
-    provider: str
-    reason: str = ""
-    detail: str = ""
-    due: float = 0.0
-    held: bool = False
-    round: int = 0
-    tried: tuple[str, ...] = ()
     pause_s: float = 0.0
 
 
@@ -117,6 +109,13 @@ def hold(case: Case, detail: str, waited_s: float = 0.0) -> Verdict:
 def expire(case: Case) -> Verdict:
     """End a message whose deadline has passed before a provider took it."""
     return _bury(case, pb.MESSAGE_STATE_EXPIRED, "EXPIRED", "the deadline passed before a provider took it")
+
+
+def not_sent(case: Case, detail: str) -> Verdict:
+    """Try again at the same provider: the attempt was marked, and its bytes never left."""
+    if case.now >= case.deadline:
+        return expire(case)
+    return _step(case, wire.NEXT_STEP_AGAIN, case.provider, "NOT_SENT", detail)
 
 
 def step_aside(case: Case, target: str) -> Verdict:

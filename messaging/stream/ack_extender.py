@@ -9,7 +9,7 @@ _ROUNDS = 4
 """Extensions in one `ack_wait`: two may be lost, or the process stand still for half of it, and nothing comes again."""
 
 
-async def keep(held: Callable[[], Iterable[Delivery]], ack_wait_s: float) -> None:
+async def extend_acks(held: Callable[[], Iterable[Delivery]], ack_wait_s: float) -> None:
     """Tell the server every so often that work goes on with everything `held` gives, until cancelled."""
     while True:
         await asyncio.sleep(ack_wait_s / _ROUNDS)

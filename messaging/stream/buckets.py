@@ -72,7 +72,7 @@ class Bucket:
         """Call `heard(key, document)` when somebody writes: a hint to look, which may be lost or come too early."""
 
         def told(subject: str, data: bytes) -> None:
-            heard(subject.removeprefix(self._prefix), json.loads(data) if data else None)
+            heard(subject.removeprefix(self._prefix), _parsed(data) if data else None)
 
         return self._connection.listening(self._prefix + pattern, told)
 
@@ -91,7 +91,15 @@ class Bucket:
 def _document(record: Record) -> Any:
     if not record.data or "KV-Operation" in record.headers or "Nats-Marker-Reason" in record.headers:
         return None
-    return json.loads(record.data)
+    return _parsed(record.data)
+
+
+def _parsed(data: bytes) -> Any:
+    """Give the document, or the bytes themselves when they are no JSON, which no reader of documents takes."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return data
 
 
 def _bytes(document: Any) -> bytes:

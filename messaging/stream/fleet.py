@@ -8,27 +8,23 @@ from typing import Any
 
 import structlog
 
+from messaging.documents import BreakerState, Mode
 from messaging.errors import StreamDown
 from messaging.routing import ProviderFacts
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import ApiError, Connection
 
 _log = structlog.get_logger(__name__)
 
 _PAGE = 256
-OPEN, HALF_OPEN = "open", "half-open"
 UNLIMITED = (
     "the stream's account has no storage limit, so SMSGW_STORAGE_FILL cannot hold: "
     "give the account a max_file in nats-server's configuration"
 )
 """What to say where the account is not `limited`."""
-
-
-def breaker_key(provider: str) -> str:
-    """Where a provider's breaker stands in its bucket."""
-    return f"breaker.{provider}"
 
 
 class FleetView:
@@ -44,13 +40,13 @@ class FleetView:
         backlog_every_s: float = 0.5,
     ) -> None:
         self._connection = connection
-        self._bucket = Bucket(connection, topo.BREAKERS_BUCKET)
+        self._board = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
         self._providers = {provider.name: provider for provider in providers}
         self._room = {provider.name: max(1, int(provider.rate_per_s * room_s)) for provider in providers}
         self._breakers_every_s = breakers_every_s
         self._backlog_every_s = backlog_every_s
         self._fresh_at = float("-inf")
-        self.breakers: dict[str, tuple[int, dict[str, Any]]] = {}
+        self.breakers: dict[str, BreakerState] = {}
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
         self.later = 0
         self.storage_fill = 0.0
@@ -75,9 +71,9 @@ class FleetView:
 
     def _facts_of(self, provider: Provider) -> ProviderFacts:
         backlog = self.backlog.get(provider.name, 0)
-        state = self.breakers.get(provider.name, (0, {}))[1].get("state")
+        mode = self.breakers.get(provider.name, BreakerState()).mode
         # A half-open breaker is closed to all but one waiting message: the probe.
-        is_open = state == OPEN or (state == HALF_OPEN and backlog > 0)
+        is_open = mode is Mode.OPEN or (mode is Mode.HALF_OPEN and backlog > 0)
         return ProviderFacts(
             provider.name,
             provider.weight,
@@ -91,8 +87,7 @@ class FleetView:
 
     async def refresh_breakers(self) -> None:
         """Read every breaker; raises StreamDown."""
-        found = await self._bucket.all("breaker.*")
-        self.breakers = {key.removeprefix("breaker."): value for key, value in found.items()}
+        self.breakers = await self._board.breakers()
 
     async def refresh_backlog(self) -> None:
         """Count what waits for each provider and for its time, and how full the storage is; raises StreamDown."""
@@ -119,7 +114,7 @@ class FleetView:
 
     async def run(self) -> None:
         """Keep the facts fresh until cancelled."""
-        async with self._bucket.hints("breaker.*") as written, asyncio.TaskGroup() as group:
+        async with self._board.hints() as written, asyncio.TaskGroup() as group:
             breakers = self._again(self.refresh_breakers, partial(written.rest, self._breakers_every_s))
             backlog = self._again(self.refresh_backlog, partial(asyncio.sleep, self._backlog_every_s))
             group.create_task(breakers, name="breaker-view")

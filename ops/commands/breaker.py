@@ -4,11 +4,11 @@ import asyncio
 
 import click
 
-from dispatcher.breaker.breaker import Mode, Shared
+from messaging.documents import BreakerState, Mode
 from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import Connection
-from messaging.stream.fleet import breaker_key
 from ops import target
 from ops.commands.failure import Failure
 from ops.commands.output import console, json_option, print_json, table
@@ -29,9 +29,9 @@ def breaker() -> None:
 def show(provider: str | None, *, as_json: bool) -> None:
     """Show one breaker, or all."""
 
-    async def look() -> dict[str, Shared]:
+    async def look() -> dict[str, BreakerState]:
         async with connected(target.settings()) as connection:
-            return {name: (await _read(connection, name))[1] for name in _names(provider)}
+            return {name: (await _board(connection).breaker(name))[1] for name in _names(provider)}
 
     _print(asyncio.run(look()), as_json=as_json)
 
@@ -42,7 +42,7 @@ def show(provider: str | None, *, as_json: bool) -> None:
 @json_option
 def open_breaker(provider: str, reason: str, *, as_json: bool) -> None:
     """Send nothing to PROVIDER until its breaker is reset; what waits moves to other providers."""
-    wanted = Shared(Mode.OPEN, reason=reason, forced=True)
+    wanted = BreakerState(Mode.OPEN, reason=reason, forced=True)
     _print({provider: asyncio.run(_set(provider, wanted))}, as_json=as_json)
 
 
@@ -51,7 +51,7 @@ def open_breaker(provider: str, reason: str, *, as_json: bool) -> None:
 @json_option
 def reset(provider: str, *, as_json: bool) -> None:
     """Close the breaker of PROVIDER, whoever opened it, and forget its failures."""
-    _print({provider: asyncio.run(_set(provider, Shared()))}, as_json=as_json)
+    _print({provider: asyncio.run(_set(provider, BreakerState()))}, as_json=as_json)
 
 
 def _names(provider: str | None) -> list[str]:
@@ -64,32 +64,31 @@ def _names(provider: str | None) -> list[str]:
     return [provider]
 
 
-async def _read(connection: Connection, provider: str) -> tuple[int, Shared]:
-    revision, document = await Bucket(connection, topo.BREAKERS_BUCKET).get(breaker_key(provider))
-    return revision, Shared.from_document(document)
+def _board(connection: Connection) -> BreakerBoard:
+    return BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
 
 
-async def _set(provider: str, wanted: Shared) -> Shared:
+async def _set(provider: str, wanted: BreakerState) -> BreakerState:
     """Write a state as the next generation; again when a pod was faster."""
     import attrs
 
     [name] = _names(provider)
     async with connected(target.settings()) as connection:
-        bucket = Bucket(connection, topo.BREAKERS_BUCKET)
+        board = _board(connection)
         for _ in range(_TRIES):
-            revision, shared = await _read(connection, name)
-            written = attrs.evolve(wanted, generation=shared.generation + 1)
-            if await bucket.compare_and_set(breaker_key(name), written.to_document(), revision) is not None:
+            revision, state = await board.breaker(name)
+            written = attrs.evolve(wanted, generation=state.generation + 1)
+            if await board.set_breaker(name, written, revision) is not None:
                 return written
     raise Failure(f"the breaker of {name} keeps changing: try again")
 
 
-def _print(found: dict[str, Shared], *, as_json: bool) -> None:
+def _print(found: dict[str, BreakerState], *, as_json: bool) -> None:
     if as_json:
-        print_json({name: shared.to_document() for name, shared in found.items()})
+        print_json({name: state.to_document() for name, state in found.items()})
         return
     rows = [
-        (name, str(one.state), "yes" if one.forced else "", one.reason, one.probe, str(one.generation))
+        (name, str(one.mode), "yes" if one.forced else "", one.reason, one.probe, str(one.generation))
         for name, one in found.items()
     ]
     console().print(table(_COLUMNS, rows, numbers=("generation",)))

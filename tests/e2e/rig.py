@@ -15,11 +15,11 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.breaker.breaker import Mode, Shared
+from messaging.documents import BreakerState, Mode
 from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import open_connection
-from messaging.stream.fleet import breaker_key
 from ops.simulator.ledger import highest_window
 from ops.system import Plan, System
 from ops.up import wait_for_answer
@@ -133,13 +133,11 @@ class Rig:
         """Close every breaker, so that what one scenario did to a provider does not lead the next one elsewhere."""
         waits = 0.0
         async with open_connection(self.system.environment["SMSGW_NATS_URL"], "rig") as connection:
-            bucket = Bucket(connection, topo.BREAKERS_BUCKET)
+            board = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
             for name in self.system.simulators:
-                revision, document = await bucket.get(breaker_key(name))
-                shared = Shared.from_document(document)
-                closed = Shared(generation=shared.generation + 1)
-                await bucket.compare_and_set(breaker_key(name), closed.to_document(), revision)
-                waits = max(waits, 0.0 if shared.state is Mode.CLOSED else 1.0)
+                revision, state = await board.breaker(name)
+                await board.set_breaker(name, BreakerState(generation=state.generation + 1), revision)
+                waits = max(waits, 0.0 if state.mode is Mode.CLOSED else 1.0)
         await asyncio.sleep(waits)  # until gateways and pods have looked
 
     async def until_attempted(self, message_id: str) -> pb.MessageStatus:

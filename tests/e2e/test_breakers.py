@@ -7,15 +7,15 @@ from rig import NORMAL, Rig, eventually
 from sms.gateway.v1 import gateway_pb2 as api
 
 from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import open_connection
-from messaging.stream.fleet import breaker_key
 
 
 async def breaker(rig: Rig, provider: str) -> str:
     async with open_connection(rig.system.environment["SMSGW_NATS_URL"], "test") as connection:
-        _, document = await Bucket(connection, topo.BREAKERS_BUCKET).get(breaker_key(provider))
-    return str((document or {}).get("state", "closed"))
+        _, state = await BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET)).breaker(provider)
+    return str(state.mode)
 
 
 async def until_breaker(rig: Rig, provider: str, state: str) -> None:

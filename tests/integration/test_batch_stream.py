@@ -28,7 +28,7 @@ class Door:
     """Accepts everything, once it is open."""
 
     def __init__(self) -> None:
-        self.draining = False
+        self.closed = False
         self.open = asyncio.Event()
         self.under_way = 0
 

@@ -22,7 +22,7 @@ from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.store.writer import Projected
 from messaging.stream import setup
 from messaging.stream import topology as topo
-from messaging.stream.ack_extender import keep
+from messaging.stream.ack_extender import extend_acks
 from messaging.stream.connection import Connection, open_connection
 from messaging.stream.consumer import open_consumer
 from messaging.stream.publisher import Publisher
@@ -74,12 +74,12 @@ async def test_what_a_pod_holds_in_any_lane_is_not_given_to_another(connection: 
         consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p1", lane))
         held += await consumer.fetch(5, 2)
     assert len(held) == len(Lane)
-    keeper = asyncio.create_task(keep(lambda: held, ACK_WAIT_S))
+    extender = asyncio.create_task(extend_acks(lambda: held, ACK_WAIT_S))
     await stand_still(LONG_S, for_s=still_s)
     for lane in Lane:
         other = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p1", lane))
         assert await other.fetch(5, 0.3) == []
-    keeper.cancel()
+    extender.cancel()
     for delivery in held:
         assert await delivery.ack()
 
@@ -89,12 +89,12 @@ async def test_a_pod_that_stands_still_for_longer_loses_what_it_holds(connection
     await Publisher(connection).enqueue(entry_of(address), address, "p1", "otp")
     consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p1", "otp"))
     held = await consumer.fetch(5, 2)
-    keeper = asyncio.create_task(keep(lambda: held, ACK_WAIT_S))
+    extender = asyncio.create_task(extend_acks(lambda: held, ACK_WAIT_S))
     await asyncio.sleep(0)
     time.sleep(1.5 * ACK_WAIT_S)
     [again] = await consumer.fetch(5, ACK_WAIT_S)
     assert (again.sequence, again.delivered) == (held[0].sequence, 2)
-    keeper.cancel()
+    extender.cancel()
     assert await again.ack()
 
 

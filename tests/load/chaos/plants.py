@@ -57,17 +57,17 @@ def _skip_the_marker() -> None:
 
     from dispatcher.work.event_log import EventLog
 
-    record, begun = EventLog.record, dict[str, Any]()
+    append, begun = EventLog._append, dict[str, Any]()
 
-    async def hasty(self: EventLog, job: Any, event: Any, **kwargs: Any) -> bool:
+    async def hasty(self: EventLog, job: Any, event: Any) -> bool:
         name = job.command.message_id
         if event.state == pb.MESSAGE_STATE_SENDING and not event.attempts[-1].outcome:
             job.last = begun[name] = event
             return True
         marker = begun.pop(name, None)
-        return (marker is None or await record(self, job, marker)) and await record(self, job, event, **kwargs)
+        return (marker is None or await append(self, job, marker)) and await append(self, job, event)
 
-    EventLog.record = hasty  # type: ignore[method-assign]
+    EventLog._append = hasty  # type: ignore[method-assign]
 
 
 def _stale_lease() -> None:
@@ -91,9 +91,7 @@ def _stale_lease() -> None:
 
 def _forget_a_redelivery() -> None:
     """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
-    from dispatcher.work import event_log as scribe
-    from dispatcher.work import redelivery as lookback
-    from dispatcher.work import worker
+    from dispatcher.work import event_log, redelivery, settling
     from messaging.stream.consumer import Delivery
 
     turn, ack = itertools.count(1), Delivery.ack
@@ -102,8 +100,8 @@ def _forget_a_redelivery() -> None:
         return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
 
     Delivery.ack = lost  # type: ignore[method-assign]
-    worker.look_back = lambda *_: lookback.Meaning.READY  # type: ignore[attr-defined]
-    scribe.may_follow = lambda *_: True  # type: ignore[attr-defined]
+    settling.meaning_of = lambda *_: redelivery.Meaning.READY  # type: ignore[attr-defined]
+    event_log.may_follow = lambda *_: True  # type: ignore[attr-defined]
 
 
 def _drop_an_entry() -> None:
@@ -114,10 +112,11 @@ def _drop_an_entry() -> None:
 
     async def forgetful(self: Intake) -> Any:
         while True:
-            lane, delivery = await following(self)
+            drawn = await following(self)
             if next(turn) % _EVERY:
-                return lane, delivery
-            await delivery.ack()
+                return drawn
+            await drawn.delivery.ack()
+            self.release(drawn.delivery)
 
     Intake.next = forgetful  # type: ignore[method-assign]
 
@@ -140,7 +139,7 @@ def _go_backward() -> None:
 
     from dispatcher.work.event_log import EventLog
 
-    turn, follow = itertools.count(1), EventLog.follow
+    turn, follow = itertools.count(1), EventLog.take_next_step
 
     async def confused(self: EventLog, job: Any) -> None:
         await follow(self, job)
@@ -150,7 +149,7 @@ def _go_backward() -> None:
             event.state = pb.MESSAGE_STATE_QUEUED
             await self._publisher.append_event(job.address, event, job.sequence)
 
-    EventLog.follow = confused  # type: ignore[method-assign]
+    EventLog.take_next_step = confused  # type: ignore[method-assign]
 
 
 def _skip_a_row() -> None:

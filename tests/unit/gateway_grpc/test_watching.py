@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
+from gateway_grpc import interceptors
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.late_history import LateHistory
 from gateway_grpc.lookup import Found, Lookup
@@ -44,7 +46,7 @@ class Scripted:
 
     def __init__(self, looks: Sequence[Look]) -> None:
         self._looks = iter(looks)
-        self.draining = False
+        self.closed = False
 
     async def find(self, _client: str, *, message_id: str) -> Found:
         try:
@@ -68,6 +70,7 @@ def told(*looks: Look) -> tuple[list[str], bool]:
     states: list[str] = []
 
     async def watch() -> bool:
+        interceptors._current.set(cast("interceptors.Call", SimpleNamespace(client="default")))
         try:
             request = api.WatchStatusRequest(message_id=MESSAGE_ID)
             async for answer in service.WatchStatus(request, cast("Any", None)):

@@ -1,22 +1,23 @@
 import pytest
 
-from dispatcher.breaker.breaker import Breaker, Limits, Mode, Shared
+from dispatcher.breaker.breaker import Breaker, BreakerLimits
+from messaging.documents import BreakerState, Mode
 
-LIMITS = Limits(failures=5, calls=20, window_s=60.0, cooldown_s=30.0, patience_s=45.0)
+LIMITS = BreakerLimits(failures=5, calls=20, window_s=60.0, cooldown_s=30.0, patience_s=45.0)
 
 
 class Provider:
     """One breaker in one pod whose wishes are written at once, as when nobody else writes."""
 
-    def __init__(self, pod: str = "pod-1", shared: Shared | None = None) -> None:
+    def __init__(self, pod: str = "pod-1", state: BreakerState | None = None) -> None:
         self.now = 1000.0
         self.breaker = Breaker(pod, LIMITS)
-        if shared is not None:
-            self.breaker.adopt(shared, self.now)
+        if state is not None:
+            self.breaker.adopt(state, self.now)
 
     @property
-    def shared(self) -> Shared:
-        return self.breaker.shared
+    def state(self) -> BreakerState:
+        return self.breaker.state
 
     def call(self, *, failed: bool | None, after_s: float = 0.0) -> None:
         generation = self.breaker.begin()
@@ -58,7 +59,7 @@ def test_failures_that_the_window_has_left_behind_no_longer_count() -> None:
     provider.now += LIMITS.window_s
     for number in range(20):
         provider.call(failed=number % 3 == 0)
-    assert provider.shared.state is Mode.CLOSED
+    assert provider.state.mode is Mode.CLOSED
 
 
 def test_opens_after_failures_in_a_row_and_says_why() -> None:
@@ -67,7 +68,7 @@ def test_opens_after_failures_in_a_row_and_says_why() -> None:
         provider.call(failed=True)
     assert provider.breaker.admits()
     provider.call(failed=True)
-    assert provider.shared == Shared(Mode.OPEN, 1, "5 failures in a row")
+    assert provider.state == BreakerState(Mode.OPEN, 1, "5 failures in a row")
     assert not provider.breaker.admits()
 
 
@@ -77,7 +78,7 @@ def test_one_success_ends_the_row() -> None:
         for _ in range(LIMITS.failures - 1):
             provider.call(failed=True)
         provider.call(failed=False)
-    assert provider.shared.state is Mode.CLOSED
+    assert provider.state.mode is Mode.CLOSED
 
 
 @pytest.mark.parametrize(("bad", "state"), [(10, Mode.CLOSED), (11, Mode.OPEN)])
@@ -88,14 +89,14 @@ def test_opens_when_more_than_half_of_enough_calls_failed(bad: int, state: Mode)
     assert max(len(run) for run in "".join("x" if bad else " " for bad in mixed).split()) < LIMITS.failures
     for failed in mixed:
         provider.call(failed=failed)
-    assert provider.shared.state is state
+    assert provider.state.mode is state
 
 
 def test_too_few_calls_say_nothing() -> None:
     provider = Provider()
     for failed in [True, True, True, False] * 4 + [True, True, True]:
         provider.call(failed=failed)
-    assert provider.shared.state is Mode.CLOSED
+    assert provider.state.mode is Mode.CLOSED
 
 
 def test_calls_older_than_the_window_are_forgotten() -> None:
@@ -106,7 +107,7 @@ def test_calls_older_than_the_window_are_forgotten() -> None:
     provider.now += LIMITS.window_s
     for failed in [False] + [True, True, True, False] * 4 + [True, True]:
         provider.call(failed=failed)
-    assert provider.shared.state is Mode.CLOSED, "19 calls in the window, though 31 were made"
+    assert provider.state.mode is Mode.CLOSED, "19 calls in the window, though 31 were made"
 
 
 def test_answer_that_says_nothing_of_health_neither_counts_nor_ends_the_row() -> None:
@@ -117,7 +118,7 @@ def test_answer_that_says_nothing_of_health_neither_counts_nor_ends_the_row() ->
             provider.call(failed=None)
     assert provider.breaker.admits()
     provider.call(failed=True)
-    assert provider.shared.state is Mode.OPEN
+    assert provider.state.mode is Mode.OPEN
 
 
 # Half-open
@@ -128,7 +129,7 @@ def test_nothing_is_admitted_before_the_cooldown_is_over() -> None:
     provider.wait(LIMITS.cooldown_s - 0.01)
     assert not provider.breaker.admits()
     provider.wait(0.01)
-    assert provider.shared == Shared(Mode.HALF_OPEN, 2, "5 failures in a row", probe="pod-1")
+    assert provider.state == BreakerState(Mode.HALF_OPEN, 2, "5 failures in a row", probe="pod-1")
     assert provider.breaker.admits()
 
 
@@ -139,7 +140,7 @@ def test_half_open_admits_one_call_at_a_time() -> None:
 
 
 def test_only_the_prober_may_probe() -> None:
-    other = Provider("pod-2", half_open().shared)
+    other = Provider("pod-2", half_open().state)
     assert not other.breaker.admits()
 
 
@@ -147,14 +148,14 @@ def test_only_the_prober_may_probe() -> None:
 def test_probe_that_is_answered_closes(failed: bool | None) -> None:  # noqa: FBT001
     provider = half_open()
     provider.call(failed=failed)
-    assert provider.shared.state is Mode.CLOSED
+    assert provider.state.mode is Mode.CLOSED
     assert provider.breaker.admits()
 
 
 def test_probe_that_fails_opens_again_for_a_whole_cooldown() -> None:
     provider = half_open()
     provider.call(failed=True)
-    assert provider.shared == Shared(Mode.OPEN, 3, "the probe failed")
+    assert provider.state == BreakerState(Mode.OPEN, 3, "the probe failed")
     provider.wait(LIMITS.cooldown_s - 0.01)
     assert not provider.breaker.admits()
 
@@ -169,16 +170,16 @@ def test_probe_that_was_never_made_leaves_room_for_another() -> None:
 def test_probe_abandoned_before_the_last_change_frees_nothing() -> None:
     provider = half_open()
     provider.breaker.begin()
-    provider.breaker.abandon(provider.shared.generation - 1)
+    provider.breaker.abandon(provider.state.generation - 1)
     assert not provider.breaker.admits()
 
 
 def test_prober_that_fell_silent_is_replaced() -> None:
-    other = Provider("pod-2", half_open().shared)
+    other = Provider("pod-2", half_open().state)
     other.wait(LIMITS.patience_s - 0.01)
-    assert other.shared.probe == "pod-1"
+    assert other.state.probe == "pod-1"
     other.wait(0.01)
-    assert (other.shared.probe, other.shared.generation) == ("pod-2", 3)
+    assert (other.state.probe, other.state.generation) == ("pod-2", 3)
     assert other.breaker.admits()
 
 
@@ -191,12 +192,12 @@ def test_late_answer_from_before_the_breaker_opened_is_ignored(failed: bool | No
     late = provider.breaker.begin()
     for _ in range(LIMITS.failures):
         provider.call(failed=True)
-    before = provider.shared
+    before = provider.state
     provider.answer(late, failed=failed)
-    assert provider.shared == before
+    assert provider.state == before
     provider.wait(LIMITS.cooldown_s)
     provider.answer(late, failed=failed)
-    assert provider.shared.state is Mode.HALF_OPEN
+    assert provider.state.mode is Mode.HALF_OPEN
 
 
 def test_what_was_counted_before_a_change_is_forgotten() -> None:
@@ -204,34 +205,34 @@ def test_what_was_counted_before_a_change_is_forgotten() -> None:
     provider.call(failed=False)
     for _ in range(LIMITS.failures - 1):
         provider.call(failed=True)
-    assert provider.shared.state is Mode.CLOSED
+    assert provider.state.mode is Mode.CLOSED
 
 
 def test_state_that_another_pod_wrote_is_taken_over() -> None:
-    other = Provider("pod-2", opened().shared)
+    other = Provider("pod-2", opened().state)
     assert not other.breaker.admits()
     other.wait(LIMITS.cooldown_s)
-    assert other.shared.probe == "pod-2"
+    assert other.state.probe == "pod-2"
 
 
 def test_same_state_again_does_not_begin_the_cooldown_again() -> None:
     provider = opened()
     provider.now += LIMITS.cooldown_s - 1
-    provider.breaker.adopt(provider.shared, provider.now)
+    provider.breaker.adopt(provider.state, provider.now)
     provider.wait(1)
-    assert provider.shared.state is Mode.HALF_OPEN
+    assert provider.state.mode is Mode.HALF_OPEN
 
 
 def test_breaker_that_an_operator_forced_open_stays_open() -> None:
-    provider = Provider(shared=Shared(Mode.OPEN, 4, "maintenance", forced=True))
+    provider = Provider(state=BreakerState(Mode.OPEN, 4, "maintenance", forced=True))
     provider.wait(100 * LIMITS.cooldown_s)
-    assert provider.shared.forced
+    assert provider.state.forced
     assert not provider.breaker.admits()
 
 
 def test_breaker_that_an_operator_reset_is_closed_at_once() -> None:
     provider = opened()
-    provider.breaker.adopt(Shared(Mode.CLOSED, provider.shared.generation + 1), provider.now)
+    provider.breaker.adopt(BreakerState(Mode.CLOSED, provider.state.generation + 1), provider.now)
     assert provider.breaker.admits()
 
 
@@ -241,24 +242,9 @@ def test_every_change_counts_the_generation_on() -> None:
     for _ in range(3):
         for _ in range(LIMITS.failures):
             provider.call(failed=True)
-        seen.append(provider.shared.generation)
+        seen.append(provider.state.generation)
         provider.wait(LIMITS.cooldown_s)
-        seen.append(provider.shared.generation)
+        seen.append(provider.state.generation)
         provider.call(failed=False)
-        seen.append(provider.shared.generation)
+        seen.append(provider.state.generation)
     assert seen == list(range(10))
-
-
-@pytest.mark.parametrize(
-    "shared",
-    [Shared(), Shared(Mode.OPEN, 7, "why", forced=True), Shared(Mode.HALF_OPEN, 8, "why", probe="pod-1")],
-)
-def test_shared_state_comes_back_from_its_document(shared: Shared) -> None:
-    document = shared.to_document()
-    assert Shared.from_document(document) == shared
-    assert Shared.from_document({**document, "added_by_a_newer_version": 1}) == shared
-    assert type(document["state"]) is str
-
-
-def test_no_document_means_closed() -> None:
-    assert Shared.from_document(None) == Shared.from_document({}) == Shared()

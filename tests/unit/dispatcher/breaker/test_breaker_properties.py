@@ -1,18 +1,19 @@
-"""Two pods, a shared breaker and an operator, in any order: what must hold is checked at every write and call."""
+"""Two pods, a state breaker and an operator, in any order: what must hold is checked at every write and call."""
 
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.breaker.breaker import Breaker, Limits, Mode, Shared
+from dispatcher.breaker.breaker import Breaker, BreakerLimits
+from messaging.documents import BreakerState, Mode
 
-LIMITS = Limits(failures=3, calls=6, window_s=20.0, cooldown_s=5.0, patience_s=8.0)
+LIMITS = BreakerLimits(failures=3, calls=6, window_s=20.0, cooldown_s=5.0, patience_s=8.0)
 
 
 @attrs.define(eq=False)
 class Call:
     pod: "Pod"
-    seen: Shared
+    seen: BreakerState
 
 
 @attrs.define(eq=False)
@@ -22,12 +23,12 @@ class Pod:
     name: str
     breaker: Breaker
     revision: int = 0
-    wanted: list[Shared] = attrs.Factory(list)
+    wanted: list[BreakerState] = attrs.Factory(list)
     heard: list[tuple[int, float, bool]] = attrs.Factory(list)
 
     def asks_to_open(self, now: float) -> bool:
         """Count anew, the long way, whether what was heard of this generation opens the breaker."""
-        mine = [(at, bad) for generation, at, bad in self.heard if generation == self.breaker.shared.generation]
+        mine = [(at, bad) for generation, at, bad in self.heard if generation == self.breaker.state.generation]
         in_a_row = len(mine) >= LIMITS.failures and all(bad for _, bad in mine[-LIMITS.failures :])
         lately = [bad for at, bad in mine if at > now - LIMITS.window_s]
         return in_a_row or (len(lately) >= LIMITS.calls and lately.count(True) > len(lately) / 2)
@@ -39,24 +40,24 @@ class Provider:
     def __init__(self) -> None:
         self.now = 1000.0
         self.written_at = self.now
-        self.shared, self.revision = Shared(), 0
+        self.state, self.revision = BreakerState(), 0
         self.pods = [Pod(name, Breaker(name, LIMITS)) for name in ("pod-1", "pod-2")]
         self.calls: list[Call] = []
 
-    def store(self, wanted: Shared) -> None:
-        assert wanted.generation == self.shared.generation + 1
-        self.shared, self.revision, self.written_at = wanted, self.revision + 1, self.now
+    def store(self, wanted: BreakerState) -> None:
+        assert wanted.generation == self.state.generation + 1
+        self.state, self.revision, self.written_at = wanted, self.revision + 1, self.now
 
-    def operator(self, wanted: Shared) -> None:
-        self.store(attrs.evolve(wanted, generation=self.shared.generation + 1))
+    def operator(self, wanted: BreakerState) -> None:
+        self.store(attrs.evolve(wanted, generation=self.state.generation + 1))
 
-    def write(self, pod: Pod, wanted: Shared) -> None:
-        before, waited = self.shared, self.now - self.written_at
+    def write(self, pod: Pod, wanted: BreakerState) -> None:
+        before, waited = self.state, self.now - self.written_at
         if pod.revision != self.revision:
             self.look(pod)
             return
         assert not before.forced, "what an operator forced is an operator's to reset"
-        match before.state, wanted.state:
+        match before.mode, wanted.mode:
             case Mode.CLOSED, Mode.OPEN:
                 pass
             case Mode.OPEN, Mode.HALF_OPEN:
@@ -74,7 +75,7 @@ class Provider:
 
     def look(self, pod: Pod) -> None:
         pod.revision = self.revision
-        pod.breaker.adopt(self.shared, self.now)
+        pod.breaker.adopt(self.state, self.now)
 
     def refresh(self, pod: Pod) -> None:
         self.look(pod)
@@ -82,30 +83,30 @@ class Provider:
             self.write(pod, wanted)
 
     def flush(self, pod: Pod) -> None:
-        if pod.wanted and (wanted := pod.wanted.pop(0)).generation == pod.breaker.shared.generation + 1:
+        if pod.wanted and (wanted := pod.wanted.pop(0)).generation == pod.breaker.state.generation + 1:
             self.write(pod, wanted)
 
     def call(self, pod: Pod) -> None:
-        seen = pod.breaker.shared
+        seen = pod.breaker.state
         admitted = pod.breaker.admits()
-        if seen.state is Mode.HALF_OPEN:
+        if seen.mode is Mode.HALF_OPEN:
             under_way = any(call.seen.generation == seen.generation for call in self.calls)
             assert admitted == (seen.probe == pod.name and not under_way)
         else:
-            assert admitted == (seen.state is Mode.CLOSED)
+            assert admitted == (seen.mode is Mode.CLOSED)
         if admitted:
             assert pod.breaker.begin() == seen.generation
             self.calls.append(Call(pod, seen))
 
     def answer(self, call: Call, *, failed: bool | None) -> None:
-        pod, before = call.pod, call.pod.breaker.shared
+        pod, before = call.pod, call.pod.breaker.state
         wanted = pod.breaker.record(call.seen.generation, self.now, failed=failed)
-        assert pod.breaker.shared == before, "what is wanted holds only once it is written"
+        assert pod.breaker.state == before, "what is wanted holds only once it is written"
         if call.seen.generation != before.generation:
             assert wanted is None, "a late answer from before the last change"
-        elif before.state is Mode.HALF_OPEN:
+        elif before.mode is Mode.HALF_OPEN:
             assert wanted is not None
-            assert wanted.state is (Mode.OPEN if failed else Mode.CLOSED)
+            assert wanted.mode is (Mode.OPEN if failed else Mode.CLOSED)
         elif failed is None:
             assert wanted is None, "it says nothing of the provider's health"
         else:
@@ -142,9 +143,9 @@ class Provider:
             case "wait":
                 self.now += number % 13 / 2
             case "force":
-                self.operator(Shared(Mode.OPEN, reason="maintenance", forced=True))
+                self.operator(BreakerState(Mode.OPEN, reason="maintenance", forced=True))
             case "reset":
-                self.operator(Shared())
+                self.operator(BreakerState())
             case _:
                 pass
 

@@ -11,9 +11,11 @@ import attrs
 
 from dispatcher.rate.allocator import Timing
 from dispatcher.rate.coordinator import Coordinator
-from dispatcher.rate.lease import ALLOC, LeaseHolder
+from dispatcher.rate.lease import LeaseHolder
 from dispatcher.rate.pacer import Pacer
+from messaging.documents import ALLOC
 from messaging.errors import StreamDown
+from messaging.stream.board import LimitsBoard
 from messaging.stream.buckets import Bucket
 
 Clock = Callable[[], float]
@@ -195,7 +197,7 @@ class FakeFleet:
         name = name or f"{provider}-{self._count}"
         pacer, bucket = WatchedPacer(self.timing.window_s, self.clock), self._bucket()
         holder = LeaseHolder(
-            cast("Bucket", bucket), name, provider, pacer, self.timing, lambda: (self.pods_demand(name), 1)
+            LimitsBoard(cast("Bucket", bucket)), name, provider, pacer, self.timing, lambda: (self.pods_demand(name), 1)
         )
         pod = Pod(name, provider, pacer, holder, bucket, asyncio.create_task(holder.run()), demand)
         self.pods[name] = pod
@@ -222,7 +224,9 @@ class FakeFleet:
         self.pods.pop(pod.name, None)
 
     def lead(self, name: str) -> None:
-        coordinator = Coordinator(cast("Bucket", self._bucket()), name, self.limit, self.rates, self.timing)
+        coordinator = Coordinator(
+            LimitsBoard(cast("Bucket", self._bucket())), name, self.limit, self.rates, self.timing
+        )
         self.coordinators[name] = asyncio.create_task(coordinator.run())
 
     async def depose(self, name: str) -> None:

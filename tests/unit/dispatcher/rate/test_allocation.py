@@ -10,8 +10,10 @@ import pytest
 import structlog
 
 from dispatcher.rate.allocator import Timing
-from dispatcher.rate.lease import LeaseHolder, lease_key
+from dispatcher.rate.lease import LeaseHolder
 from dispatcher.rate.pacer import Pacer
+from messaging.documents import Grant, Table, lease_key
+from messaging.stream.board import LimitsBoard
 from messaging.stream.buckets import Bucket
 from tests.unit import virtual_time
 from tests.unit.dispatcher.rate.fleet import FakeFleet, Weather
@@ -304,16 +306,16 @@ class OldNews:
     async def get(self, key: str) -> tuple[int, Any]:
         self.asked.set()
         await self.answering.wait()
-        return 1, {"version": 11, "grants": {"pod": {"share": 5, "held": 10, "held_version": 0}}}
+        return 1, {"version": 11, "grants": {"pod": {"provider": "a", "share": 5, "held": 10, "held_version": 0}}}
 
 
 async def test_table_that_is_heard_while_an_older_one_is_read_is_looked_at() -> None:
     bucket, pacer = OldNews(), Pacer(1.0)
     pacer.set_share(10)
-    holder = LeaseHolder(cast("Bucket", bucket), "pod", "a", pacer, Timing(), lambda: (10, 1))
+    holder = LeaseHolder(LimitsBoard(cast("Bucket", bucket)), "pod", "a", pacer, Timing(), lambda: (10, 1))
     reading = asyncio.create_task(holder.sync())
     await bucket.asked.wait()
-    holder._heard("alloc", {"version": 12, "grants": {"pod": {"share": 10, "held": 10, "held_version": 0}}})
+    holder._heard(Table(12, {"pod": Grant("a", 10, 10)}))
     bucket.answering.set()
     await reading
     assert (pacer.share, holder._hint.is_set()) == (5, True)

@@ -1,7 +1,8 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.rate.allocator import Allocator, Grant, Lease, Table, Timing, waterfill
+from dispatcher.rate.allocator import Allocator, Timing, waterfill
+from messaging.documents import Grant, Lease, Table
 
 T = Timing()
 CAPS = st.dictionaries(st.text(alphabet="abcdef", min_size=1, max_size=2), st.integers(0, 300), max_size=8)

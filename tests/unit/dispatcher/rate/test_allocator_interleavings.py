@@ -8,7 +8,8 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.rate.allocator import Allocator, Lease, Table, Timing
+from dispatcher.rate.allocator import Allocator, Timing
+from messaging.documents import Lease, Table
 
 T = Timing()
 LIMIT, RATES = 70, {"p": 50, "q": 40}

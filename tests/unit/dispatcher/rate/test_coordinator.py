@@ -1,10 +1,12 @@
 """What the coordinator believes of a pod that seems silent."""
 
-from typing import Any
+from typing import Any, cast
 
-from dispatcher.rate.allocator import Allocator, Grant, Lease, Table, Timing
+from dispatcher.rate.allocator import Allocator, Timing
 from dispatcher.rate.coordinator import Coordinator
-from dispatcher.rate.lease import to_document
+from messaging.documents import Grant, Lease, Table
+from messaging.stream.board import LimitsBoard
+from messaging.stream.buckets import Bucket
 
 TIMING = Timing()
 
@@ -17,7 +19,7 @@ class LaggingBucket:
         self._leader = leader
 
     async def all(self, _pattern: str) -> dict[str, tuple[int, Any]]:
-        return {key: (1, to_document(Lease("p1", 50))) for key in self._leader}
+        return {key: (1, Lease("p1", 50).to_document()) for key in self._leader}
 
     async def get(self, key: str) -> tuple[int, Any]:
         self.asked.append(key)
@@ -25,8 +27,8 @@ class LaggingBucket:
 
 
 async def test_a_pod_that_seems_silent_is_looked_up_at_the_leader_before_it_is_dropped(monkeypatch) -> None:
-    bucket = LaggingBucket({"lease.a": (9, to_document(Lease("p1", 50)))})
-    coordinator = Coordinator(bucket, "c", 200, {"p1": 50}, TIMING)  # type: ignore[arg-type]
+    bucket = LaggingBucket({"lease.a": (9, Lease("p1", 50).to_document())})
+    coordinator = Coordinator(LimitsBoard(cast("Bucket", bucket)), "c", 200, {"p1": 50}, TIMING)
     allocator = Allocator(200, {"p1": 50}, Table(1, {"a": Grant("p1", 50, 50)}), 0.0, TIMING)
     allocator.observe({"a": (1, Lease("p1", 50))}, 0.0)
     now = TIMING.lease_s + TIMING.window_s + TIMING.guard_s + 0.1
@@ -37,8 +39,8 @@ async def test_a_pod_that_seems_silent_is_looked_up_at_the_leader_before_it_is_d
 
 
 async def test_pods_that_are_heard_of_cost_no_read_of_their_own(monkeypatch) -> None:
-    bucket = LaggingBucket({"lease.a": (9, to_document(Lease("p1", 50)))})
-    coordinator = Coordinator(bucket, "c", 200, {"p1": 50}, TIMING)  # type: ignore[arg-type]
+    bucket = LaggingBucket({"lease.a": (9, Lease("p1", 50).to_document())})
+    coordinator = Coordinator(LimitsBoard(cast("Bucket", bucket)), "c", 200, {"p1": 50}, TIMING)
     allocator = Allocator(200, {"p1": 50}, Table(1, {"a": Grant("p1", 50, 50)}), 0.0, TIMING)
     monkeypatch.setattr("time.monotonic", lambda: 0.5)
     await coordinator._leases(allocator)

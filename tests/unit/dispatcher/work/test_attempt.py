@@ -10,19 +10,21 @@ from opentelemetry.trace import INVALID_SPAN
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.breaker.breaker import Breaker, Limits, Mode, Shared
+from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.sync import BreakerSync
 from dispatcher.providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Gate, Outcome, Submission
 from dispatcher.rate.pacer import Pacer
-from dispatcher.work.attempt import Attempt, Circumstances
+from dispatcher.work.attempt import Attempt
+from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Policy
-from messaging import codec
+from messaging import codec, events
+from messaging.documents import BreakerState, Mode
 from messaging.model import Lane, new_address
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
-from messaging.stream.buckets import Bucket
+from messaging.stream.board import BreakerBoard
 from messaging.stream.consumer import Delivery
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
@@ -63,12 +65,18 @@ class Slow:
 
 @attrs.define
 class Pen:
-    """A scribe that keeps what is written."""
+    """An event log that keeps what is written."""
 
     written: list[wire.Event] = attrs.Factory(list)
 
-    async def record(self, job: Job, event: wire.Event) -> bool:
-        job.last, job.sequence = event, job.sequence + 1
+    async def start_attempt(self, job: Job, provider: str) -> bool:
+        return self._write(job, events.attempt_started(job.command, job.last, provider, job.writer, time.time()))
+
+    async def record(self, job: Job, change: events.Change, ended: events.CallEnd | None = None) -> bool:
+        return self._write(job, events.following(job.command, job.last, change, job.writer, time.time(), ended))
+
+    def _write(self, job: Job, event: wire.Event) -> bool:
+        job.place(event, job.sequence + 1)
         self.written.append(event)
         return True
 
@@ -81,8 +89,8 @@ class Stage:
         self.pacer = Pacer(1.0)
         self.pacer.renewed(float("inf"))
         self.pacer.set_share(5)
-        self.breaker = Breaker("pod-1", Limits())
-        guard = BreakerSync(cast("Bucket", None), "alpha", self.breaker, self.pacer)
+        self.breaker = Breaker("pod-1", BreakerLimits())
+        guard = BreakerSync(cast("BreakerBoard", None), "alpha", self.breaker, self.pacer)
         around = Circumstances(
             Provider("alpha", "simulated", "http://127.0.0.1:9"), "pod-1", Policy((30.0,), (), 5.0), dict, False
         )
@@ -90,8 +98,15 @@ class Stage:
             around, self.adapter, cast("EventLog", self.pen), self.pacer, guard, Tracer(None, ChosenIds(), 0.0)
         )
         command = wire.Command(message_id=ADDRESS.message_id, deadline=codec.timestamp(time.time() + 600))
-        delivery = cast("Delivery", object())
-        self.job = Job(delivery, command, ADDRESS, Lane.NORMAL, wire.Event(), 0, INVALID_SPAN, "")
+        self.job = Job(
+            delivery=cast("Delivery", object()),
+            entry=wire.QueueEntry(command=command),
+            address=ADDRESS,
+            lane=Lane.NORMAL,
+            span=INVALID_SPAN,
+            writer=events.Writer("pod-1"),
+            placed=True,
+        )
 
     async def make(self) -> wire.Event:
         assert await self.attempt.make(self.job, await self.pacer.acquire(1), 0)
@@ -144,7 +159,7 @@ async def test_attempt_that_is_cancelled_takes_its_call_with_it() -> None:
 async def test_probe_that_breaks_is_followed_by_another() -> None:
     stage = Stage(leaves=True)
     stage.adapter.breaks = True
-    stage.breaker.adopt(Shared(Mode.HALF_OPEN, 1, probe="pod-1"), 0.0)
+    stage.breaker.adopt(BreakerState(Mode.HALF_OPEN, 1, probe="pod-1"), 0.0)
     for _ in range(2):
         assert stage.breaker.admits()
         with pytest.raises(RuntimeError):

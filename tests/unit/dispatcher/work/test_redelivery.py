@@ -4,7 +4,7 @@ import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.work.redelivery import Meaning, look_back
+from dispatcher.work.redelivery import Meaning, meaning_of
 
 QUEUED, SENDING, SENT = pb.MESSAGE_STATE_QUEUED, pb.MESSAGE_STATE_SENDING, pb.MESSAGE_STATE_SENT
 UNKNOWN = pb.MESSAGE_STATE_UNKNOWN
@@ -43,21 +43,21 @@ def test_entry_means_what_the_event_log_says(
     meaning: Meaning,
 ) -> None:
     last = wire.Event(state=pb.MessageState.ValueType(state), next=wire.NextStep.ValueType(step), held=held)
-    assert look_back(7 if follows else 3, last, 7) is meaning
+    assert meaning_of(7 if follows else 3, last, 7) is meaning
     if not follows:
-        assert look_back(0, last, 7) is meaning, "an entry from acceptance is as old as any"
+        assert meaning_of(0, last, 7) is meaning, "an entry from acceptance is as old as any"
 
 
 def test_message_without_events_is_ready() -> None:
-    assert look_back(0, None, 0) is Meaning.READY
+    assert meaning_of(0, None, 0) is Meaning.READY
 
 
 def test_marker_of_an_attempt_is_never_taken_for_leave_to_begin_another() -> None:
     marker = wire.Event(state=SENDING)
     for entry in (0, 1, 6):
-        assert look_back(entry, marker, 7) is Meaning.UNCLEAR
+        assert meaning_of(entry, marker, 7) is Meaning.UNCLEAR
 
 
 def test_final_message_never_gets_another_attempt_from_an_old_entry() -> None:
     for state, step in itertools.product((SENT, pb.MESSAGE_STATE_FAILED, UNKNOWN), (END, BURY)):
-        assert look_back(3, wire.Event(state=state, next=step), 7) in {Meaning.FORGET, Meaning.REPEAT}
+        assert meaning_of(3, wire.Event(state=state, next=step), 7) in {Meaning.FORGET, Meaning.REPEAT}

@@ -133,7 +133,7 @@ def test_verdict_follows_from_outcome_and_situation(row: tuple[Outcome, Case, ob
         found.due,
         found.held,
         found.round,
-        "".join(found.tried),
+        "".join(found.tried or ()),
         found.pause_s,
     ] == expected
     assert may_follow(SENDING, found.state), "an attempt that was begun can end like this"

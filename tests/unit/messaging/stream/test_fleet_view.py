@@ -2,8 +2,9 @@
 
 from unittest.mock import Mock
 
+from messaging.documents import BreakerState, Mode
 from messaging.runtime.providers_file import Provider
-from messaging.stream.fleet import HALF_OPEN, OPEN, FleetView
+from messaging.stream.fleet import FleetView
 
 PROVIDERS = [Provider(name, "simulated", "http://localhost") for name in ("p1", "p2")]
 
@@ -14,9 +15,9 @@ def test_facts_are_those_of_the_latest_reading_of_either_kind() -> None:
     assert view.facts() is first
     view.backlog = {"p1": 3, "p2": 0}
     assert view.facts()["p1"].backlog == 3
-    view.breakers = {"p2": (1, {"state": OPEN})}
+    view.breakers = {"p2": BreakerState(Mode.OPEN)}
     assert [one.breaker_open for one in view.facts().values()] == [False, True]
-    view.breakers = {name: (2, {"state": HALF_OPEN}) for name in ("p1", "p2")}
+    view.breakers = {name: BreakerState(Mode.HALF_OPEN) for name in ("p1", "p2")}
     assert [one.breaker_open for one in view.facts().values()] == [True, False], "a waiting message is the probe"
     view.backlog = {"p1": 0, "p2": 0}
     assert not view.facts()["p1"].breaker_open

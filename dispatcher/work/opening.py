@@ -1,0 +1,69 @@
+"""Reads what was drawn into a job; what cannot be read goes to the dead letters."""
+
+import time
+
+import attrs
+import structlog
+from opentelemetry.trace import SpanKind
+from sms.dispatch.v1 import dispatch_pb2 as wire
+
+from dispatcher.work.event_log import EventLog
+from dispatcher.work.job import Job
+from messaging import codec
+from messaging.errors import CorruptRecord
+from messaging.events import Writer
+from messaging.model import Address, Lane, parse_address
+from messaging.runtime import telemetry
+from messaging.runtime.spans import Tracer
+from messaging.stream.consumer import Delivery
+
+_log = structlog.get_logger(__name__)
+
+
+@attrs.define
+class Opening:
+    """Opens the deliveries of one pod. `events_kept_s` is how long the stream keeps events."""
+
+    provider: str
+    pod: str
+    event_log: EventLog
+    tracer: Tracer
+    events_kept_s: float
+
+    async def open(self, lane: Lane, delivery: Delivery) -> Job | None:
+        """Give the job of a delivery; None when there is nothing to be done with it but to acknowledge it."""
+        try:
+            address = parse_address(delivery.subject)
+        except CorruptRecord as exc:
+            _log.error("a queue entry without an address is dropped", subject=delivery.subject, error=str(exc))
+            return None
+        try:
+            entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
+        except CorruptRecord as exc:
+            _log.error("unreadable queue entry", message_id=address.message_id, error=str(exc))
+            await self.event_log.bury_unreadable(delivery, address, self.provider, exc.why)
+            return None
+        if codec.unix(entry.command.deadline) + self.events_kept_s / 2 < time.time():
+            # Its events may be forgotten by now, and without them it would look as if it had never been sent.
+            _log.warning("a stale queue entry is forgotten", message_id=address.message_id)
+            return None
+        return self._job(lane, delivery, entry, address)
+
+    def _job(self, lane: Lane, delivery: Delivery, entry: wire.QueueEntry, address: Address) -> Job:
+        parent = delivery.headers.get(codec.TRACEPARENT) or entry.command.traceparent
+        span = self.tracer.start(
+            "consume",
+            telemetry.caller_of(parent),
+            SpanKind.CONSUMER,
+            attributes={"sms.message_id": address.message_id, "sms.provider": self.provider, "sms.lane": lane},
+        )
+        return Job(
+            delivery=delivery,
+            entry=entry,
+            address=address,
+            lane=lane,
+            span=span,
+            writer=Writer(self.pod, telemetry.traceparent_of(span)),
+            # On a first delivery the marker's condition finds out if the message has moved on.
+            placed=delivery.delivered == 1 and not entry.last.held,
+        )

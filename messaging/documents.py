@@ -1,0 +1,203 @@
+"""What the shared buckets hold, as values: breakers, pauses, leases, the table of shares, the leader. Pure.
+
+Each value writes its own document (JSON's types) and reads it back. What is read may be anything: what is no such
+document raises CorruptRecord, and keys that only a newer version knows are passed over.
+"""
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from messaging.errors import CorruptRecord
+
+_T = TypeVar("_T")
+
+ALLOC, LEADER = "alloc", "leader"
+"""Keys of the limits' bucket, beside those of the leases."""
+
+_LONGEST_PAUSE_S = 7 * 86_400.0
+
+
+def breaker_key(provider: str) -> str:
+    """Where a provider's breaker stands in its bucket."""
+    return f"breaker.{provider}"
+
+
+def pause_key(provider: str) -> str:
+    """Where a provider's pause stands in the bucket of the breakers."""
+    return f"pause.{provider}"
+
+
+def lease_key(pod: str) -> str:
+    """Where a pod's lease stands in the bucket of the limits."""
+    return f"lease.{pod}"
+
+
+class Mode(enum.StrEnum):
+    """The three modes of a breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@attrs.frozen
+class BreakerState:
+    """What all pods and the gateway see of one breaker; `probe` names the pod that may try a half-open one.
+
+    `generation` counts changes; `forced` is an operator's opening, which stays until it is reset.
+    """
+
+    mode: Mode = Mode.CLOSED
+    generation: int = 0
+    reason: str = ""
+    probe: str = ""
+    forced: bool = False
+
+    def to_document(self) -> dict[str, Any]:
+        """Write it for the bucket."""
+        return {
+            "state": str(self.mode),
+            "generation": self.generation,
+            "reason": self.reason,
+            "probe": self.probe,
+            "forced": self.forced,
+        }
+
+
+@attrs.frozen
+class Lease:
+    """What a pod says of itself: its wish (`demand`), its dearest waiting message (`floor`), what it has applied.
+
+    Units a second. `sent` counts its sends since it started; `gone` is its last word: it sends no more and gives its
+    share back.
+    """
+
+    provider: str
+    demand: int
+    floor: int = 1
+    version: int = 0
+    sent: int = 0
+    gone: bool = False
+
+    def to_document(self) -> dict[str, Any]:
+        """Write it for the bucket."""
+        return attrs.asdict(self)
+
+
+@attrs.frozen
+class Grant:
+    """What a pod may use (`share`), and what it may still be using (`held`) until it confirms `held_version`."""
+
+    provider: str
+    share: int = 0
+    held: int = 0
+    held_version: int = 0
+
+    @property
+    def reserved(self) -> int:
+        """What the pod can be using at the most."""
+        return max(self.share, self.held)
+
+
+@attrs.frozen
+class Table:
+    """The allocation: one document, each change a new version."""
+
+    version: int = 0
+    grants: Mapping[str, Grant] = attrs.Factory(dict)
+
+    def to_document(self) -> dict[str, Any]:
+        """Write it for the bucket."""
+        return {"version": self.version, "grants": {pod: attrs.asdict(grant) for pod, grant in self.grants.items()}}
+
+
+class _Fields:
+    """Reads the fields of one document; each must be of its type, and absent ones have their default."""
+
+    def __init__(self, key: str, document: object) -> None:
+        if not isinstance(document, Mapping):
+            raise CorruptRecord(key, "not an object")
+        self._key = key
+        self._document = document
+
+    def _read(self, name: str, kind: type[_T], default: _T | None) -> _T:
+        value = self._document.get(name, default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise CorruptRecord(self._key, f"its {name} is missing or of the wrong type")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        return self._read(name, str, default)
+
+    def flag(self, name: str) -> bool:
+        return self._read(name, bool, default=False)
+
+    def count(self, name: str, default: int | None = None) -> int:
+        number = self._read(name, int, default)
+        if not 0 <= number < 2**63:
+            raise CorruptRecord(self._key, f"its {name} is out of range")
+        return number
+
+    def fields(self, name: str) -> dict[str, "_Fields"]:
+        return {str(key): _Fields(self._key, one) for key, one in self._read(name, dict, None).items()}
+
+
+def read_breaker(key: str, document: object) -> BreakerState:
+    """Read a breaker's state; raises CorruptRecord."""
+    fields = _Fields(key, document)
+    mode = fields.text("state", Mode.CLOSED)
+    if mode not in list(Mode):
+        raise CorruptRecord(key, "its state is unknown")
+    return BreakerState(
+        Mode(mode),
+        fields.count("generation", 0),
+        fields.text("reason", ""),
+        fields.text("probe", ""),
+        forced=fields.flag("forced"),
+    )
+
+
+def read_pause(key: str, document: object) -> float:
+    """Read for how long (seconds) a provider asked to be left alone; raises CorruptRecord."""
+    seconds = document.get("pause_s") if isinstance(document, Mapping) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise CorruptRecord(key, "its pause_s is missing or of the wrong type")
+    if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST_PAUSE_S):
+        raise CorruptRecord(key, "its pause_s is out of range")
+    return float(seconds)
+
+
+def read_lease(key: str, document: object) -> Lease:
+    """Read a pod's lease; raises CorruptRecord."""
+    fields = _Fields(key, document)
+    return Lease(
+        fields.text("provider"),
+        fields.count("demand"),
+        fields.count("floor", 1),
+        fields.count("version", 0),
+        fields.count("sent", 0),
+        gone=fields.flag("gone"),
+    )
+
+
+def read_table(key: str, document: object) -> Table:
+    """Read the table of shares; raises CorruptRecord."""
+    fields = _Fields(key, document)
+    grants = {
+        pod: Grant(one.text("provider"), one.count("share", 0), one.count("held", 0), one.count("held_version", 0))
+        for pod, one in fields.fields("grants").items()
+    }
+    return Table(fields.count("version"), grants)
+
+
+def read_leader(key: str, document: object) -> str:
+    """Read the name of the coordinator that leads; raises CorruptRecord."""
+    return _Fields(key, document).text("name")
+
+
+Reader = Callable[[str, object], _T]
+"""Reads one kind of document: (key, document) to its value."""

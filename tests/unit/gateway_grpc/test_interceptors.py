@@ -1,0 +1,51 @@
+"""What is registered is served, and what is not served is told at the start."""
+
+from typing import Any, cast
+from unittest.mock import Mock
+
+import grpc
+import pytest
+from sms.gateway.v1 import gateway_pb2 as api
+from sms.gateway.v1 import gateway_pb2_grpc as rpc
+
+from gateway_grpc.drain_gate import DrainGate
+from gateway_grpc.interceptors import Interceptor
+from messaging.runtime.spans import ChosenIds, Tracer
+
+SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
+
+
+def interceptor() -> tuple[Interceptor, Mock]:
+    server = Mock()
+    return Interceptor(server, Tracer(None, ChosenIds(), 0.0), DrainGate()), server
+
+
+def test_every_method_of_the_service_is_registered() -> None:
+    watched, server = interceptor()
+    rpc.add_SmsGatewayServiceServicer_to_server(cast("Any", Mock()), cast("Any", watched))
+    watched.verify(SERVICE)
+    ((name, handlers), _) = server.add_registered_method_handlers.call_args
+    assert (name, set(handlers)) == (SERVICE.full_name, set(SERVICE.methods_by_name))
+
+
+def test_service_that_registers_only_the_generic_way_is_refused() -> None:
+    watched, _ = interceptor()
+    watched.add_generic_rpc_handlers([Mock()])
+    with pytest.raises(TypeError, match=r"BatchSend, CancelMessage, .*WatchStatus came by no"):
+        watched.verify(SERVICE)
+
+
+def test_method_that_was_forgotten_is_named() -> None:
+    watched, _ = interceptor()
+    handlers: dict[str, Any] = {
+        name: grpc.unary_unary_rpc_method_handler(Mock()) for name in SERVICE.methods_by_name if name != "GetStatus"
+    }
+    watched.add_registered_method_handlers(SERVICE.full_name, handlers)
+    with pytest.raises(TypeError, match="SmsGatewayService: GetStatus came by no"):
+        watched.verify(SERVICE)
+
+
+def test_a_kind_of_method_that_nobody_wraps_is_refused() -> None:
+    watched, _ = interceptor()
+    with pytest.raises(TypeError, match="Upload takes a stream"):
+        watched.add_registered_method_handlers("s", {"Upload": grpc.stream_unary_rpc_method_handler(Mock())})

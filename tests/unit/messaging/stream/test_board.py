@@ -1,0 +1,73 @@
+"""One bad document in a shared bucket stops nobody."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from structlog.testing import capture_logs
+
+from messaging.documents import BreakerState, Lease, Mode
+from messaging.stream.board import BreakerBoard, LimitsBoard
+from messaging.stream.buckets import Bucket
+
+
+class Kept:
+    """A bucket that holds what it is given."""
+
+    def __init__(self, **documents: Any) -> None:
+        self.documents = {key.replace("__", "."): (7, value) for key, value in documents.items()}
+        self.heard: Callable[[str, Any], None] = lambda *_: None
+
+    async def get(self, key: str) -> tuple[int, Any]:
+        return self.documents.get(key, (0, None))
+
+    async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
+        return {key: value for key, value in self.documents.items() if key.startswith(pattern.removesuffix("*"))}
+
+    @asynccontextmanager
+    async def listening(self, _pattern: str, heard: Callable[[str, Any], None]) -> AsyncIterator[None]:
+        self.heard = heard
+        yield
+
+
+def bucket(**documents: Any) -> Bucket:
+    return cast("Bucket", Kept(**documents))
+
+
+async def test_an_unreadable_breaker_is_closed_keeps_its_revision_and_is_told_once() -> None:
+    board = BreakerBoard(bucket(breaker__p1=b"{", breaker__p2={"state": "open"}))
+    with capture_logs() as lines:
+        assert await board.breaker("p1") == (7, BreakerState())
+        assert await board.breakers() == {"p2": BreakerState(Mode.OPEN)}
+        assert await board.breaker("p1") == (7, BreakerState())
+    assert [line["log_level"] for line in lines] == ["error"]
+
+
+async def test_an_unreadable_pause_is_none() -> None:
+    assert await BreakerBoard(bucket(pause__p1={"pause_s": "long"})).pause("p1") == (7, None)
+
+
+async def test_an_unreadable_table_counts_as_lost() -> None:
+    assert await LimitsBoard(bucket(alloc={"version": 1})).table() == (7, None)
+
+
+async def test_an_unreadable_leader_leads_nobody() -> None:
+    assert await LimitsBoard(bucket(leader=[])).leader() == (7, None)
+
+
+async def test_an_unreadable_lease_hides_no_other() -> None:
+    board = LimitsBoard(bucket(lease__a="x", lease__b=Lease("p1", 3).to_document()))
+    assert await board.leases() == {"b": (7, Lease("p1", 3))}
+    assert await board.lease("a") == (7, None)
+
+
+async def test_garbage_that_is_heard_raises_nothing() -> None:
+    kept, tables, leases = Kept(), list[Any](), list[Any]()
+    board = LimitsBoard(cast("Bucket", kept))
+    async with board.on_table(tables.append):
+        kept.heard("alloc", b"{")
+        kept.heard("alloc", None)
+    async with board.on_lease(lambda pod, lease: leases.append((pod, lease))):
+        kept.heard("lease.a", b"{")
+        kept.heard("lease.a", Lease("p1", 3).to_document())
+    assert (tables, leases) == ([None, None], [("a", Lease("p1", 3))])
