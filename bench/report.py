@@ -68,7 +68,8 @@ def _before_and_after(run: Run, before: Run) -> str:
         f"commit {one.machine['commit']}, {one.machine['taken']}, load {one.machine['load before']}{_note(one)}"
         for one in (before, run)
     ]
-    words = f"Before: {taken[0]}. After: {taken[1]}. The two runs were made at different times, so compare ratios (×) rather than figures."
+    when = "The two runs were made at different times, so compare ratios (×) rather than figures."
+    words = f"Before: {taken[0]}. After: {taken[1]}. {when}"
     return f"## Before and after\n\n{words}\n\n{tables.changes(before.results, run.results)}"
 
 

@@ -209,10 +209,10 @@ class FleetSettings:
         "SMSGW_BREAKER_FAILURES", 5, _whole(1, 1000), "consecutive failures that open a breaker"
     )
     breaker_calls: int = setting(
-        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "calls in the window before the failure ratio counts"
+        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "calls in the window before the failure ratio (over half) counts"
     )
     breaker_window_s: float = setting(
-        "SMSGW_BREAKER_WINDOW_S", 60.0, _seconds(1, 3600), "window of the failure ratio; more than half opens a breaker"
+        "SMSGW_BREAKER_WINDOW_S", 60.0, _seconds(1, 3600), "window over which the failure ratio is counted"
     )
     breaker_cooldown_s: float = setting("SMSGW_BREAKER_COOLDOWN_S", 30.0, _seconds(0.1, 3600), "wait before a probe")
     room_s: float = setting(
@@ -229,7 +229,7 @@ class ProcessSettings:
     )
     drain_s: float = setting("SMSGW_DRAIN_S", 10.0, _seconds(0.5, 600), "time to finish calls after SIGTERM")
     health_listen: str = setting(
-        "SMSGW_HEALTH_LISTEN", "", str, "where dispatcher, coordinator and projector answer health checks; empty: nowhere"
+        "SMSGW_HEALTH_LISTEN", "", str, "health address of dispatcher, coordinator and projector; empty: none"
     )
     log_level: str = setting(
         "SMSGW_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "lowest level logged"
