@@ -15,6 +15,10 @@ from messaging.store.engine import connected, open_engine
 
 _T = TypeVar("_T")
 _TIMEOUT_S = 300.0
+_UPGRADE_S = 6 * 3600.0
+"""A revision may rewrite every message that is stored: about 10,000 a second."""
+
+_LOCK_TIMEOUT = "5min"
 _LOCK = 0x534D_5347_5701  # any number that nobody else takes for an advisory lock in this database
 
 
@@ -35,16 +39,16 @@ def upgrade(url: str) -> None:
 
     Raises StoreDown.
     """
-    asyncio.run(_in_transaction(url, _upgrade))
+    asyncio.run(_in_transaction(url, _upgrade, _UPGRADE_S))
 
 
 def current(url: str) -> str | None:
     """Name the database's revision; None before the first upgrade. Blocks; raises StoreDown."""
-    return asyncio.run(_in_transaction(url, _current))
+    return asyncio.run(_in_transaction(url, _current, _TIMEOUT_S))
 
 
-async def _in_transaction(url: str, work: Callable[[Connection], _T]) -> _T:
-    engine = open_engine(url, pool_size=1, timeout_s=_TIMEOUT_S)
+async def _in_transaction(url: str, work: Callable[[Connection], _T], timeout_s: float) -> _T:
+    engine = open_engine(url, pool_size=1, timeout_s=timeout_s)
     try:
         async with connected(engine, "migrate") as connection:
             return await connection.run_sync(work)
@@ -54,6 +58,7 @@ async def _in_transaction(url: str, work: Callable[[Connection], _T]) -> _T:
 
 def _upgrade(connection: Connection) -> None:
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'"))
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
