@@ -18,7 +18,7 @@ _MADE_AT_START = {"SMSGW_POD": "host name and process id"}
 
 
 @click.command("check-config")
-@click.option("--markdown", is_flag=True, help="Print the table of settings and their defaults for the README.")
+@click.option("--markdown", is_flag=True, help="Print the table of settings for docs/configuration.md.")
 @json_option
 def check_config(*, markdown: bool, as_json: bool) -> None:
     """Check and print the settings and the providers file, secrets masked; exit code 78 when anything is wrong."""
