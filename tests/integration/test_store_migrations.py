@@ -87,6 +87,36 @@ async def test_stored_message_is_kept_whole_by_the_migration(old: tuple[str, Asy
     assert status.labels == one.labels
 
 
+@pytest.mark.parametrize("fields", [{}, SCHEDULED, BARE, AWKWARD], ids=["usual", "scheduled", "bare", "awkward"])
+async def test_an_older_version_finds_its_columns_again_after_the_way_back(
+    old: tuple[str, AsyncEngine], fields: dict[str, Any]
+):
+    url, engine = old
+    one = command(new_id(), **fields)
+    await store(engine, one)
+    query = text(f"select {', '.join(COLUMNS)}, trace_id, first_provider, state, version from messages")  # noqa: S608
+    async with connected(engine, "read") as connection:
+        before = (await connection.execute(query)).all()
+    await asyncio.to_thread(migrate.upgrade, url)
+    await asyncio.to_thread(migrate.downgrade, url, "0001")
+    async with connected(engine, "read") as connection:
+        after = (await connection.execute(query)).all()
+    trace = one.traceparent.split("-")[1] if one.traceparent else None
+    assert tuple(before[0])[: len(COLUMNS)] == tuple(after[0])[: len(COLUMNS)]
+    assert tuple(before[0])[-3:] == tuple(after[0])[-3:]
+    assert after[0].trace_id == trace
+    await asyncio.to_thread(migrate.upgrade, url)
+    assert await HistoryReader(engine).command("default", one.message_id) == one
+
+
+@pytest.mark.parametrize("revision", ["0003", "nonsense", ""])
+async def test_going_back_to_no_older_revision_is_refused_by_name(old: tuple[str, AsyncEngine], revision: str):
+    url, _ = old
+    with pytest.raises(ValueError, match="there are 0001, 0002"):
+        await asyncio.to_thread(migrate.downgrade, url, revision)
+    assert await asyncio.to_thread(migrate.current, url) == "0001"
+
+
 async def test_row_whose_acceptance_is_not_projected_stays_without_a_command(old: tuple[str, AsyncEngine]):
     url, engine = old
     one = command(new_id())

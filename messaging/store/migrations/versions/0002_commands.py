@@ -5,8 +5,9 @@ the reading of the old columns and their removal. Processes of the version befor
 replaced, that the history is away: they keep what they have, and lose nothing.
 """
 
+import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,10 +22,21 @@ depends_on = None
 _BATCH = 5000
 
 # The columns of revision 0001 that were fields of a Command, frozen as they were there.
-_DROPPED = (
-    *("sender", "body", "priority", "encoding", "segments", "providers", "route_reason", "accept_time"),
-    *("schedule_time", "labels", "callback_url", "fingerprint", "traceparent"),
-)
+_DROPPED = {
+    "sender": "text",
+    "body": "text",
+    "priority": "smallint",
+    "encoding": "smallint",
+    "segments": "integer",
+    "providers": "text[]",
+    "route_reason": "text",
+    "accept_time": "timestamptz",
+    "schedule_time": "timestamptz",
+    "labels": "jsonb",
+    "callback_url": "text",
+    "fingerprint": "bytea",
+    "traceparent": "text",
+}
 _FIELDS = ("client", "request_id", "recipient", "client_reference", "deadline", *_DROPPED)
 
 _COMMENTS = {
@@ -41,6 +53,16 @@ def upgrade() -> None:
     op.execute("alter table messages " + ", ".join(f"drop column {name}" for name in (*_DROPPED, "trace_id")))
     for name, text in _COMMENTS.items():
         op.execute(f"comment on column messages.{name} is '{text}'")
+
+
+def downgrade() -> None:
+    """Bring the columns back, fill them from the command, and drop that."""
+    kinds = ", ".join(f"add column {name} {kind}" for name, kind in (*_DROPPED.items(), ("trace_id", "text")))
+    op.execute(f"alter table messages {kinds}")
+    _unfold(op.get_bind())
+    op.execute("alter table messages drop column command, drop column command_key")
+    op.execute("comment on column messages.trace_id is 'the middle part of traceparent'")
+    op.execute("comment on column messages.deadline is null")
 
 
 def _fill(connection: sa.Connection) -> None:
@@ -77,3 +99,41 @@ def _command(row: Any) -> dispatch_pb2.Command:
             case Sequence() as value:
                 getattr(command, name).extend(value)
     return command
+
+
+def _unfold(connection: sa.Connection) -> None:
+    """Fill the old columns of all messages that were accepted."""
+    page = sa.text(
+        "select message_id, command from messages"
+        " where command is not null and (cast(:after as uuid) is null or message_id > :after)"
+        " order by message_id limit :size"
+    )
+    columns = ", ".join(f"{name} = cast(:{name} as {kind})" for name, kind in _DROPPED.items())
+    write = sa.text(f"update messages set {columns}, trace_id = :trace_id where message_id = :message_id")  # noqa: S608
+    after = None
+    while rows := connection.execute(page, {"after": after, "size": _BATCH}).all():
+        connection.execute(write, [{"message_id": row.message_id, **_old_columns(row.command)} for row in rows])
+        after = rows[-1].message_id
+
+
+def _old_columns(data: bytes) -> dict[str, Any]:
+    command = dispatch_pb2.Command.FromString(data)
+    trace = command.traceparent.split("-")
+    values: dict[str, Any] = {"trace_id": trace[1] if len(trace) == 4 else None}
+    for name, kind in _DROPPED.items():
+        value = getattr(command, name)
+        if kind == "timestamptz":
+            values[name] = value.ToDatetime(tzinfo=UTC) if command.HasField(name) else None  # type: ignore[arg-type]
+        elif kind == "jsonb":
+            values[name] = json.dumps({key: _text(one) for key, one in value.items()})
+        elif kind == "text[]":
+            values[name] = [_text(one) for one in value]
+        elif kind == "text":
+            values[name] = _text(value) or None
+        else:
+            values[name] = value or None if kind == "bytea" else value
+    return values
+
+
+def _text(value: str) -> str:
+    return value.replace("\0", "\ufffd")  # PostgreSQL stores no NUL
