@@ -2,10 +2,15 @@
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from unittest import mock
 
 _T = TypeVar("_T")
+
+EPOCH = 1_800_000_000.0
+"""The Unix second at which `run_whole` begins."""
 
 
 class _Jump(selectors.DefaultSelector):
@@ -38,3 +43,15 @@ def run(work: Callable[[Callable[[], float]], Coroutine[Any, Any, _T]]) -> _T:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         return runner.run(work(loop.time))
+
+
+def run_whole(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run `work` to its end where `time.time` and `time.monotonic`, too, are the loop's clock."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+
+        def now() -> float:
+            return EPOCH + loop.time()
+
+        with mock.patch.object(time, "monotonic", loop.time), mock.patch.object(time, "time", now):
+            return runner.run(work)
