@@ -5,6 +5,7 @@ import asyncio
 import attrs
 import pytest
 
+from messaging.documents import BreakerState, Mode
 from messaging.errors import StreamDown, TooFewServers, TopologyConflict
 from messaging.runtime.config import GatewaySettings, ServerSettings
 from messaging.runtime.providers_file import Provider
@@ -100,7 +101,7 @@ async def the_fleet_sees_breakers_backlog_and_what_waits_for_its_time(world: Wor
     await Publisher(world.one).schedule(entry_of(address), address, "p1", "otp", 4e9)
     await view.refresh_breakers()
     await view.refresh_backlog()
-    assert view.breakers == {"p2": (1, {"state": "open"})}
+    assert view.breakers == {"p2": BreakerState(Mode.OPEN)}
     assert (view.backlog, view.later) == ({"p1": 3, "p2": 0}, 1)
     assert (view.storage_fill, view.storage_limited) == (0.0, False)
     await held.ack()

@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-import virtual_time
 
 from messaging.errors import StreamDown
 from tests.contract.stream.suite import CLAIMS
 from tests.contract.stream.world import PROVIDERS, Claim
 from tests.memory_stream import MemoryConnection, MemoryStream
+from tests.unit.virtual_time import run_whole
 
 
 class MemoryWorld:
@@ -38,4 +38,4 @@ def test_claim_about_the_stream_holds_in_memory(claim: Claim) -> None:
     async def work() -> None:
         await claim.check(MemoryWorld(claim))
 
-    virtual_time.run_whole(work())
+    run_whole(work())
