@@ -36,7 +36,6 @@ from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
-from messaging.stream.consumer import open_consumer
 from messaging.stream.fleet import FleetView
 from providers.catalogue import dialect_of
 
@@ -126,7 +125,7 @@ async def _worker(
 ) -> Worker:
     """Put the parts of one pod together."""
     name, connection, tracer = around.provider.name, life.connection, life.tracer
-    consumers = {lane: await open_consumer(connection, topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
+    consumers = {lane: await connection.consumer(topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
     intake, event_log = Intake(consumers), EventLog(connection)
     recovery = Recovery(around, adapter, event_log, tracer)
     attempt = Attempt(around, adapter, event_log, pacer, breaker, tracer)

@@ -16,7 +16,7 @@ from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
 from messaging.story import overlay, status_of
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 
 _CANCEL_BUDGET_S = 8.0

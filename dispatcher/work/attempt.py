@@ -69,7 +69,7 @@ class Attempt:
     async def make(self, job: Job, permit: Permit, generation: int) -> bool:
         """Make one attempt and write down what follows; False when another pod has the message."""
         began = time.monotonic()
-        gate = PermitGate(self._pacer, permit, began + GATE_S, job.deadline)
+        gate = PermitGate(self._pacer, permit, began + GATE_S, job.deadline, time.monotonic, time.time)
         try:
             if not await self._event_log.start_attempt(job, self._circumstances.provider.name):
                 self._breaker.abandon(generation)

@@ -214,7 +214,7 @@ def test_pure_module_imports_no_clock_no_chance_and_no_world(path: str) -> None:
 _VALUES_OF = {
     "messaging/stream/topology": {"messaging.runtime.config"},  # settings as a value
     "dispatcher/work/job": {
-        "messaging.stream.consumer",
+        "messaging.stream.interface",
         "opentelemetry.trace",
     },  # the delivery and span it holds
     # what the providers file holds

@@ -16,7 +16,7 @@ from messaging.model import Lane
 from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.store.reader import HistoryReader
 from messaging.store.writer import HistoryWriter
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.dead_letters import DeadLetters, Ready
 from tests.descriptors import filled

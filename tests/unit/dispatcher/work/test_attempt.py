@@ -25,7 +25,7 @@ from messaging.model import Lane, new_address
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.stream.board import BreakerBoard
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Delivery
 from providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Outcome, Submission
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
