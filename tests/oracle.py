@@ -44,9 +44,14 @@ def _field(violation: Any) -> str:
     return path
 
 
+# The rules of oneofs and messages have no path, only an id, which is an expression's own where it is none of these.
+_BY_ID = {"required": "required", "message.oneof": "oneof"}
+
+
 def _rule(violation: Any) -> str:
-    # A oneof's rule has no path, only its id.
-    *outer, last = [element.field_name for element in violation.rule.elements] if violation.rule else [""]
+    if not violation.rule:
+        return _BY_ID.get(violation.rule_id, f"cel({violation.rule_id})")
+    *outer, last = [element.field_name for element in violation.rule.elements]
     cel = last in {"cel", "cel_expression"}
     # The id says more than the path where one rule in the proto gives several (`uuid_empty`, `gte_lte`).
     name = f"cel({violation.rule_id})" if cel else violation.rule_id.rpartition(".")[2]
