@@ -5,7 +5,7 @@ BIN := .venv/bin
 PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
 
 .PHONY: up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
-	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run k8s-cluster
+	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-cluster
 
 up: .venv/.ok
 	@$(BIN)/smsctl up
@@ -92,9 +92,8 @@ k8s-check: .venv/.ok
 	$(BIN)/python tools/k8s_check.py
 	$(BIN)/python -m pytest -q tests/deploy
 
-# The dev overlay's pods by podman, dispatchers rolled while messages flow, everything counted. After `make image`.
-k8s-run: .venv/.ok
-	$(BIN)/python tools/k8s_run.py $(if $(TAG),--image $(TAG)) $(if $(BASE),--base $(BASE))
+k8s-run:
+	@echo 'make k8s-run is gone: call "make k8s-cluster ONLY=dev" instead' >&2; exit 2
 
 # Both overlays in a Kubernetes of this machine, built from Go modules the first time (root, Go, containerd, podman).
 # ONLY (prod, dev or three) runs a part; BEFORE is an older image to upgrade from.
