@@ -7,7 +7,7 @@ PATHS := messaging providers gateway_grpc dispatcher ops bench tools tests examp
 
 .DEFAULT_GOAL := help
 .PHONY: help up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
-	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run k8s-cluster
+	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-cluster
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -96,9 +96,10 @@ k8s-check: .venv/.ok ## render the Kubernetes manifests and check them against t
 	$(BIN)/python tools/k8s_check.py
 	$(BIN)/python -m pytest -q tests/deploy
 
-# After `make image`.
-k8s-run: .venv/.ok ## run the dev overlay's pods with podman, roll the dispatchers under load: TAG BASE
-	$(BIN)/python tools/k8s_run.py $(if $(TAG),--image $(TAG)) $(if $(BASE),--base $(BASE))
+# For scripts that still call it.
+.PHONY: k8s-run
+k8s-run:
+	@echo 'make k8s-run is gone: call "make k8s-cluster ONLY=dev" instead' >&2; exit 2
 
 # Builds Kubernetes from Go modules the first time; needs root, Go, containerd and podman.
 # ONLY (prod, dev or three) runs a part; BEFORE is an older image to upgrade from.

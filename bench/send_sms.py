@@ -11,8 +11,9 @@ from bench.command import Bench, main
 from bench.cpu import Stopwatch
 from bench.figure import Figure, Result
 from bench.hand import Hand, hired
-from bench.spread import quantile, ratios
+from bench.spread import ratios
 from bench.stage import Stage, staged
+from ops.percentile import percentile
 
 GOAL = ">= 0.85"
 _WARM_UP_S = 0.5
@@ -59,8 +60,8 @@ class Comparison:
         accepted = sum(one["accepted"] for one in answers)
         took = [value for one in answers for value in one["took_ns"]]
         self.note(arm, "rate", accepted / max(one["seconds"] for one in answers))
-        self.note(arm, "p50", quantile(took, 0.5) / 1e6)
-        self.note(arm, "p99", quantile(took, 0.99) / 1e6)
+        self.note(arm, "p50", percentile(took, 50) / 1e6)
+        self.note(arm, "p99", percentile(took, 99) / 1e6)
         self.note(arm, "server", sum(used[name] for name in pids) / accepted * 1e3)
         self.note(arm, "nats", used["nats-server"] / accepted * 1e3)
 

@@ -12,9 +12,9 @@ from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
 from bench.hand import Hand, hired
-from bench.spread import quantile
 from bench.stage import Stage, StageFailed, staged
 from messaging.stream import topology as topo
+from ops.percentile import percentile
 
 _DAYS_BACK_MS = 6 * 86_400_000
 _PAGE = 50
@@ -87,8 +87,8 @@ async def _reading(stage: Stage, caller: Hand, questions: _Questions, repetition
             answer = await caller.ask(kind="read", addresses=stage.system.gateways, method=method, requests=asked)
             if answer["found"] < reads:
                 raise StageFailed(f"{kind} found only {answer['found']} in {reads} calls")
-            middle[kind].append(quantile(answer["took_ns"], 0.5) / 1e6)
-            slow[kind].append(quantile(answer["took_ns"], 0.99) / 1e6)
+            middle[kind].append(percentile(answer["took_ns"], 50) / 1e6)
+            slow[kind].append(percentile(answer["took_ns"], 99) / 1e6)
     size = float(questions._size)  # noqa: SLF001 - of this module
     return [
         *(Figure(f"{kind}, p50", "ms", values, at=size) for kind, values in middle.items()),

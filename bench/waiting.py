@@ -8,9 +8,9 @@ from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
 from bench.hand import Hand, hired
-from bench.spread import quantile
 from bench.stage import Limits, Stage, StageFailed, staged
 from messaging.stream import topology as topo
+from ops.percentile import percentile
 
 _LIFTED = Limits(provider=2000, fleet=10_000)
 _IN_FLIGHT = 64
@@ -52,7 +52,7 @@ async def _accepting(stage: Stage, caller: Hand, size: int, repetitions: int, se
         command = {"kind": "unary", "addresses": stage.system.gateways, "in_flight": _IN_FLIGHT, "seconds": seconds}
         answer = await caller.ask(**command)
         rates.append(answer["accepted"] / answer["seconds"])
-        slow.append(quantile(answer["took_ns"], 0.99) / 1e6)
+        slow.append(percentile(answer["took_ns"], 99) / 1e6)
     return [
         *memory,
         Figure("SendSms accepted", "/s", rates, at=size),
