@@ -278,3 +278,18 @@ def test_the_walk_sees_the_whole_tree() -> None:
     text = "from . import setup\nfrom ..model import Lane\ndef f():\n    import nats.aio\n"
     sample = Module("messaging/stream/x", text)
     assert set(imported(sample)) >= {"messaging.stream.setup", "messaging.model", "messaging.model.Lane", "nats.aio"}
+
+
+# The stream reads its settings from the runtime; only what begins and ends a process needs the stream in turn.
+_ABOVE_THE_STREAM = {"messaging/runtime/lifetime", "messaging/runtime/health"}
+
+
+def test_runtime_knows_the_stream_only_where_processes_begin_and_end() -> None:
+    strays = sorted(
+        f"{module.path} imports {name}"
+        for module in MODULES
+        if lies_in(module, ("messaging/runtime",)) and module.path not in _ABOVE_THE_STREAM
+        for name in imported(module)
+        if within(name, "messaging.stream") or within(name, "messaging.store")
+    )
+    assert not strays, f"{'; '.join(strays)}: settings, logs and traces would need a server to be tested"
