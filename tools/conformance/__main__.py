@@ -23,7 +23,7 @@ from rich.table import Table
 
 from ops.embedded.nats import NatsServer
 from ops.system import Plan, System
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 from tools.conformance.clients import CLIENTS, EXAMPLES, Client, ClientFailed, build, lacking, run
 from tools.conformance.compare import differences, facts
 from tools.conformance.outage import outage
@@ -139,7 +139,7 @@ def _run_all(clients: Sequence[Client], console: Console) -> Iterator[Finding]:
     system = System(plan)
     try:
         system.start()
-        if not asyncio.run(wait_for_answer(system)):
+        if not asyncio.run(wait_until_serving(system)):
             console.print("The gateways did not answer in time.")
             return
         if not isinstance(system.nats, NatsServer):

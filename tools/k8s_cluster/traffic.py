@@ -6,7 +6,7 @@ import pathlib
 import time
 from collections.abc import Iterator
 
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from tools.k8s_cluster.commands import Failed, say, wait
 from tools.k8s_cluster.plane import Object, Plane
 
