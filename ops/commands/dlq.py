@@ -22,7 +22,7 @@ _Option = Callable[[Callable[..., None]], Callable[..., None]]
 
 def _token(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not value or not all(char.isalnum() or char in "-_" for char in value)):
-        raise click.BadParameter("may hold letters, digits, - and _ only")
+        raise click.BadParameter("may contain only letters, digits, - and _")
     return value
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from messaging.runtime.health import ALIVE, READY, answering
+from messaging.runtime.health import ALIVE, READY, health_server
 from messaging.stream.connection import open_connection
 from messaging.stream.interface import Connection
 from ops.embedded import NatsServer
@@ -43,7 +43,7 @@ async def test_it_is_ready_while_the_stream_answers_and_alive_in_any_case(
 ) -> None:
     proxy, connection = behind_a_proxy
     where = f"127.0.0.1:{free_port()}"
-    async with answering(where, connection, asyncio.Event()):
+    async with health_server(where, connection, asyncio.Event()):
         assert await ask(where, READY) == SERVING
         assert await ask(where, ALIVE) == SERVING
         proxy.muted = True
@@ -55,7 +55,7 @@ async def test_it_is_ready_while_the_stream_answers_and_alive_in_any_case(
 
 async def test_it_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
     where, stopping = f"127.0.0.1:{free_port()}", asyncio.Event()
-    async with open_connection(nats_server.url, "x") as connection, answering(where, connection, stopping):
+    async with open_connection(nats_server.url, "x") as connection, health_server(where, connection, stopping):
         await until(where, READY, SERVING)
         stopping.set()
         await until(where, READY, NOT_SERVING, within_s=1)
@@ -65,5 +65,5 @@ async def test_it_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
 
 
 async def test_nothing_listens_without_an_address(nats_server: NatsServer) -> None:
-    async with open_connection(nats_server.url, "x") as connection, answering("", connection, asyncio.Event()):
+    async with open_connection(nats_server.url, "x") as connection, health_server("", connection, asyncio.Event()):
         pass
