@@ -146,7 +146,7 @@ def _run_all(clients: Sequence[Client], console: Console) -> Iterator[Finding]:
             console.print("SMSGW_NATS_URL names servers: the stream of others is not taken away.")
             return
         away = partial(outage, system.nats, system.logs / f"{_HASTY}.log")
-        expected = json.loads((EXAMPLES / "walk.json").read_text())
+        expected = json.loads((EXAMPLES / "expected.json").read_text())
         yield from examine(clients, system.gateways, expected, away)
     finally:
         system.stop()
