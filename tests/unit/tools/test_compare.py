@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tools.conformance.__main__ import judge
+from tools.conformance.__main__ import compare_output
 from tools.conformance.clients import CLIENTS, EXAMPLES, ClientFailed, version
 from tools.conformance.compare import ANY_TEXT, differences, facts
 
@@ -90,7 +90,7 @@ def test_a_client_may_say_its_name_and_nothing_else_of_its_own() -> None:
 def test_a_client_that_printed_something_else_has_failed() -> None:
     for printed in ("", "hello", "[1]", '{"a": 1} {"b": 2}'):
         with pytest.raises(ClientFailed, match="JSON"):
-            judge(printed, EXPECTED)
+            compare_output(printed, EXPECTED)
 
 
 @pytest.mark.parametrize(
