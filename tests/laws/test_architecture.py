@@ -126,7 +126,7 @@ _ALLOWED_BESIDE = {
     "ops/embedded/postgres": "asyncpg",  # it starts the server, and waits until it answers
     "bench/stored_rows": "asyncpg",  # it makes millions of rows by COPY
     "bench/floor": "nats",  # it is what the product is held against, written as the library's manual says
-    "bench/filler": "nats",  # it fills the stream faster than the product may
+    "bench/seeder": "nats",  # it publishes faster than the product may
 }
 
 
