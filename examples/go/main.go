@@ -102,7 +102,7 @@ func sendMany(ctx context.Context, gateway pb.SmsGatewayServiceClient, run strin
 				})
 			}
 			if stream.Send(request) != nil {
-				return // Recv tells why
+				return // Recv returns the error
 			}
 		}
 		stream.CloseSend()

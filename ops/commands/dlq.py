@@ -40,7 +40,7 @@ def dlq() -> None:
 @_provider
 @_reason
 @click.option("--grouped", is_flag=True, help="Count them by provider and reason.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number to show.")
 @json_option
 def list_letters(provider: str | None, reason: str | None, limit: int, *, grouped: bool, as_json: bool) -> None:
     """List dead letters, oldest first."""

@@ -126,7 +126,7 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> Timestam
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Repeatable.")
 @click.option("--provider", default="", help="Only those at this provider.")
 @click.option("--since", callback=_since, metavar="TIME", help="RFC 3339, or how long ago: 15m, 2h, 1d.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number to show.")
 @gateway_option
 @json_option
 def list_messages(
