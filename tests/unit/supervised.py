@@ -20,6 +20,7 @@ from tests.memory_stream import Crash
 from tests.unit.processes import Plan, Process
 from tests.unit.small_fleet import SmallFleet
 
+Kind = Literal["crash", "lost", "cut"]
 CUT_S = 10.0
 LATE_S = 25.0
 """How long after its deadline a message may become final: a redelivery, a second look, lost answers."""
@@ -31,7 +32,7 @@ class Fault:
 
     step: str
     count: int
-    kind: Literal["crash", "lost", "cut"] = "crash"
+    kind: Kind = "crash"
 
 
 class Supervised:

@@ -15,7 +15,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from tests.unit.fake_provider import Reply
 from tests.unit.small_fleet import FLEET, SmallFleet
-from tests.unit.supervised import Fault, Supervised, check, replay
+from tests.unit.supervised import Fault, Kind, Supervised, check, replay
 from tests.unit.virtual_time import run_whole
 
 HOLD = attrs.evolve(FLEET, ambiguous_otp="hold", ambiguous_other="hold")
@@ -74,7 +74,7 @@ SCRIPT = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", SCRIPT)
-def test_message_is_neither_lost_nor_doubled_whichever_step_fails(what: str, kind: str) -> None:
+def test_message_is_neither_lost_nor_doubled_whichever_step_fails(what: str, kind: Kind) -> None:
     message = SCRIPT[what]
     for place in run_whole(explore([message], [])):
         fault = attrs.evolve(place, kind=kind)
@@ -111,7 +111,7 @@ FAULTS = st.lists(
 def test_messages_are_neither_lost_nor_doubled_whatever_fails(
     messages: list[Sent],
     faults: list[Fault],
-    resends: bool,
+    resends: bool,  # noqa: FBT001
     can_look_up: bool,  # noqa: FBT001
 ) -> None:
     run_whole(explore(messages, faults, resends=resends, can_look_up=can_look_up))
