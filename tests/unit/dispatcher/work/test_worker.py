@@ -10,6 +10,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.documents import BreakerState, Mode
+from messaging.runtime.config import FleetSettings
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
@@ -345,4 +346,34 @@ async def test_urgent_messages_go_first_and_bulk_is_not_starved() -> None:
     assert time.monotonic() - began >= 10, "one a second"
     first = [call.split()[0] for call in fleet.providers["p1"].calls[:8]]
     assert 1 <= first.count("bulk") <= 3
+    await fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "story"),
+    [
+        (HOLD, [SENDING, "SENDING UNCLEAR", SENT]),
+        (FLEET, [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
+    ],
+)
+@in_virtual_time
+async def test_answer_that_comes_after_another_pod_called_it_unclear_is_written_where_that_still_helps(
+    policy: FleetSettings, story: list[str]
+) -> None:
+    fleet = SmallFleet(fleet=policy)
+
+    def cut_off(step: str) -> None:
+        if step == "after write":
+            pod.process.connection.cut()
+            asyncio.get_running_loop().call_later(15, pod.process.connection.mend)
+
+    pod = await fleet.pod("p1", cut_off)
+    address = await fleet.accept("a")
+    await asyncio.sleep(1)
+    for name in ("p1", "p2"):
+        await fleet.pod(name)
+    await asyncio.sleep(30)
+    assert fleet.story(address) == story
+    await fleet.until_idle()
+    assert fleet.story(address) == story, "what was held comes again at its deadline, to no effect"
     await fleet.close()
