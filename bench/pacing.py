@@ -101,12 +101,13 @@ def _figures(arm: Arm, sends: dict[str, list[int]], seconds: float, repetitions:
 
 _NOTES = (
     (
-        "The repetitions are stretches of one uninterrupted run, by the kernel's receive stamps; windows begin "
-        "anywhere and are half open. A window over a stretch's edge is seen in `the whole time`."
+        "The repetitions are parts of one uninterrupted run, measured with the kernel's receive time stamps. "
+        "Windows start anywhere and are half open. Windows that cross from one part into the next are included in "
+        "`the whole time`."
     ),
     (
-        "5 providers of 50 a second may use 200 together: the fleet's limit binds, and the even gap of one is 25 ms. "
-        "3 may use 150: each provider's own limit binds, and the even gap is 20 ms."
+        "5 providers of 50 a second may use 200 together: the fleet's limit applies, and even gaps of one provider "
+        "are 25 ms. 3 may use 150: each provider's own limit applies, and even gaps are 20 ms."
     ),
 )
 

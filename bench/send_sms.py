@@ -130,12 +130,12 @@ QUANTITIES = (
 )
 _NOTES = (
     (
-        "Caller, server and nats-server share the cores of this machine: a rate tells how much of them a call takes, "
-        "not what a server on a machine of its own could do. The ratio stands on equal ground: both arms have the same "
-        "caller, nats-server, stream, bytes, headers and condition."
+        "Caller, server and nats-server share the cores of this machine: a rate shows how much of them a call uses,"
+        " not what a server on a machine of its own could do. The ratio is fair: both sides have the same caller, "
+        "nats-server, stream, bytes, headers and condition."
     ),
-    "The floor is a bare grpc.aio server that neither checks, routes, traces nor logs; it publishes by `js.publish`.",
-    "With two servers there are two calling processes with half of the calls in flight each.",
+    "The floor is a bare grpc.aio server that does not check, route, trace or log; it publishes with `js.publish`.",
+    "With two servers there are two calling processes, each with half of the calls in flight.",
 )
 
 BENCH = Bench(

@@ -16,7 +16,8 @@ import attrs
 
 from bench.cpu import Stopwatch
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 from ops.embedded import NatsServer, Postgres
 from ops.system import Plan, System
 from ops.up import wait_for_answer

@@ -39,7 +39,7 @@ async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> R
             figures += await _reading(stage, caller, questions, repetitions, reads)
             figures += await _projecting(stage, filler, size, repetitions, stories)
     setting = {"repetitions": repetitions, "reads": reads, "stories": stories, "sizes": sizes}
-    return Result("stored", "How cost grows with what is stored", setting, figures, _NOTES)
+    return Result("stored", "Cost as the history grows", setting, figures, _NOTES)
 
 
 class _Questions:
@@ -121,12 +121,12 @@ async def _projecting(stage: Stage, filler: Hand, size: int, repetitions: int, s
 
 _NOTES = (
     (
-        "The rows are made by COPY, with one attempt and two events for each message, over the last six days. None of "
-        "these messages is on the stream any more, so GetStatus asks the stream in vain and then reads the store. One "
-        "caller, one call after the other."
+        "The rows are made by COPY, with one attempt and two events for each message, over the last six days. None "
+        "of these messages is on the stream any more, so GetStatus first asks the stream without success and then "
+        "reads the store. One caller makes one call after the other."
     ),
     "A projected message is three records: its acceptance and two events.",
-    "PostgreSQL runs without fsync, as in every test; its memory counts shared pages once for each of its processes.",
+    "PostgreSQL runs without fsync, as in every test. Its memory counts shared pages once for each of its processes.",
 )
 
 BENCH = Bench(

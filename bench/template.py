@@ -10,7 +10,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from messaging import codec
 from messaging.model import KEY_BYTES, Address, Lane, key_from_bytes, new_address
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 
 
 @attrs.frozen

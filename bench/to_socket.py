@@ -46,10 +46,10 @@ async def run(repetitions: int, messages: int, pause_s: float) -> Result:
 _NOTES = (
     (
         "The whole system runs (gateway, coordinator, five dispatchers, projector) and has nothing else to do. The "
-        "first stamp is taken before the call is made, the second by the kernel when the request arrives."
+        "first time stamp is taken before the call is made, the second by the kernel when the request arrives."
     ),
-    "An idle lane keeps a share of two sends a second: the pause is long enough that no message waits for its turn.",
-    "A p99 of few messages is nearly their slowest one.",
+    "An idle pod keeps a share of two sends a second: the pause is long enough that no message waits for its turn.",
+    "The p99 of so few messages is almost the slowest one.",
 )
 
 BENCH = Bench(

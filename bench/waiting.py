@@ -31,7 +31,7 @@ async def run(repetitions: int, seconds: float, sizes: list[int]) -> Result:
             figures += await _accepting(stage, caller, size, repetitions, seconds)
             figures += await _dispatching(stage, size, repetitions, seconds)
     setting = {"repetitions": repetitions, "seconds": seconds, "sizes": sizes}
-    return Result("waiting", "How cost grows with what waits", setting, figures, _NOTES)
+    return Result("waiting", "Cost as the backlog grows", setting, figures, _NOTES)
 
 
 async def _fill(stage: Stage, filler: Hand, size: int) -> None:
@@ -89,11 +89,12 @@ def _memory(stage: Stage, when: str, size: int) -> list[Figure]:
 
 _NOTES = (
     (
-        "The backlog is published straight into the stream, evenly over five providers and two lanes. First nothing is "
-        "dispatched and SendSms is called with 64 in flight; then five dispatchers begin, with rates lifted to 2,000 a "
-        "second each, so that the machine limits. The projector is left out: it has no part in what waits."
+        "The backlog is published directly into the stream, evenly over five providers and two lanes. First nothing"
+        " is dispatched, and SendSms is called with 64 in flight. Then five dispatchers start, with rates raised to"
+        " 2,000 a second each, so that only the machine limits them. The projector does not run: it has no part in "
+        "the backlog."
     ),
-    "Memory is resident memory, one reading for each size.",
+    "Memory is resident memory, read once for each size.",
 )
 
 BENCH = Bench(

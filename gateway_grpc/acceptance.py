@@ -19,8 +19,8 @@ from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
 from messaging.story import first_state
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, Record
 from messaging.stream.fleet import FleetView
+from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Accepted, Publisher
 
 

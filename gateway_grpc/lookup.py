@@ -17,7 +17,7 @@ from messaging.model import Address, address_of, parse_address, state_name
 from messaging.runtime.backoff import Backoff, retry
 from messaging.story import overlay, status_of
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 
 _CANCEL_BUDGET_S = 8.0

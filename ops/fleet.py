@@ -13,8 +13,9 @@ from messaging.stream import topology as topo
 from messaging.stream.access import access_of
 from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import open_connection
 from messaging.stream.fleet import FleetView
+from messaging.stream.interface import Connection
 
 
 @attrs.frozen

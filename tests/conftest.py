@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ops.embedded import NatsServer, Postgres
 
 
+pytest.register_assert_rewrite("tests.contract.stream")
+
 _LONG = frozenset({"e2e", "load"})
 _ON_THE_SHARED_SYSTEM = frozenset({"test_breakers", "test_front_door", "test_readme_lines", "test_sending"})
 

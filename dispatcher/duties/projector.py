@@ -19,8 +19,7 @@ from messaging.runtime.spans import Tracer
 from messaging.store.writer import Projected
 from messaging.stream import topology as topo
 from messaging.stream.ack_extender import extend_acks
-from messaging.stream.connection import Connection
-from messaging.stream.consumer import Consumer, Delivery, open_consumer
+from messaging.stream.interface import Connection, Consumer, Delivery
 
 _log = structlog.get_logger(__name__)
 
@@ -66,8 +65,8 @@ class Projector:
 
     async def run(self) -> None:
         """Project until cancelled."""
-        accepts = await open_consumer(self._connection, topo.ACCEPT, topo.PROJECT_ACCEPT)
-        events = await open_consumer(self._connection, topo.EVENT, topo.PROJECT_EVENT)
+        accepts = await self._connection.consumer(topo.ACCEPT, topo.PROJECT_ACCEPT)
+        events = await self._connection.consumer(topo.EVENT, topo.PROJECT_EVENT)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._partitions(), name="partitions")
             group.create_task(self._stream(accepts, _from_accept), name="project-accepts")

@@ -12,8 +12,7 @@ from messaging.errors import CorruptRecord, Unavailable
 from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, parse_address
 from messaging.stream import topology as topo
 from messaging.stream.ack_extender import extend_acks
-from messaging.stream.connection import ApiError, Connection
-from messaging.stream.consumer import Delivery, open_consumer
+from messaging.stream.interface import ApiError, Connection, Delivery
 from messaging.stream.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +35,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Move and watch until cancelled."""
-        consumer = await open_consumer(self._connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER)
+        consumer = await self._connection.consumer(topo.ACCEPT, topo.SCHEDULE_CONSUMER)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(), name="schedule-watch")
             group.create_task(extend_acks(lambda: self._held, self._ack_wait_s), name="ack-extender")

@@ -15,7 +15,7 @@ import structlog
 
 from messaging.errors import StreamDown
 from messaging.stream import topology as topo
-from messaging.stream.connection import ApiError, Connection
+from messaging.stream.interface import ApiError, Connection
 
 _log = structlog.get_logger(__name__)
 

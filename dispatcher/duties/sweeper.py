@@ -21,7 +21,7 @@ from messaging.model import address_of
 from messaging.store.reader import Overdue
 from messaging.story import deadline_of, first_state
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 
 _log = structlog.get_logger(__name__)

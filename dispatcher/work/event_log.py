@@ -14,8 +14,7 @@ from messaging.lifecycle import may_follow
 from messaging.model import Address
 from messaging.story import first_state
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Connection, Delivery
 from messaging.stream.publisher import Publisher
 
 

@@ -9,7 +9,7 @@ import attrs
 from dispatcher.work.job import Job
 from messaging.model import Lane
 from messaging.routing import ProviderFacts, Turns
-from messaging.stream.consumer import Consumer, Delivery
+from messaging.stream.interface import Consumer, Delivery
 
 SHARES: dict[Lane, int] = {Lane.OTP: 6, Lane.NORMAL: 3, Lane.BULK: 1}
 """Guaranteed parts of the rate while all three lanes have work; what one does not use goes to the others."""

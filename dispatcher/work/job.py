@@ -8,7 +8,7 @@ from dispatcher.work.verdict import Progress
 from messaging.events import Writer
 from messaging.model import Address, Lane
 from messaging.story import deadline_of
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Delivery
 
 
 @attrs.define(eq=False, kw_only=True)

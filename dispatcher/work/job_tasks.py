@@ -8,7 +8,7 @@ import structlog
 
 from dispatcher.work.job import Job
 from messaging.errors import CorruptRecord, StreamDown
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Delivery
 
 _log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from messaging.events import Writer
 from messaging.model import Address, Lane, parse_address
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Delivery
 
 _log = structlog.get_logger(__name__)
 

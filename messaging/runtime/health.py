@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from messaging.errors import StreamDown
-from messaging.stream.connection import ApiError, Connection
+from messaging.stream.interface import ApiError, Connection
 
 _log = structlog.get_logger(__name__)
 

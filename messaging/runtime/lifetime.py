@@ -21,7 +21,8 @@ from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import Tracer
 from messaging.stream import setup
 from messaging.stream.access import access_of
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 
 _log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Delivery
 
 _ROUNDS = 4
 """Extensions in one `ack_wait`: two may be lost, or the process stand still for half of it, and nothing comes again."""

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from messaging.stream import topology as topo
-from messaging.stream.connection import Busy, Connection, Record, Refused, Stored
+from messaging.stream.interface import Busy, Connection, Record, Refused, Stored
 
 STORED_S = 0.01
 """A hint is heard when a document is on its way to the bucket; this much later it stands there."""

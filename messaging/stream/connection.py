@@ -20,12 +20,13 @@ from messaging.errors import StreamDown, StreamFull
 from messaging.stream.access import Access
 from messaging.stream.cancellation import heeding
 from messaging.stream.client import FORBIDDEN, StreamClient
+from messaging.stream.consumer import NatsConsumer
+from messaging.stream.interface import ApiError, Busy, Record, Refused, Stored
 from messaging.stream.requests import Requests
 
 _log = structlog.get_logger(__name__)
 
 _WRONG_SEQUENCE, _IN_FLIGHT, _NO_MESSAGE = 10071, 10164, 10037
-NOT_FOUND_CODES = frozenset({10014, 10059})
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
 _LEADERLESS = frozenset({10008, 10009, 10118})
 """Of a cluster: it is temporarily unavailable, who was asked does not lead, the stream is offline."""
@@ -41,45 +42,8 @@ _MENDABLE = (FORBIDDEN, "authorization violation", "no encryption", "certificate
 _MOST_REFUSALS = 50
 
 
-@attrs.frozen
-class Stored:
-    """The stream has it, at this sequence."""
-
-    sequence: int
-
-
-@attrs.frozen
-class Refused:
-    """The condition did not hold: `sequence` is the last one that stands there (0 when the server does not say)."""
-
-    sequence: int
-
-
-@attrs.frozen
-class Busy:
-    """Another publish under the same condition is in flight: look again in some milliseconds."""
-
-
-@attrs.frozen
-class Record:
-    """One stored message. `time` is Unix seconds of its storing."""
-
-    subject: str
-    sequence: int
-    data: bytes
-    headers: Mapping[str, str]
-
-
-class ApiError(Exception):
-    """The server's API refused a request; only set-up meets it."""
-
-    def __init__(self, code: int, text: str) -> None:
-        self.code = code
-        super().__init__(f"{text} ({code})")
-
-
 @attrs.define
-class Connection:
+class NatsConnection:
     """A connection that comes back by itself; `timeout_s` bounds every single request."""
 
     client: StreamClient
@@ -144,6 +108,13 @@ class Connection:
                 raise StreamDown(f"$JS.API.{verb} was answered with {code}")
             raise ApiError(code, str(error.get("description", "")))
         return answer
+
+    async def consumer(self, stream: str, durable: str) -> NatsConsumer:
+        """Draw from a durable consumer that the set-up has made; raises StreamDown."""
+        request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        consumer = NatsConsumer(self.client, self.asker, self.timeout_s, request_subject)
+        await consumer.open()
+        return consumer
 
     async def last_of_each(self, stream: str, subject: str) -> list[Record]:
         """Read the newest message of every subject that matches; may lag the leader by a moment."""
@@ -247,7 +218,7 @@ class _Watch:
 @contextlib.asynccontextmanager
 async def open_connection(
     url: str, name: str, access: Access | None = None, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
-) -> AsyncIterator[Connection]:
+) -> AsyncIterator[NatsConnection]:
     """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
     client, watch = StreamClient(), _Watch()
     try:
@@ -271,7 +242,7 @@ async def open_connection(
     except _FOREIGN as exc:
         raise StreamDown(f"connecting: {watch.refusals[-1]}" if watch.refusals else "connecting") from exc
     try:
-        yield Connection(client, timeout_s, asker)
+        yield NatsConnection(client, timeout_s, asker)
     finally:
         watch.closing = True
         with contextlib.suppress(*_FOREIGN):

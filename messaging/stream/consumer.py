@@ -16,7 +16,8 @@ from nats.errors import Error as NatsError
 from messaging.errors import StreamDown
 from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.cancellation import heeding
-from messaging.stream.connection import Connection
+from messaging.stream.client import StreamClient
+from messaging.stream.interface import Delivery
 from messaging.stream.requests import Requests
 from messaging.stream.topology import NANOS
 
@@ -30,7 +31,7 @@ _ORDERLY = frozenset({"404", "408"})
 
 
 @attrs.define(eq=False)
-class Delivery:
+class NatsDelivery:
     """One message as drawn: it is ours until it is acknowledged, given back, or silent for `ack_wait`."""
 
     subject: str
@@ -86,19 +87,19 @@ class Delivery:
             await self._msg.in_progress()
 
 
-class Consumer:
+class NatsConsumer:
     """A durable pull consumer that exists already; forgets repeats of one and the same delivery.
 
     Draws by itself rather than by nats-py's `fetch`, which drops what it holds when a server that stops answers it with
     an error: such messages would come again only after `ack_wait`.
     """
 
-    def __init__(self, connection: Connection, request_subject: str) -> None:
-        self._client = connection.client
-        self._asker = connection.asker
-        self._timeout_s = connection.timeout_s
+    def __init__(self, client: StreamClient, asker: Requests, timeout_s: float, request_subject: str) -> None:
+        self._client = client
+        self._asker = asker
+        self._timeout_s = timeout_s
         self._request_subject = request_subject
-        self._inbox = f"{connection.client.new_inbox()}."
+        self._inbox = f"{client.new_inbox()}."
         self._subscription: Subscription | None = None
         self._requests = itertools.count(1)
         self._arrived: deque[Msg] = deque()
@@ -151,7 +152,7 @@ class Consumer:
                         await asyncio.sleep(_AWAY_S)
                     return
 
-    def _new(self, msg: Msg) -> Delivery | None:
+    def _new(self, msg: Msg) -> NatsDelivery | None:
         """Make the delivery, or None of a repeat of one that we hold or have done."""
         sequence, delivered, waiting = _place(msg.reply)
         key = (sequence, delivered)
@@ -161,7 +162,7 @@ class Consumer:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         headers, let_go = dict(msg.headers or {}), partial(self._seen.pop, key, None)
-        return Delivery(msg.subject, msg.data, headers, *key, waiting, msg, self._asker, self._timeout_s, let_go)
+        return NatsDelivery(msg.subject, msg.data, headers, *key, waiting, msg, self._asker, self._timeout_s, let_go)
 
     async def close(self) -> None:
         """Stop drawing."""
@@ -184,10 +185,3 @@ def _place(reply: str) -> tuple[int, int, int]:
     words = reply.split(".")
     delivered, sequence, _, _, waiting = words[4:9] if len(words) == _WORDS else words[6:11]
     return int(sequence), int(delivered), int(waiting)
-
-
-async def open_consumer(connection: Connection, stream: str, durable: str) -> Consumer:
-    """Draw from a durable consumer that the set-up has made; raises StreamDown."""
-    consumer = Consumer(connection, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}")
-    await consumer.open()
-    return consumer

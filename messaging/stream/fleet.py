@@ -15,7 +15,7 @@ from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
-from messaging.stream.connection import ApiError, Connection
+from messaging.stream.interface import ApiError, Connection
 
 _log = structlog.get_logger(__name__)
 

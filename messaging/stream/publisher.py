@@ -18,7 +18,7 @@ from messaging.errors import CorruptRecord, StreamDown, StreamFull
 from messaging.model import Address
 from messaging.runtime.backoff import Backoff, retry
 from messaging.stream import topology as topo
-from messaging.stream.connection import Busy, Connection, Record, Refused, Stored
+from messaging.stream.interface import Busy, Connection, Record, Refused, Stored
 
 _T = TypeVar("_T")
 

@@ -10,7 +10,7 @@ from messaging.errors import ServerTooOld, StreamDown, TooFewServers, TopologyCo
 from messaging.runtime.backoff import Backoff, retry
 from messaging.runtime.config import Settings
 from messaging.stream import topology as topo
-from messaging.stream.connection import NOT_FOUND_CODES, ApiError, Connection
+from messaging.stream.interface import NOT_FOUND_CODES, ApiError, Connection
 
 _STANDS_ALONE = 10074
 _ECHOED = ("allow_msg_schedules", "allow_msg_ttl")

@@ -8,7 +8,7 @@ from messaging.documents import BreakerState, Mode
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from ops import target
 from ops.commands.failure import Failure
 from ops.commands.output import console, json_option, print_json, table

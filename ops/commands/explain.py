@@ -14,7 +14,7 @@ from messaging.model import Address, address_of, mask, state_name
 from messaging.runtime.config import Settings
 from messaging.story import deadline_of
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from ops import target
 from ops.commands import options
 from ops.commands import queue_position as whereabouts

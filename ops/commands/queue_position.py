@@ -9,7 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.model import FINAL_STATES, Address, state_name
 from messaging.stream import topology as topo
-from messaging.stream.connection import ApiError, Connection, Record
+from messaging.stream.interface import ApiError, Connection, Record
 from ops.commands.output import moment, span
 
 _MOST_COUNTED = 1000

@@ -7,7 +7,8 @@ from messaging.errors import StoreDown, StreamDown
 from messaging.runtime.config import Settings
 from messaging.runtime.secret import mask_url
 from messaging.stream.access import access_of
-from messaging.stream.connection import ApiError, Connection, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import ApiError, Connection
 from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure
 from ops.commands.quiet import quieten
 

@@ -14,7 +14,8 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.model import address_of
 from messaging.stream import topology as topo
-from messaging.stream.connection import Record, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Record
 
 
 async def test_a_message_is_sent_once_and_its_story_is_told(rig: Rig) -> None:

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from messaging.stream import setup
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 from ops.embedded import NatsServer, Postgres
 from ops.system import Plan, System
 from ops.up import wait_for_answer

@@ -7,7 +7,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from messaging.model import KEY_BYTES, Address, key_from_bytes, key_of_request, new_address
 from messaging.runtime.config import Settings
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 
 SETTINGS = Settings()

@@ -31,9 +31,9 @@ from messaging.runtime.config import GatewaySettings, ProcessSettings, Settings
 from messaging.runtime.providers_file import Provider
 from messaging.stream import setup
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, open_connection
-from messaging.stream.consumer import Consumer, open_consumer
+from messaging.stream.connection import open_connection
 from messaging.stream.fleet import FleetView
+from messaging.stream.interface import Connection, Consumer
 from ops.embedded import NatsServer
 
 _T = TypeVar("_T")
@@ -122,7 +122,7 @@ class AcceptanceModel(RuleBasedStateMachine):
     async def _open(self) -> None:
         self.connection: Connection = await self.stack.enter_async_context(open_connection(self.server.url, "model"))
         self.lanes: list[Consumer] = [
-            await open_consumer(self.connection, topo.SEND, topo.dispatch_consumer(name, "normal")) for name in NAMES
+            await self.connection.consumer(topo.SEND, topo.dispatch_consumer(name, "normal")) for name in NAMES
         ]
         for gateway in self.gateways:
             await gateway.start()

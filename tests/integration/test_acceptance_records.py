@@ -14,8 +14,8 @@ from messaging.runtime.config import GatewaySettings
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
 from messaging.stream.fleet import FleetView
+from messaging.stream.interface import Connection
 from tests.integration.streams import PROVIDERS, SETTINGS
 
 GATEWAY = GatewaySettings()

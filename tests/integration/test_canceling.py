@@ -8,7 +8,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc.lookup import Lookup, StoredMessages
 from messaging.errors import NotCancelable
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from tests.integration.streams import accept, an_address
 

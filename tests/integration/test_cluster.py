@@ -18,8 +18,8 @@ from messaging.runtime.config import FleetSettings, ServerSettings, Settings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
-from messaging.stream.connection import Connection, open_connection
-from messaging.stream.consumer import Consumer, open_consumer
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection, Consumer
 from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
 from ops.embedded import NatsCluster, NatsServer
 from tests.integration.streams import PROVIDERS, an_address
@@ -200,7 +200,7 @@ async def test_a_leader_killed_under_load_loses_no_acceptance_and_doubles_none(
     server = cluster.named(await leader_of(connections[0], victim))
     addresses = [an_address() for _ in range(1500)]
     durable = topo.dispatch_consumer("p1", lane)
-    consumers = [await open_consumer(c, topo.SEND, durable) for c in connections]
+    consumers = [await c.consumer(topo.SEND, durable) for c in connections]
     drawing, slots = Drawing(len(addresses)), asyncio.Semaphore(24)
 
     async def accept_slowly(connection: Connection, address: Address) -> None:

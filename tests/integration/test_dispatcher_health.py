@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from messaging.errors import StreamDown
 from messaging.runtime.health import ALIVE, READY, answering
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 from ops.embedded import NatsServer
 from ops.embedded.child import free_port
 from tests.integration.proxy import FaultProxy

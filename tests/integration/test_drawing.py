@@ -7,17 +7,16 @@ import time
 from messaging.model import parse_address
 from messaging.stream import setup
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, open_connection
-from messaging.stream.consumer import open_consumer
+from messaging.stream.connection import NatsConnection, open_connection
 from messaging.stream.publisher import Publisher
 from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address, entry_of
 
 
 async def test_what_is_given_back_comes_again_at_once_and_what_is_acknowledged_does_not(
-    connection: Connection,
+    connection: NatsConnection,
 ) -> None:
-    consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p2", "bulk"))
+    consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p2", "bulk"))
     address = an_address()
     await Publisher(connection).enqueue(entry_of(address), address, "p2", "bulk")
     [first] = await consumer.fetch(5, 2)
@@ -35,7 +34,7 @@ async def test_what_came_late_is_not_dropped_when_the_server_goes_away(tmp_path:
     async with open_connection(server.url, "x") as c:
         await setup.ensure(c, SETTINGS, PROVIDERS)
         durable = topo.dispatch_consumer("p1", "normal")
-        consumer = await open_consumer(c, topo.SEND, durable)
+        consumer = await c.consumer(topo.SEND, durable)
         late = f"{consumer._inbox}late"
         await c.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{topo.SEND}.{durable}", b'{"batch": 3}', late)
         addresses = [an_address() for _ in range(3)]
@@ -62,7 +61,7 @@ async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: path
         await setup.ensure(c, SETTINGS, PROVIDERS)
         address = an_address()
         await accept(c, address)
-        consumer = await open_consumer(c, topo.SEND, topo.dispatch_consumer("p1", "normal"))
+        consumer = await c.consumer(topo.SEND, topo.dispatch_consumer("p1", "normal"))
         [delivery] = await consumer.fetch(1, 2)
         server.kill()
         began = time.monotonic()
@@ -71,7 +70,7 @@ async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: path
     server.stop()
 
 
-async def forget_deliveries(connection: Connection, durable: str) -> None:
+async def forget_deliveries(connection: NatsConnection, durable: str) -> None:
     """What a killed server can do: forget what it delivered last. The consumer is made anew, the messages stay."""
     context = connection.client.jetstream()
     info = await context.consumer_info(topo.SEND, durable)
@@ -80,9 +79,9 @@ async def forget_deliveries(connection: Connection, durable: str) -> None:
     await context.add_consumer(topo.SEND, info.config)
 
 
-async def test_a_forgotten_delivery_that_was_given_up_is_drawn_again_at_once(connection: Connection) -> None:
+async def test_a_forgotten_delivery_that_was_given_up_is_drawn_again_at_once(connection: NatsConnection) -> None:
     durable, publisher = topo.dispatch_consumer("p2", "normal"), Publisher(connection)
-    consumer = await open_consumer(connection, topo.SEND, durable)
+    consumer = await connection.consumer(topo.SEND, durable)
     address = an_address()
     await publisher.enqueue(entry_of(address), address, "p2", "normal")
     [first] = await consumer.fetch(5, 2)
@@ -94,9 +93,11 @@ async def test_a_forgotten_delivery_that_was_given_up_is_drawn_again_at_once(con
     assert await again.ack()
 
 
-async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_drawn_anew(connection: Connection) -> None:
+async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_drawn_anew(
+    connection: NatsConnection,
+) -> None:
     durable, publisher = topo.dispatch_consumer("p2", "normal"), Publisher(connection)
-    consumer = await open_consumer(connection, topo.SEND, durable)
+    consumer = await connection.consumer(topo.SEND, durable)
     for address in (an_address(), an_address()):
         await publisher.enqueue(entry_of(address), address, "p2", "normal")
     [_, held] = await consumer.fetch(2, 2)
@@ -112,9 +113,9 @@ async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_draw
     assert (info.num_pending or 0) + (info.num_ack_pending or 0) == 1, "only the other one is left"
 
 
-async def test_a_busy_task_ends_when_it_is_told_to(connection: Connection) -> None:
+async def test_a_busy_task_ends_when_it_is_told_to(connection: NatsConnection) -> None:
     address = an_address()
-    consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p2", "bulk"))
+    consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p2", "bulk"))
 
     async def ask() -> None:
         while True:

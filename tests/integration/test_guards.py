@@ -16,8 +16,8 @@ from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket, Hints
-from messaging.stream.connection import Connection
 from messaging.stream.fleet import FleetView
+from messaging.stream.interface import Connection
 
 PROVIDER = "p1"
 VIEW_OF = [Provider(name=PROVIDER, adapter="mock", url="http://localhost")]

@@ -23,8 +23,8 @@ from messaging.store.writer import Projected
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.ack_extender import extend_acks
-from messaging.stream.connection import Connection, open_connection
-from messaging.stream.consumer import open_consumer
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address, entry_of
@@ -71,13 +71,13 @@ async def test_what_a_pod_holds_in_any_lane_is_not_given_to_another(connection: 
     for lane in Lane:
         address = an_address()
         await Publisher(connection).enqueue(entry_of(address), address, "p1", lane)
-        consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p1", lane))
+        consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p1", lane))
         held += await consumer.fetch(5, 2)
     assert len(held) == len(Lane)
     extender = asyncio.create_task(extend_acks(lambda: held, ACK_WAIT_S))
     await stand_still(LONG_S, for_s=still_s)
     for lane in Lane:
-        other = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p1", lane))
+        other = await connection.consumer(topo.SEND, topo.dispatch_consumer("p1", lane))
         assert await other.fetch(5, 0.3) == []
     extender.cancel()
     for delivery in held:
@@ -87,7 +87,7 @@ async def test_what_a_pod_holds_in_any_lane_is_not_given_to_another(connection: 
 async def test_a_pod_that_stands_still_for_longer_loses_what_it_holds(connection: Connection) -> None:
     address = an_address()
     await Publisher(connection).enqueue(entry_of(address), address, "p1", "otp")
-    consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p1", "otp"))
+    consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p1", "otp"))
     held = await consumer.fetch(5, 2)
     extender = asyncio.create_task(extend_acks(lambda: held, ACK_WAIT_S))
     await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_a_batch_that_waits_for_the_store_is_projected_once(connection: Co
     await until_delivered(connection, topo.EVENT, topo.PROJECT_EVENT, 44)
     await asyncio.sleep(LONG_S)
     for stream, durable in ((topo.ACCEPT, topo.PROJECT_ACCEPT), (topo.EVENT, topo.PROJECT_EVENT)):
-        assert await (await open_consumer(connection, stream, durable)).fetch(50, 0.3) == [], durable
+        assert await (await connection.consumer(stream, durable)).fetch(50, 0.3) == [], durable
     store.there.set()
     end = time.monotonic() + 10
     while len(store.written) < 80:
@@ -164,7 +164,7 @@ async def test_an_acceptance_that_cannot_be_scheduled_for_long_is_not_scheduled_
     await Publisher(connection).accept(entry, address, LATER, ttl_s=None, budget_s=5)
     await until_delivered(connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER, 1)
     await asyncio.sleep(LONG_S)
-    assert await (await open_consumer(connection, topo.ACCEPT, topo.SCHEDULE_CONSUMER)).fetch(5, 0.3) == []
+    assert await (await connection.consumer(topo.ACCEPT, topo.SCHEDULE_CONSUMER)).fetch(5, 0.3) == []
     there.set()
     end = time.monotonic() + 10
     while (await connection.api(f"CONSUMER.INFO.{topo.ACCEPT}.{topo.SCHEDULE_CONSUMER}"))["ack_floor"][

@@ -21,7 +21,7 @@ from messaging.store.tables import attempts, events, messages
 from messaging.store.writer import HistoryWriter, Projected
 from messaging.stream import setup
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import NatsConnection, open_connection
 from messaging.stream.publisher import Publisher
 from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address
@@ -57,7 +57,7 @@ class Watched:
 
 
 @pytest.fixture
-async def stream(tmp_path: pathlib.Path) -> AsyncIterator[Connection]:
+async def stream(tmp_path: pathlib.Path) -> AsyncIterator[NatsConnection]:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "test") as connection:
@@ -66,7 +66,7 @@ async def stream(tmp_path: pathlib.Path) -> AsyncIterator[Connection]:
     server.stop()
 
 
-async def fill(connection: Connection) -> list[Address]:
+async def fill(connection: NatsConnection) -> list[Address]:
     """Accept messages, and write the two events of each."""
     addresses = [an_address() for _ in range(COUNT)]
     publisher = Publisher(connection)
@@ -96,12 +96,12 @@ async def partitions(engine: AsyncEngine) -> None:
     await HistoryWriter(engine).ensure_partitions(datetime.now(UTC))
 
 
-def projecting(connection: Connection, engine: AsyncEngine, writer: Writer) -> "asyncio.Task[None]":
+def projecting(connection: NatsConnection, engine: AsyncEngine, writer: Writer) -> "asyncio.Task[None]":
     projector = Projector(connection, writer, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
     return asyncio.create_task(projector.run())
 
 
-async def unacknowledged(connection: Connection) -> int:
+async def unacknowledged(connection: NatsConnection) -> int:
     """Count what the projector's consumers have not been told to be done."""
     context = connection.client.jetstream()
     infos = [
@@ -111,7 +111,7 @@ async def unacknowledged(connection: Connection) -> int:
     return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in infos)
 
 
-async def until_projected(connection: Connection, writer: Watched, given: int) -> None:
+async def until_projected(connection: NatsConnection, writer: Watched, given: int) -> None:
     """Wait until the writer was given so many records, and all are acknowledged."""
     end_at = time.monotonic() + 20
     while writer.given < given or await unacknowledged(connection):
@@ -119,7 +119,7 @@ async def until_projected(connection: Connection, writer: Watched, given: int) -
         await asyncio.sleep(0.02)
 
 
-async def forget_acknowledgements(connection: Connection) -> None:
+async def forget_acknowledgements(connection: NatsConnection) -> None:
     """What a killed server can do at the worst: forget every delivery and every word on it."""
     context = connection.client.jetstream()
     for stream, durable in ((topo.ACCEPT, topo.PROJECT_ACCEPT), (topo.EVENT, topo.PROJECT_EVENT)):
@@ -142,7 +142,7 @@ async def end(task: "asyncio.Task[None]") -> None:
 
 
 async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_history_takes_each_once(
-    stream: Connection, engine: AsyncEngine
+    stream: NatsConnection, engine: AsyncEngine
 ) -> None:
     await fill(stream)
     writer = Watched(HistoryWriter(engine))
@@ -157,7 +157,7 @@ async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_hi
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_and_loses_nothing(
-    stream: Connection, engine: AsyncEngine, moment: str
+    stream: NatsConnection, engine: AsyncEngine, moment: str
 ) -> None:
     await fill(stream)
     dying = Watched(HistoryWriter(engine), dies=moment)
@@ -175,7 +175,7 @@ async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_
 
 
 async def test_what_a_lock_keeps_from_being_written_is_written_when_it_is_gone(
-    stream: Connection, engine: AsyncEngine
+    stream: NatsConnection, engine: AsyncEngine
 ) -> None:
     await fill(stream)
     writer = Watched(HistoryWriter(engine.execution_options(messaging_timeout_s=0.3)))

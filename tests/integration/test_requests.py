@@ -9,11 +9,11 @@ import pytest
 from proxy import FaultProxy
 
 from messaging.errors import StreamDown
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import NatsConnection, open_connection
 from ops.embedded import NatsServer
 
 
-async def answering(connection: Connection, subject: str) -> None:
+async def answering(connection: NatsConnection, subject: str) -> None:
     """Answer every question on `subject` with its own bytes; the first comes last."""
 
     async def answer(msg) -> None:

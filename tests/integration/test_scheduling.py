@@ -16,7 +16,8 @@ from messaging import codec
 from messaging.errors import StreamDown, StreamFull
 from messaging.model import LATER, Address
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, Record
+from messaging.stream.connection import NatsConnection
+from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Publisher
 from tests.integration.streams import an_address, entry_of
 
@@ -78,21 +79,21 @@ async def test_a_schedule_that_could_not_be_taken_back_at_first_is_taken_back(
     connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the same scheduler or, after a crash, the next: the acceptance comes again."""
-    schedule, last = Publisher.schedule, Connection.last
+    schedule, last = Publisher.schedule, NatsConnection.last
     refused: list[str] = []
 
     async def after_cancel(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
         await lookup.cancel("default", message_id=address.message_id)
         await schedule(one, entry, address, *rest)
 
-    async def once_away(one: Connection, stream: str, subject: str) -> Record | None:
+    async def once_away(one: NatsConnection, stream: str, subject: str) -> Record | None:
         if stream == topo.LATER_STREAM and subject not in refused and await last(one, stream, subject) is not None:
             refused.append(subject)
             raise StreamDown("test")
         return await last(one, stream, subject)
 
     monkeypatch.setattr(Publisher, "schedule", after_cancel)
-    monkeypatch.setattr(Connection, "last", once_away)
+    monkeypatch.setattr(NatsConnection, "last", once_away)
     address = await accept_for_later(connection)
     async with scheduling(connection):
         pass

@@ -17,8 +17,8 @@ from messaging.runtime.config import GatewaySettings, ServerSettings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.buckets import Bucket
-from messaging.stream.connection import Connection, open_connection
-from messaging.stream.consumer import open_consumer
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
 from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address, entry_of
@@ -104,7 +104,7 @@ async def test_a_request_is_remembered_through_a_crash_of_the_server(server: Nat
 
 async def test_an_accepted_message_reaches_its_lane_and_a_put_off_one_comes_back(connection: Connection) -> None:
     address, publisher = an_address(), Publisher(connection)
-    consumer = await open_consumer(connection, topo.SEND, topo.dispatch_consumer("p2", "otp"))
+    consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p2", "otp"))
     entry = entry_of(address, provider="p2")
     await publisher.accept(entry, address, "otp", ttl_s=60, budget_s=5)
     [first] = await consumer.fetch(5, 2)

@@ -15,7 +15,8 @@ from messaging.runtime.config import Settings
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.access import Access
-from messaging.stream.connection import ApiError, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import ApiError
 from messaging.stream.publisher import Publisher
 from ops.embedded import NatsServer
 from tests.integration.streams import an_address, entry_of

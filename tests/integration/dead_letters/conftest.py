@@ -8,7 +8,8 @@ import pytest_asyncio
 from messaging.runtime.config import Settings
 from messaging.stream import setup
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import Connection
 from ops.dead_letters import DeadLetters
 from ops.embedded import NatsServer
 from tests.integration.dead_letters.letters import PROVIDERS

@@ -9,7 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.model import KEY_BYTES, Address, key_from_bytes, new_address
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.dead_letters import DeadLetters, Letter
 

@@ -14,7 +14,7 @@ from messaging import codec
 from messaging.store.reader import HistoryReader, Overdue
 from messaging.store.writer import HistoryWriter
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.dead_letters import DeadLetters, Letter, Ready, Stays
 from tests.integration.dead_letters.letters import append, bury, last_event, lying, queued

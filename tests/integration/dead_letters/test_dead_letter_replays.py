@@ -8,7 +8,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.dead_letters import DeadLetters, Ready, Stays
 from tests.integration.dead_letters.letters import address, append, bury, command, last_event, lying, queued

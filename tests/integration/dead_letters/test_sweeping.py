@@ -14,7 +14,7 @@ from messaging.model import Address
 from messaging.store.reader import HistoryReader, Overdue
 from messaging.store.writer import HistoryWriter
 from messaging.stream import topology as topo
-from messaging.stream.connection import Connection
+from messaging.stream.interface import Connection
 from tests.integration.dead_letters.letters import last_event
 from tests.integration.records import accepted, new_id
 from tests.integration.streams import an_address

@@ -92,14 +92,14 @@ def _stale_lease() -> None:
 def _forget_a_redelivery() -> None:
     """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
     from dispatcher.work import event_log, redelivery, settling
-    from messaging.stream.consumer import Delivery
+    from messaging.stream.consumer import NatsDelivery
 
-    turn, ack = itertools.count(1), Delivery.ack
+    turn, ack = itertools.count(1), NatsDelivery.ack
 
-    async def lost(self: Delivery, *args: Any, **kwargs: Any) -> bool:
+    async def lost(self: NatsDelivery, *args: Any, **kwargs: Any) -> bool:
         return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
 
-    Delivery.ack = lost  # type: ignore[method-assign]
+    NatsDelivery.ack = lost  # type: ignore[method-assign]
     settling.meaning_of = lambda *_: redelivery.Meaning.READY  # type: ignore[attr-defined]
     event_log.may_follow = lambda *_: True  # type: ignore[attr-defined]
 

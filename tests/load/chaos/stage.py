@@ -20,7 +20,8 @@ from messaging.runtime.config import read_settings
 from messaging.runtime.process import EXIT_UNAVAILABLE
 from messaging.runtime.providers_file import read_providers
 from messaging.stream import topology as topo
-from messaging.stream.connection import ApiError, open_connection
+from messaging.stream.connection import open_connection
+from messaging.stream.interface import ApiError
 from ops.embedded import NatsServer, Postgres
 from ops.embedded.cluster import NatsCluster
 from ops.fleet import watching

@@ -8,7 +8,7 @@ from dispatcher.work.verdict import Progress
 from messaging import codec
 from messaging.events import Writer
 from messaging.model import Lane, new_address
-from messaging.stream.consumer import Delivery
+from messaging.stream.interface import Delivery
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
 COMMAND = wire.Command(message_id=ADDRESS.message_id, client="default", deadline=codec.timestamp(1600.0))

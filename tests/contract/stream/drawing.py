@@ -1,0 +1,208 @@
+"""Claims: the work queue gives each message to one pod at a time, until it is acknowledged."""
+
+import asyncio
+import time
+
+from messaging.model import parse_address
+from messaging.stream import topology as topo
+from messaging.stream.interface import Connection, Delivery
+from messaging.stream.publisher import Publisher
+from tests.contract.stream.world import ACK_WAIT_S, World, claim, enqueue, lane, until
+from tests.integration.streams import an_address, entry_of
+
+
+async def info(connection: Connection) -> dict[str, object]:
+    told = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'otp')}")
+    names = ("num_pending", "num_ack_pending", "num_redelivered", "num_waiting")
+    return {
+        "delivered": tuple(told["delivered"][name] for name in ("consumer_seq", "stream_seq")),
+        "floor": tuple(told["ack_floor"][name] for name in ("consumer_seq", "stream_seq")),
+        **{name: told[name] for name in names if told[name]},
+    }
+
+
+def places(drawn: list[Delivery]) -> list[tuple[int, int, int]]:
+    return [(one.sequence, one.delivered, one.waiting) for one in drawn]
+
+
+@claim()
+async def what_is_acknowledged_is_gone_and_acknowledging_again_is_harmless(world: World) -> None:
+    await enqueue(world.one)
+    consumer = await lane(world.one)
+    [delivery] = await consumer.fetch(5, 2)
+    assert await info(world.one) == {"delivered": (1, 1), "floor": (0, 0), "num_ack_pending": 1}
+    assert await delivery.ack()
+    assert await delivery.ack()
+    assert await consumer.fetch(5, 0.1) == []
+    assert await world.one.last(topo.SEND, "sms.send.>") is None
+    assert await info(world.one) == {"delivered": (1, 1), "floor": (1, 1)}
+
+
+@claim()
+async def a_light_acknowledgement_is_one(world: World) -> None:
+    await enqueue(world.one)
+    [delivery] = await (await lane(world.one)).fetch(5, 2)
+    await delivery.ack_lightly()
+
+    async def gone() -> bool:
+        return await world.one.last(topo.SEND, "sms.send.>") is None
+
+    await until(gone)
+
+
+@claim()
+async def what_is_given_back_comes_again_at_once_and_is_counted(world: World) -> None:
+    await enqueue(world.one)
+    [first] = await (await lane(world.one)).fetch(5, 2)
+    await first.give_back()
+    began = time.monotonic()
+    again = await (await lane(world.other)).fetch(5, 1)
+    assert time.monotonic() - began < ACK_WAIT_S
+    assert places(again) == [(1, 2, 0)]
+    assert (await info(world.one))["num_redelivered"] == 1
+
+
+@claim()
+async def what_is_held_in_silence_comes_again_after_the_wait(world: World) -> None:
+    await enqueue(world.one)
+    [first] = await (await lane(world.one)).fetch(5, 2)
+    drawn_at = time.monotonic()
+    other = await lane(world.other)
+    assert await other.fetch(5, 0.3) == []
+    assert places(await other.fetch(5, 3)) == [(1, 2, 0)]
+    assert time.monotonic() - drawn_at >= ACK_WAIT_S - 0.05
+    assert await first.ack(), "who held it before may still say that it is done"
+    assert await world.one.last(topo.SEND, "sms.send.>") is None
+
+
+@claim()
+async def what_is_given_back_late_takes_it_from_who_has_it_now(world: World) -> None:
+    await enqueue(world.one)
+    [first] = await (await lane(world.one)).fetch(5, 2)
+    other = await lane(world.other)
+    assert places(await other.fetch(5, 3)) == [(1, 2, 0)]
+    await first.give_back()
+    assert places(await other.fetch(5, 0.5)) == [(1, 3, 0)]
+
+
+@claim()
+async def keeping_extends_the_wait(world: World) -> None:
+    await enqueue(world.one)
+    [first] = await (await lane(world.one)).fetch(5, 2)
+    other = await lane(world.other)
+    for _ in range(3):
+        assert await other.fetch(5, 0.6 * ACK_WAIT_S) == []
+        await first.keep()
+    assert places(await other.fetch(5, 3)) == [(1, 2, 0)]
+
+
+@claim()
+async def what_is_settled_is_not_kept(world: World) -> None:
+    await enqueue(world.one)
+    [first] = await (await lane(world.one)).fetch(5, 2)
+    await first.give_back()
+    await first.keep()
+    await first.give_back()
+    [second] = await (await lane(world.other)).fetch(5, 1)
+    assert second.delivered == 2
+    assert await second.ack()
+    await second.give_back()
+    assert await (await lane(world.other)).fetch(5, 0.1) == []
+
+
+@claim()
+async def one_message_of_a_subject_waits_and_the_newest_replaces(world: World) -> None:
+    address = await enqueue(world.one, "old")
+    await enqueue(world.one, "new", address)
+    drawn = await (await lane(world.one)).fetch(5, 1)
+    assert places(drawn) == [(2, 1, 0)]
+    assert b"new" in drawn[0].data
+
+
+@claim()
+async def a_held_message_that_is_replaced_does_not_come_again(world: World) -> None:
+    address = await enqueue(world.one, "old")
+    consumer = await lane(world.one)
+    [held] = await consumer.fetch(5, 2)
+    await enqueue(world.one, "new", address)
+    assert await info(world.one) == {"delivered": (1, 1), "floor": (1, 1), "num_pending": 1}
+    [new] = await (await lane(world.other)).fetch(5, 1)
+    assert await held.ack(), "an acknowledgement of what is gone is answered"
+    await new.give_back()
+    assert places(await consumer.fetch(5, 2 * ACK_WAIT_S)) == [(2, 2, 0)]
+
+
+@claim()
+async def what_comes_again_goes_before_what_is_new(world: World) -> None:
+    for _ in range(3):
+        await enqueue(world.one)
+    consumer = await lane(world.one)
+    first, second = await consumer.fetch(2, 2)
+    assert places([first, second]) == [(1, 1, 2), (2, 1, 1)]
+    await second.give_back()
+    await first.give_back()
+    await asyncio.sleep(0.2)  # nobody answers what is given back: the server has heard it by now
+    assert places(await consumer.fetch(5, 2)) == [(2, 2, 1), (1, 2, 1), (3, 1, 0)]
+
+
+@claim()
+async def lanes_and_providers_are_apart(world: World) -> None:
+    publisher = Publisher(world.one)
+    for provider, name in (("p1", "otp"), ("p1", "bulk"), ("p2", "otp")):
+        address = an_address()
+        await publisher.enqueue(entry_of(address), address, provider, name)
+        [delivery] = await (await lane(world.other, name, provider)).fetch(5, 1)
+        assert parse_address(delivery.subject) == address
+        assert delivery.subject.startswith(f"sms.send.{provider}.{name}.")
+
+
+@claim()
+async def a_fetch_ends_with_what_is_there_and_without_anything_when_its_time_is_over(world: World) -> None:
+    consumer = await lane(world.one)
+    began = time.monotonic()
+    assert await consumer.fetch(5, 0.3) == []
+    assert 0.25 <= time.monotonic() - began < 2
+    for _ in range(3):
+        await enqueue(world.one)
+    began = time.monotonic()
+    assert len(await consumer.fetch(2, 20)) == 2
+    assert len(await consumer.fetch(2, 20)) == 1
+    assert time.monotonic() - began < 10
+
+
+@claim()
+async def a_fetch_that_waits_gets_the_first_that_comes(world: World) -> None:
+    waiting = [asyncio.create_task((await lane(c)).fetch(2, 5)) for c in (world.one, world.other)]
+    await asyncio.sleep(0.2)
+    for _ in range(3):
+        await enqueue(world.one)
+    assert sorted(len(drawn) for drawn in await asyncio.gather(*waiting)) == [1, 1]
+    assert len(await (await lane(world.one)).fetch(5, 1)) == 1
+
+
+@claim()
+async def what_a_canceled_fetch_had_asked_for_comes_to_the_next_of_its_consumer(world: World) -> None:
+    mine, other = await lane(world.one), await lane(world.other)
+    fetching = asyncio.create_task(mine.fetch(2, 5))
+    await asyncio.sleep(0.1)
+    fetching.cancel()
+    await asyncio.wait({fetching})
+    await enqueue(world.other)
+    assert await other.fetch(2, 0.2) == []
+    assert places(await mine.fetch(2, 1)) == [(1, 1, 0)]
+
+
+@claim()
+async def a_consumer_that_was_not_made_gives_nothing(world: World) -> None:
+    assert await (await world.one.consumer(topo.SEND, "dispatch-p9-otp")).fetch(1, 0.2) == []
+
+
+@claim()
+async def a_replaced_or_deleted_message_that_waits_is_not_counted(world: World) -> None:
+    address = await enqueue(world.one)
+    await enqueue(world.one, "again", address)
+    await enqueue(world.one)
+    record = await world.one.next_after(topo.SEND, 3, "sms.send.>")
+    assert record is not None
+    assert await world.one.delete(topo.SEND, record.sequence)
+    assert await info(world.one) == {"delivered": (0, 0), "floor": (0, 0), "num_pending": 1}

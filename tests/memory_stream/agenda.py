@@ -1,0 +1,43 @@
+"""What the server does by itself when its time comes: expire, fire, copy, deliver again."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+_TOLERANCE_S = 1e-6
+
+
+class Agenda:
+    """Actions by the second at which they are due; `now` is that second while one runs, else the clock's."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._actions: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._current: float | None = None
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._clock() if self._current is None else self._current
+
+    def at(self, due: float, action: Callable[[], object]) -> None:
+        """Have something done at `due`, or at once when that has passed; the action sees whether it still applies."""
+        heapq.heappush(self._actions, (max(due, self.now), next(self._order), action))
+
+    def run(self) -> None:
+        """Do everything that is due, in its order; what is done meanwhile may bring more."""
+        if self._current is not None:
+            return
+        now = self._clock()
+        try:
+            while self._actions and self._actions[0][0] <= now + _TOLERANCE_S:
+                self._current, _, action = heapq.heappop(self._actions)
+                action()
+        finally:
+            self._current = None
+
+    def wait_s(self, until: float) -> float:
+        """Say how long nothing happens, at most until a second."""
+        due = min(until, self._actions[0][0]) if self._actions else until
+        return max(0.0, due - self._clock())

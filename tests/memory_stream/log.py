@@ -1,0 +1,171 @@
+"""One stream: messages by sequence, with the conditions under which one is stored and the limits that remove one."""
+
+import re
+import time
+from calendar import timegm
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+
+from messaging.stream import topology as topo
+from tests.memory_stream.agenda import Agenda
+from tests.memory_stream.faults import NotKnown, ServerError
+from tests.memory_stream.subjects import is_pattern, matches
+
+_WRONG_SEQUENCE, _TTL_DISABLED, _BAD_SCHEDULE, _BAD_TTL = 10071, 10166, 10189, 10165
+_NO_ROOM = 10077
+_ROLLUP = "Nats-Rollup"
+_KNOWN = {
+    topo.H_EXPECTED,
+    topo.H_EXPECTED_SUBJECT,
+    topo.H_TTL,
+    topo.H_SCHEDULE,
+    topo.H_SCHEDULE_TARGET,
+    topo.H_SCHEDULE_TTL,
+}
+_DURATION = re.compile(r"(\d+)(h|m|s)?")
+_UNITS = {"h": 3600, "m": 60, "s": 1, None: 1}
+
+
+@attrs.frozen
+class Message:
+    """One stored message; `time` is Unix seconds."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str]
+    time: float
+
+    @property
+    def size_bytes(self) -> int:
+        """What the server's file holds of it."""
+        lines = sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        return 30 + len(self.subject) + len(self.data) + (lines + 16 if lines else 0)
+
+
+class Log:
+    """A stream's messages; `stored` and `removed` hear of each one that comes and goes."""
+
+    def __init__(self, name: str, config: Mapping[str, Any], agenda: Agenda) -> None:
+        self.name = name
+        self.config = dict(config)
+        self.created = agenda.now
+        self.messages: dict[int, Message] = {}
+        self.last_sequence = 0
+        self.size_bytes = 0
+        self.stored: list[Callable[[Message], None]] = []
+        self.removed: list[Callable[[Message], None]] = []
+        self._of_subject: dict[str, list[int]] = defaultdict(list)
+        self._agenda = agenda
+
+    def takes(self, subject: str) -> bool:
+        """Whether what is published on a subject is stored here."""
+        return any(matches(pattern, subject) for pattern in self.config["subjects"])
+
+    def matching(self, pattern: str) -> Iterator[Message]:
+        """Give the messages under a pattern, oldest first."""
+        if not is_pattern(pattern):
+            yield from (self.messages[sequence] for sequence in self._of_subject.get(pattern, ()))
+            return
+        yield from (message for message in self.messages.values() if matches(pattern, message.subject))
+
+    def last(self, pattern: str) -> Message | None:
+        """Give the newest message under a pattern."""
+        if not is_pattern(pattern):
+            sequences = self._of_subject.get(pattern)
+            return self.messages[sequences[-1]] if sequences else None
+        return next((one for one in reversed(self.messages.values()) if matches(pattern, one.subject)), None)
+
+    def last_of_each(self, pattern: str) -> list[Message]:
+        """Give the newest message of each subject under a pattern, oldest first."""
+        return sorted({one.subject: one for one in self.matching(pattern)}.values(), key=lambda one: one.sequence)
+
+    def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
+        """Store what a client published; raises ServerError when a condition or a limit refuses it."""
+        unknown = {name for name in headers if name.startswith("Nats-")} - _KNOWN
+        if unknown:
+            raise NotKnown(f"headers {', '.join(sorted(unknown))}")
+        if (expected := headers.get(topo.H_EXPECTED)) is not None:
+            last = self.last(headers.get(topo.H_EXPECTED_SUBJECT, subject))
+            there = last.sequence if last else 0
+            if there != int(expected):
+                raise ServerError(_WRONG_SEQUENCE, f"wrong last sequence: {there}")
+        if topo.H_TTL in headers and not self.config.get("allow_msg_ttl"):
+            raise ServerError(_TTL_DISABLED, "per-message TTL is disabled")
+        if topo.H_SCHEDULE in headers:
+            _due_of(headers)
+            headers = {**headers, _ROLLUP: "sub"}
+        return self.store(subject, data, headers).sequence
+
+    def store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> Message:
+        """Store without a condition: what a schedule fires and what a source brings."""
+        message = Message(subject, self.last_sequence + 1, data, dict(headers), self._agenda.now)
+        limit = self.config.get("max_bytes", -1)
+        if self.config.get("discard") == "new" and 0 <= limit < self.size_bytes + message.size_bytes:
+            raise ServerError(_NO_ROOM, "maximum bytes exceeded")
+        most = 1 if headers.get(_ROLLUP) == "sub" else self.config.get("max_msgs_per_subject", -1)
+        there = self._of_subject[subject]
+        for sequence in there[: len(there) - most + 1] if 0 < most <= len(there) else ():
+            self.remove(sequence)
+        self.last_sequence = message.sequence
+        self.messages[message.sequence] = message
+        self._of_subject[subject].append(message.sequence)
+        self.size_bytes += message.size_bytes
+        self._let_expire(message)
+        if topo.H_SCHEDULE in headers:
+            self._agenda.at(_due_of(headers), partial(self._fire, message))
+        for hear in self.stored:
+            hear(message)
+        return message
+
+    def remove(self, sequence: int) -> bool:
+        """Let a message go; False when it was gone already."""
+        message = self.messages.pop(sequence, None)
+        if message is None:
+            return False
+        self._of_subject[message.subject].remove(sequence)
+        self.size_bytes -= message.size_bytes
+        for hear in self.removed:
+            hear(message)
+        return True
+
+    def _let_expire(self, message: Message) -> None:
+        ages = [self.config["max_age"] / topo.NANOS] if self.config.get("max_age") else []
+        if topo.H_TTL in message.headers and self.config.get("allow_msg_ttl"):
+            ages.append(_seconds(message.headers[topo.H_TTL]))
+        for age_s in ages:
+            self._agenda.at(message.time + age_s, partial(self.remove, message.sequence))
+
+    def _fire(self, schedule: Message) -> None:
+        """Put what a schedule holds where it is to go, if the schedule still stands; the schedule goes."""
+        if schedule.sequence not in self.messages:
+            return
+        headers = {
+            name: value
+            for name, value in schedule.headers.items()
+            if not name.startswith("Nats-Schedule") and name != _ROLLUP
+        }
+        headers |= {topo.H_SCHEDULER: schedule.subject, topo.H_SCHEDULE_NEXT: "purge"}
+        if (ttl := schedule.headers.get(topo.H_SCHEDULE_TTL)) is not None:
+            headers[topo.H_TTL] = ttl
+        self.store(schedule.headers[topo.H_SCHEDULE_TARGET], schedule.data, headers)
+        self.remove(schedule.sequence)
+
+
+def _due_of(headers: Mapping[str, str]) -> float:
+    """Read Unix seconds of an `@at` schedule."""
+    found = re.fullmatch(r"@at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", headers[topo.H_SCHEDULE])
+    if found is None:
+        raise ServerError(_BAD_SCHEDULE, "message schedules pattern is invalid")
+    return timegm(time.strptime(found[1], "%Y-%m-%dT%H:%M:%S")) + float(found[2] or 0)
+
+
+def _seconds(ttl: str) -> float:
+    found = _DURATION.fullmatch(ttl)
+    if found is None:
+        raise NotKnown(f"a TTL of {ttl}")
+    return int(found[1]) * _UNITS[found[2]]

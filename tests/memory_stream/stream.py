@@ -1,0 +1,136 @@
+"""The server's state: every stream of the topology, what flows from one into another, and the clock that moves it."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from messaging.runtime.config import Settings
+from messaging.stream import topology as topo
+from tests.memory_stream.agenda import Agenda
+from tests.memory_stream.faults import NotKnown, ServerError
+from tests.memory_stream.log import Log, Message
+from tests.memory_stream.queue import Queue
+from tests.memory_stream.subjects import transform
+
+SOURCE_LAG_S = 0.001
+"""How long a message takes from one stream into another."""
+
+
+class MemoryStream:
+    """A server with the streams of the topology; several connections may use it.
+
+    `clock` gives Unix seconds and must move as the event loop's does. `made` False begins without streams, for the
+    set-up to make them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Iterable[str],
+        clock: Callable[[], float],
+        *,
+        made: bool = True,
+    ) -> None:
+        self.agenda = Agenda(clock)
+        self.logs: dict[str, Log] = {}
+        self.queues: dict[str, dict[str, Queue]] = {}
+        self.listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
+        self._sleepers: set[asyncio.Event] = set()
+        self._known = topo.streams(settings, providers)
+        for stream in self._known if made else ():
+            self.make(stream.name, stream.config)
+            for durable, config in stream.consumers.items():
+                self.make_consumer(stream.name, durable, config)
+
+    @property
+    def size_bytes(self) -> int:
+        """What all streams hold."""
+        return sum(log.size_bytes for log in self.logs.values())
+
+    def make(self, name: str, config: Mapping[str, Any]) -> Log:
+        """Make a stream; it draws from its sources from their beginning."""
+        log = self.logs[name] = Log(name, config, self.agenda)
+        self.queues[name] = {}
+        for source in config.get("sources", ()):
+            origin = self.logs[source["name"]]
+            for message in origin.messages.values():
+                self._draw(log, source, message)
+            origin.stored.append(lambda message, source=source: self._draw(log, source, message))  # type: ignore[misc]
+        return log
+
+    def make_consumer(self, stream: str, durable: str, config: Mapping[str, Any]) -> Queue:
+        """Make a consumer, or give the one that is there a new configuration."""
+        there = self.queues[stream].get(durable)
+        if there is not None:
+            there.config.update(config)
+            return there
+        queue = self.queues[stream][durable] = Queue(durable, config, self.logs[stream], self.agenda)
+        return queue
+
+    def _draw(self, log: Log, source: Mapping[str, Any], message: Message) -> None:
+        origin, transforms = self.logs[source["name"]], source["subject_transforms"]
+
+        def arrive() -> None:
+            if message.sequence not in origin.messages:
+                return
+            for one in transforms:
+                if (subject := transform(one["src"], one["dest"], message.subject)) is not None:
+                    headers = {k: v for k, v in message.headers.items() if not k.startswith("Nats-Expected-")}
+                    story = f"{origin.name} {message.sequence} {one['src']} {one['dest']} {message.subject} memory"
+                    log.store(subject, message.data, {**headers, "Nats-Stream-Source": story})
+                    return
+
+        self.agenda.at(self.agenda.now + SOURCE_LAG_S, arrive)
+
+    def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int | None:
+        """Store what a client published and give its sequence; None when no stream takes it. Raises ServerError."""
+        self.hear(subject, data)
+        log = next((log for log in self.logs.values() if log.takes(subject)), None)
+        if log is None:
+            if not any(Log(one.name, one.config, self.agenda).takes(subject) for one in self._known):
+                raise NotKnown(f"subject {subject}")
+            return None
+        return log.publish(subject, data, headers)
+
+    def hear(self, subject: str, data: bytes) -> None:
+        """Tell listeners what a client publishes, whether it is stored or not."""
+        loop = asyncio.get_running_loop()
+        for pattern, heard in self.listeners:
+            if transform(pattern, "", subject) is not None:
+                loop.call_soon(heard, subject, data)
+
+    def log(self, name: str) -> Log:
+        """Find a stream; raises ServerError when it is not there."""
+        try:
+            return self.logs[name]
+        except KeyError:
+            raise ServerError(10059, "stream not found") from None
+
+    def queue(self, stream: str, durable: str) -> Queue:
+        """Find a consumer; raises ServerError when it is not there."""
+        self.log(stream)
+        try:
+            return self.queues[stream][durable]
+        except KeyError:
+            raise ServerError(10014, "consumer not found") from None
+
+    def settle(self) -> None:
+        """Do what time has made due; whoever waits looks again."""
+        self.agenda.run()
+        for sleeper in self._sleepers:
+            sleeper.set()
+
+    async def wait(self, until: float, done: Callable[[], bool]) -> None:
+        """Wait for something to come true, at most until `until` (Unix seconds)."""
+        changed = asyncio.Event()
+        self._sleepers.add(changed)
+        try:
+            while not done() and self.agenda.now < until:
+                changed.clear()
+                try:
+                    async with asyncio.timeout(self.agenda.wait_s(until)):
+                        await changed.wait()
+                except TimeoutError:
+                    self.settle()
+        finally:
+            self._sleepers.discard(changed)

@@ -1,0 +1,348 @@
+"""Pods upon the memory stream: from the queue to a provider's answer, and what follows each kind of answer."""
+
+import asyncio
+import time
+
+import attrs
+import pytest
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import message_pb2 as pb
+
+from messaging import codec
+from messaging.documents import BreakerState, Mode
+from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
+from messaging.stream.buckets import Bucket
+from tests.unit.fake_provider import PAUSE_S, Reply
+from tests.unit.small_fleet import ACK_WAIT_S, FLEET, TIMEOUT_S, TTL_S, SmallFleet
+from tests.unit.virtual_time import in_virtual_time
+
+HOLD = attrs.evolve(FLEET, ambiguous_otp="hold")
+SENDING, SENT = "SENDING", "SENT"
+# What a provider p1 (and p2) does to a message, and the events that follow from it.
+STORIES: dict[str, tuple[list[Reply], list[Reply], list[str]]] = {
+    "taken": ([], [], [SENDING, SENT]),
+    "taken slowly": ([Reply.TAKES_SLOWLY], [], [SENDING, SENT]),
+    "throttled": ([Reply.THROTTLES], [], [SENDING, "QUEUED THROTTLED", SENDING, SENT]),
+    "not taken now": ([Reply.FAILS], [], [SENDING, "QUEUED TRANSIENT", SENDING, SENT]),
+    "our key is refused": ([Reply.FAULTY], [], [SENDING, "QUEUED PROVIDER_FAULT", SENDING, SENT]),
+    "not taken by anyone now": (
+        [Reply.FAILS],
+        [Reply.FAILS],
+        [SENDING, "QUEUED TRANSIENT", SENDING, "QUEUED TRANSIENT", SENDING, SENT],
+    ),
+    "never taken": (
+        [Reply.FAILS] * 3,
+        [Reply.FAILS] * 3,
+        [*[SENDING, "QUEUED TRANSIENT"] * 5, SENDING, "FAILED EXHAUSTED"],
+    ),
+    "refused for good": ([Reply.REFUSES], [], [SENDING, "FAILED REFUSED"]),
+    "lost on its way": ([Reply.LOSES], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
+    "never answered": ([Reply.HANGS], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
+    "refused after an unclear attempt": (
+        [Reply.TAKES_UNHEARD],
+        [Reply.REFUSES],
+        [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, "UNKNOWN UNKNOWN"],
+    ),
+}
+BURIED = {"never taken": ["exhausted"], "refused after an unclear attempt": ["unknown"]}
+
+
+@pytest.mark.parametrize("what", STORIES)
+@in_virtual_time
+async def test_message_has_the_events_that_follow_from_its_answers(what: str) -> None:
+    first, second, story = STORIES[what]
+    fleet = SmallFleet({"p1": {"a": first}, "p2": {"a": second}})
+    fleet.duties()
+    for name in ("p1", "p2"):
+        await fleet.pod(name)
+    address = await fleet.accept("a")
+    await fleet.until_idle()
+    assert fleet.story(address) == story
+    assert fleet.letters(address) == BURIED.get(what, [])
+    last = fleet.last(address)
+    assert last.attempt_count == story.count(SENDING) == len(last.attempts)
+    assert all(one.HasField("end_time") for one in last.attempts)
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_pause_that_a_provider_asks_for_holds_the_next_message_too() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES]}})
+    pod = await fleet.pod()
+    await fleet.accept("a")
+    await asyncio.sleep(1)
+    other = await fleet.accept("b")
+    assert pod.pacer.paused_s > 0
+    assert await fleet.until_idle() >= PAUSE_S - 1
+    assert fleet.story(other) == [SENDING, SENT]
+    assert codec.unix(fleet.last(other).attempts[0].start_time) >= codec.unix(fleet.last(other).time) - 1
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_unclear_message_is_held_to_its_deadline_where_nobody_can_be_asked() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.TAKES_UNHEARD]}}, HOLD)
+    await fleet.pod()
+    address = await fleet.accept("a")
+    took_s = await fleet.until_idle()
+    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR", "UNKNOWN UNKNOWN"]
+    assert fleet.letters(address) == ["unknown"]
+    assert TTL_S - 1 <= took_s <= TTL_S + 2
+    assert fleet.providers["p1"].calls == ["a"]
+    await fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("reply", "story"),
+    [
+        (Reply.TAKES_UNHEARD, [SENDING, "SENDING UNCLEAR", SENT]),
+        (Reply.LOSES, [SENDING, "SENDING UNCLEAR", "QUEUED TRANSIENT", SENDING, SENT]),
+    ],
+)
+@in_virtual_time
+async def test_unclear_message_is_asked_about_where_that_is_possible(reply: Reply, story: list[str]) -> None:
+    fleet = SmallFleet({"p1": {"a": [reply]}}, HOLD, can_look_up=True)
+    for name in ("p1", "p2"):
+        await fleet.pod(name)
+    address = await fleet.accept("a")
+    await fleet.until_idle()
+    assert fleet.story(address) == story
+    assert fleet.took(address) == 1
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_message_that_is_drawn_after_its_deadline_expires_and_is_never_sent() -> None:
+    fleet = SmallFleet()
+    address = await fleet.accept("a", ttl_s=5)
+    await asyncio.sleep(6)
+    await fleet.pod()
+    await fleet.until_idle()
+    assert fleet.story(address) == ["EXPIRED EXPIRED"]
+    assert fleet.letters(address) == ["expired"]
+    assert not fleet.took(address)
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_message_that_waits_for_a_permit_past_its_deadline_expires() -> None:
+    fleet = SmallFleet()
+    pod = await fleet.pod()
+    pod.pacer.give_up()
+    address = await fleet.accept("a", ttl_s=3 * ACK_WAIT_S)
+    took_s = await fleet.until_idle()
+    assert fleet.story(address) == ["EXPIRED EXPIRED"]
+    assert took_s < 3 * ACK_WAIT_S + 1
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_what_a_pod_holds_for_long_is_not_given_to_another() -> None:
+    fleet = SmallFleet()
+    for pod in (await fleet.pod(), await fleet.pod()):
+        pod.pacer.give_up()
+    for number in range(12):
+        await fleet.accept(f"{number}", ttl_s=1000)
+    await asyncio.sleep(5 * ACK_WAIT_S)
+    told = fleet.stream.queue(topo.SEND, "dispatch-p1-otp").info()
+    assert told["delivered"]["consumer_seq"] == 12
+    assert told["num_redelivered"] == 0
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_event_is_written_before_the_next_step_and_that_before_the_acknowledgement() -> None:
+    steps: list[str] = []
+    fleet = SmallFleet({"p1": {"a": [Reply.FAILS]}})
+    await fleet.pod("p1", steps.append)
+    await fleet.accept("a")
+    await asyncio.sleep(1)
+    wanted = ("publish sms.event", "call", "publish sms.send", "ack SMS_SEND")
+    taken = [one for one in steps if one.startswith("after") and one.removeprefix("after ") in wanted]
+    assert taken == [f"after {one}" for one in ("publish sms.event", "call", *wanted[:1], *wanted[2:])]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_stopping_pod_gives_back_what_it_has_not_begun_and_finishes_what_it_has() -> None:
+    fleet = SmallFleet({"p1": {"slow": [Reply.TAKES_SLOWLY]}})
+    pod = await fleet.pod()
+    slow = await fleet.accept("slow")
+    await asyncio.sleep(0.5)
+    pod.pacer.give_up()
+    waiting = [await fleet.accept(f"{number}") for number in range(3)]
+    await asyncio.sleep(0.2)
+    await pod.stop()
+    assert fleet.story(slow) == [SENDING, SENT]
+    assert not any(fleet.story(address) for address in waiting)
+    assert fleet.stream.queue(topo.SEND, "dispatch-p1-otp").info()["num_pending"] == 0
+    await fleet.pod()
+    assert await fleet.until_idle() < 1, "nobody waits for a pod that has gone"
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_message_that_would_be_tried_again_here_is_given_back_when_the_pod_stops() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES]}})
+    pod = await fleet.pod("p1", lambda step: pod.stopping.set() if step == "after write" else None)
+    address = await fleet.accept("a")
+    await pod.running
+    assert fleet.story(address) == [SENDING, "QUEUED THROTTLED"]
+    await fleet.pod()
+    assert await fleet.until_idle() < PAUSE_S + 0.5 < ACK_WAIT_S
+    assert fleet.story(address) == [SENDING, "QUEUED THROTTLED", SENDING, SENT]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_call_that_outlasts_the_drain_is_cut_and_unclear() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.HANGS]}}, HOLD)
+    fleet.settings = attrs.evolve(fleet.settings, process=attrs.evolve(fleet.settings.process, drain_s=1.5))
+    pod = await fleet.pod()
+    address = await fleet.accept("a")
+    await asyncio.sleep(0.1)
+    await pod.stop()
+    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR"]
+    assert fleet.last(address).attempts[0].code == "cut"
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_message_behind_an_open_breaker_moves_to_a_provider_with_room() -> None:
+    fleet = SmallFleet()
+    pod = await fleet.pod("p1")
+    await fleet.pod("p2")
+    board = BreakerBoard(Bucket(fleet.caller.connection, topo.BREAKERS_BUCKET))
+    await board.set_breaker("p1", BreakerState(Mode.OPEN, 1, "test", forced=True), 0)
+    await asyncio.sleep(1)
+    assert pod.breaker.state.mode is Mode.OPEN
+    address = await fleet.accept("a")
+    await fleet.until_idle()
+    assert fleet.story(address) == ["QUEUED BREAKER_OPEN", SENDING, SENT]
+    assert fleet.providers["p2"].calls == ["a"]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_message_behind_an_open_breaker_waits_where_nobody_else_may_have_it() -> None:
+    fleet = SmallFleet()
+    await fleet.pod("p1")
+    board = BreakerBoard(Bucket(fleet.caller.connection, topo.BREAKERS_BUCKET))
+    revision = await board.set_breaker("p1", BreakerState(Mode.OPEN, 1, "test", forced=True), 0)
+    await asyncio.sleep(1)
+    address = await fleet.accept("a", providers=["p1"])
+    await asyncio.sleep(2 * ACK_WAIT_S)
+    assert not fleet.story(address)
+    assert revision is not None
+    await board.set_breaker("p1", BreakerState(Mode.CLOSED, 2), revision)
+    assert await fleet.until_idle() < 2
+    assert fleet.story(address) == [SENDING, SENT]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_failures_open_the_breaker_and_one_probe_closes_it() -> None:
+    failures = FLEET.breaker_failures
+    fleet = SmallFleet({"p1": {str(number): [Reply.FAILS] for number in range(failures)}})
+    pods = [await fleet.pod("p1")]
+    fleet.duties()
+    for number in range(failures):
+        await fleet.accept(str(number), providers=["p1"])
+    await asyncio.sleep(1)
+    pods.append(await fleet.pod("p1"))
+    await asyncio.sleep(1)
+    assert {pod.breaker.state.mode for pod in pods} == {Mode.OPEN}
+    address = await fleet.accept("next", providers=["p1"])
+    await fleet.until_idle()
+    assert {pod.breaker.state.mode for pod in pods} == {Mode.CLOSED}
+    assert fleet.story(address) == [SENDING, SENT]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_entry_that_nobody_can_read_is_buried_and_bars_nobodys_way() -> None:
+    fleet = SmallFleet()
+    address = await fleet.accept("gone")
+    await asyncio.sleep(0.1)
+    connection = fleet.caller.connection
+    await connection.publish(topo.send_subject("p1", "otp", address), b"\xff")
+    await connection.publish("sms.send.p1.otp.not-an-address", b"x")
+    await fleet.pod()
+    other = await fleet.accept("a")
+    await asyncio.sleep(1)
+    assert fleet.story(other) == [SENDING, SENT]
+    assert fleet.letters(address) == ["unreadable"]
+    assert not fleet.stream.log(topo.SEND).messages
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_entry_that_is_long_over_is_forgotten() -> None:
+    fleet = SmallFleet()
+    address = await fleet.accept("a")
+    await asyncio.sleep(4 * 86_400)
+    await fleet.pod()
+    await asyncio.sleep(1)
+    assert not fleet.stream.log(topo.SEND).messages
+    assert not fleet.story(address)
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_job_that_breaks_is_left_for_redelivery_and_the_others_go_on() -> None:
+    broken = iter([True])
+
+    def breaks_once(step: str) -> None:
+        if step == "before call" and next(broken, False):
+            raise RuntimeError
+
+    fleet = SmallFleet(fleet=HOLD)
+    await fleet.pod("p1", breaks_once)
+    address, other = await fleet.accept("a"), await fleet.accept("b")
+    await asyncio.sleep(1)
+    assert (fleet.story(address), fleet.story(other)) == ([SENDING], [SENDING, SENT])
+    await asyncio.sleep(ACK_WAIT_S + TIMEOUT_S + 6)
+    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR"]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_old_entry_of_a_message_that_has_moved_on_is_acknowledged_and_nothing_else() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.FAILS]}})
+    for name in ("p1", "p2"):
+        await fleet.pod(name)
+    address = await fleet.accept("a")
+    await fleet.until_idle()
+    command = fleet.commands()[address]
+    before = fleet.events(address)
+    for entry in (
+        wire.QueueEntry(command=command),
+        wire.QueueEntry(command=command, last=before[1], last_sequence=2),
+        wire.QueueEntry(command=command, last=before[2], last_sequence=3),
+    ):
+        await fleet.publisher.enqueue(entry, address, "p1", "otp")
+        await asyncio.sleep(0.5)
+    assert fleet.events(address) == before
+    assert fleet.idle
+    assert fleet.took(address) == 1
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_urgent_messages_go_first_and_bulk_is_not_starved() -> None:
+    fleet = SmallFleet()
+    pod = await fleet.pod()
+    pod.pacer.give_up()
+    for number in range(6):
+        await fleet.accept(f"bulk {number}", priority=pb.PRIORITY_BULK)
+        await fleet.accept(f"otp {number}")
+    await asyncio.sleep(1)
+    pod.pacer.renewed(float("inf"))
+    pod.pacer.set_share(1)
+    began = time.monotonic()
+    await fleet.until_idle()
+    assert time.monotonic() - began >= 10, "one a second"
+    first = [call.split()[0] for call in fleet.providers["p1"].calls[:8]]
+    assert 1 <= first.count("bulk") <= 3
+    await fleet.close()

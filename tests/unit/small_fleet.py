@@ -1,0 +1,234 @@
+"""A whole fleet upon the memory stream in virtual time: pods with their real parts, providers that follow a script."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import message_pb2 as pb
+
+from dispatcher import app
+from dispatcher.breaker.breaker import Breaker
+from dispatcher.breaker.sync import BreakerSync
+from dispatcher.duties.scheduler import Scheduler
+from dispatcher.duties.sweeper import Sweeper
+from dispatcher.rate.pacer import Pacer
+from dispatcher.work.circumstances import Circumstances
+from messaging import codec
+from messaging.model import (
+    FINAL_STATES,
+    KEY_BYTES,
+    LANE_OF_PRIORITY,
+    LATER,
+    SETTLED_STATES,
+    Address,
+    key_from_bytes,
+    new_address,
+    parse_address,
+)
+from messaging.routing import ProviderFacts
+from messaging.runtime.config import FleetSettings, Settings
+from messaging.runtime.lifetime import Lifetime
+from messaging.runtime.providers_file import Provider
+from messaging.runtime.spans import ChosenIds, Tracer
+from messaging.store.reader import Overdue
+from messaging.story import deadline_of
+from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
+from messaging.stream.buckets import Bucket
+from messaging.stream.publisher import Publisher
+from tests.memory_stream import MemoryStream
+from tests.unit.fake_provider import FakeAdapter, FakeProvider, Reply
+from tests.unit.processes import Plan, Process
+
+ACK_WAIT_S, TIMEOUT_S, TTL_S = 4.0, 2.0, 60.0
+FLEET = FleetSettings(ack_wait_s=ACK_WAIT_S, retry_delays_s=(3.0, 6.0), lookup_after_s=5.0, breaker_cooldown_s=5.0)
+NAMES = ("p1", "p2")
+
+
+def _go_on(_step: str) -> None:
+    """Let every step happen."""
+
+
+@attrs.define(eq=False)
+class Pod:
+    """One running pod."""
+
+    process: Process
+    stopping: asyncio.Event
+    running: "asyncio.Task[None]"
+    breaker: BreakerSync
+    pacer: Pacer
+
+    async def stop(self) -> None:
+        """End it as SIGTERM does."""
+        self.stopping.set()
+        await self.running
+
+
+class SmallFleet:
+    """`script` says what each provider does to a message by its text."""
+
+    def __init__(
+        self,
+        script: Mapping[str, Mapping[str, Sequence[Reply]]] | None = None,
+        fleet: FleetSettings = FLEET,
+        *,
+        can_look_up: bool = False,
+    ) -> None:
+        self.settings = Settings(fleet=fleet)
+        self.stream = MemoryStream(self.settings, NAMES, time.time)
+        self.providers = {name: FakeProvider((script or {}).get(name, {})) for name in NAMES}
+        self.facts = {name: ProviderFacts(name) for name in NAMES}
+        self.caller = Process(self.stream)
+        self.publisher = Publisher(self.caller.connection)
+        self.processes: list[Process] = []
+        self._can_look_up = can_look_up
+
+    async def accept(
+        self,
+        body: str,
+        *,
+        provider: str = "p1",
+        priority: pb.Priority.ValueType = pb.PRIORITY_OTP,
+        ttl_s: float = TTL_S,
+        due_in_s: float | None = None,
+        providers: Sequence[str] = (),
+    ) -> Address:
+        """Accept a message, as the gateway does."""
+        now = time.time()
+        address = new_address("default", int(now * 1000), key_from_bytes(os.urandom(KEY_BYTES)))
+        command = wire.Command(
+            message_id=address.message_id,
+            client="default",
+            recipient="+233201234567",
+            body=body,
+            priority=priority,
+            provider=provider,
+            providers=providers,
+            segments=1,
+            accept_time=codec.timestamp(now),
+            deadline=codec.timestamp(now + ttl_s),
+        )
+        if due_in_s is not None:
+            command.schedule_time.CopyFrom(codec.timestamp(now + due_in_s))
+        lane = LATER if due_in_s is not None else LANE_OF_PRIORITY[priority]
+        await self.publisher.accept(wire.QueueEntry(command=command), address, lane, ttl_s=None, budget_s=5)
+        return address
+
+    async def pod(self, name: str = "p1", plan: Plan = _go_on) -> Pod:
+        """Start a pod of a provider."""
+        process = Process(self.stream, plan)
+        self.processes.append(process)
+        fleet = self.settings.fleet
+        provider = Provider(name, "simulated", "http://127.0.0.1:9", timeout_s=TIMEOUT_S)
+        pacer = Pacer(fleet.window_s, time.monotonic)
+        pacer.renewed(float("inf"))
+        pacer.set_share(100)
+        board = BreakerBoard(Bucket(process.connection, topo.BREAKERS_BUCKET))
+        pod = f"{name}-{len(self.processes)}"
+        breaker = BreakerSync(board, name, Breaker(pod, app.limits_of(fleet, provider)), pacer)
+        adapter = FakeAdapter(self.providers[name], process, TIMEOUT_S, can_look_up=self._can_look_up)
+        around = Circumstances(provider, pod, app.policy_of(fleet), lambda: self.facts, adapter.can_look_up)
+        stopping, stack = asyncio.Event(), contextlib.AsyncExitStack()
+        life = Lifetime(stopping, Tracer(None, ChosenIds(), 0.0), process.connection, stack)
+
+        async def work() -> None:
+            worker = await app._worker(self.settings, life, around, adapter, breaker, pacer)
+            follow = asyncio.create_task(breaker.run())
+            await worker.run(stopping, self.settings.process.drain_s)
+            follow.cancel()
+
+        return Pod(process, stopping, process.start(work()), breaker, pacer)
+
+    def duties(self, plan: Plan = _go_on) -> Process:
+        """Start what runs beside the pods: the scheduler and the sweeper."""
+        process = Process(self.stream, plan)
+        self.processes.append(process)
+        process.start(Scheduler(process.connection, ACK_WAIT_S).run())
+        process.start(Sweeper(process.connection, StreamDeadlines(self.stream), "sweeper", 86_400.0).run())
+        return process
+
+    def commands(self) -> dict[Address, wire.Command]:
+        """Give everything that was accepted."""
+        found = {}
+        for message in self.stream.log(topo.ACCEPT).messages.values():
+            address = parse_address(message.subject)
+            found[address] = codec.decode(wire.QueueEntry, message.subject, message.data).command
+        return found
+
+    def events(self, address: Address) -> list[wire.Event]:
+        """Give a message's events in their order."""
+        found = self.stream.log(topo.EVENT).matching(topo.event_subject(address))
+        return [codec.decode(wire.Event, one.subject, one.data) for one in found]
+
+    def last(self, address: Address) -> wire.Event:
+        """Give a message's last event; an empty one when there is none."""
+        return (self.events(address) or [wire.Event()])[-1]
+
+    def story(self, address: Address) -> list[str]:
+        """Tell a message's events by the names of their states, a reason behind each that has one."""
+        names = (
+            (pb.MessageState.Name(one.state).removeprefix("MESSAGE_STATE_"), one.reason) for one in self.events(address)
+        )
+        return [f"{state} {reason}".strip() for state, reason in names]
+
+    def letters(self, address: Address) -> list[str]:
+        """Give the reasons of a message's dead letters."""
+        return [
+            one.subject.split(".")[3] for one in self.stream.log(topo.DLQ).matching(topo.dlq_subject("*", "*", address))
+        ]
+
+    def took(self, address: Address) -> int:
+        """Count how often providers took a message."""
+        return sum(one.took.get(address.message_id, 0) for one in self.providers.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits anywhere, and every message has come to rest."""
+        waiting = len(self.stream.log(topo.SEND).messages)
+        waiting += sum(1 for _ in self.stream.log(topo.LATER_STREAM).matching("sms.later.>"))
+        return not waiting and all(self.last(address).state in SETTLED_STATES for address in self.commands())
+
+    async def until_idle(self, within_s: float = 200.0) -> float:
+        """Wait until nothing is left to do; gives the seconds that it took."""
+        began = time.monotonic()
+        while not self.idle:
+            assert time.monotonic() < began + within_s, [self.story(address) for address in self.commands()]
+            await asyncio.sleep(0.2)
+        return time.monotonic() - began
+
+    async def close(self) -> None:
+        """End every process."""
+        for process in self.processes:
+            await process.kill()
+
+
+class StreamDeadlines:
+    """Tells the sweeper what the history would: here it is read from the stream, so that it is never late."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+
+    async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
+        found = []
+        for message in self._stream.log(topo.ACCEPT).messages.values():
+            command = codec.decode(wire.QueueEntry, message.subject, message.data).command
+            address = parse_address(message.subject)
+            stored = self._stream.log(topo.EVENT).last(topo.event_subject(address))
+            last = codec.decode(wire.Event, stored.subject, stored.data) if stored else wire.Event()
+            deadline = datetime.fromtimestamp(deadline_of(command, last), UTC)
+            if deadline < before and last.state not in FINAL_STATES | {pb.MESSAGE_STATE_SENT}:
+                found.append(Overdue(command.client, command.message_id, last.state, deadline))
+        return found[:limit]
+
+    async def command(self, client: str, message_id: str) -> wire.Command | None:
+        for message in self._stream.log(topo.ACCEPT).messages.values():
+            command = codec.decode(wire.QueueEntry, message.subject, message.data).command
+            if (command.client, command.message_id) == (client, message_id):
+                return command
+        return None
