@@ -7,7 +7,7 @@ is a UUIDv7, whose first 48 bits are the milliseconds of its acceptance: a week 
 serves as primary key, order of time and partition key, and the events and attempts of a message lie in the same week as
 the message. A query for a span of time becomes a range of ids, which lets PostgreSQL skip the other weeks.
 
-The DEFAULT partition is the net below: rows of a week that has no partition yet. `history.ensure_partitions` keeps it
+The DEFAULT partition is the net below: rows of a week that has no partition yet. `retention.ensure_partitions` keeps it
 empty, because a default partition that holds a week's rows would stop that week's partition from being made.
 
 All columns that come from the accept record may be null: an event may be projected before its accept record.
