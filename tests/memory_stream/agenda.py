@@ -37,7 +37,7 @@ class Agenda:
         finally:
             self._current = None
 
-    def wait_s(self, until: float) -> float:
-        """Say how long nothing happens, at most until a second."""
-        due = min(until, self._actions[0][0]) if self._actions else until
-        return max(0.0, due - self._clock())
+    @property
+    def next_due(self) -> float | None:
+        """When the next action is due; None when there is none."""
+        return self._actions[0][0] if self._actions else None

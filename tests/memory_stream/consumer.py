@@ -136,11 +136,10 @@ class MemoryConsumer:
             self._arrived.append(MemoryDelivery(handed, self._connection, queue, self._stream))
 
         request = Request(batch, hand)
-        self._requests = [*(one for one in self._requests if not one.ended), request]
-        until = stream.agenda.now + wait_s
-        queue.ask(request, until)
+        self._requests = [*(one for one in self._requests if not one.ended.is_set()), request]
+        queue.ask(request, stream.agenda.now + wait_s)
         stream.settle()
-        await stream.wait(until, lambda: request.ended)
+        await request.ended.wait()
 
     def lose(self) -> None:
         """Lose the server: it hands nothing over any more."""

@@ -48,7 +48,10 @@ class Message:
 
 
 class Log:
-    """A stream's messages; `stored` and `removed` hear of each one that comes and goes."""
+    """A stream's messages; `stored` and `removed` hear of each one that comes and goes.
+
+    `stalled` lets no schedule fire, as on a server whose account was full.
+    """
 
     def __init__(self, name: str, config: Mapping[str, Any], agenda: Agenda) -> None:
         self.name = name
@@ -57,6 +60,7 @@ class Log:
         self.messages: dict[int, Message] = {}
         self.last_sequence = 0
         self.size_bytes = 0
+        self.stalled = False
         self.stored: list[Callable[[Message], None]] = []
         self.removed: list[Callable[[Message], None]] = []
         self._of_subject: dict[str, list[int]] = defaultdict(list)
@@ -142,7 +146,7 @@ class Log:
 
     def _fire(self, schedule: Message) -> None:
         """Put what a schedule holds where it is to go, if the schedule still stands; the schedule goes."""
-        if schedule.sequence not in self.messages:
+        if self.stalled or schedule.sequence not in self.messages:
             return
         headers = {
             name: value

@@ -1,5 +1,6 @@
 """A durable pull consumer as the server keeps it: what is delivered, waits for its word, comes again."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,7 +29,7 @@ class Request:
 
     batch: int
     hand: Callable[[Handed], None]
-    ended: bool = False
+    ended: asyncio.Event = attrs.Factory(asyncio.Event)
 
 
 @attrs.define
@@ -64,7 +65,7 @@ class Queue:
 
     def end(self, request: Request) -> None:
         """End a request that waits no longer."""
-        request.ended = True
+        request.ended.set()
         if request in self._requests:
             self._requests.remove(request)
 

@@ -35,7 +35,8 @@ class MemoryStream:
         self.logs: dict[str, Log] = {}
         self.queues: dict[str, dict[str, Queue]] = {}
         self.listeners: list[tuple[str, Callable[[str, bytes], None]]] = []
-        self._sleepers: set[asyncio.Event] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._known = topo.streams(settings, providers)
         for stream in self._known if made else ():
             self.make(stream.name, stream.config)
@@ -115,22 +116,17 @@ class MemoryStream:
             raise ServerError(10014, "consumer not found") from None
 
     def settle(self) -> None:
-        """Do what time has made due; whoever waits looks again."""
+        """Do what time has made due, and come back when more will be."""
         self.agenda.run()
-        for sleeper in self._sleepers:
-            sleeper.set()
+        due = self.agenda.next_due
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        wait_s = max(0.0, due - self.agenda.now)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
 
-    async def wait(self, until: float, done: Callable[[], bool]) -> None:
-        """Wait for something to come true, at most until `until` (Unix seconds)."""
-        changed = asyncio.Event()
-        self._sleepers.add(changed)
-        try:
-            while not done() and self.agenda.now < until:
-                changed.clear()
-                try:
-                    async with asyncio.timeout(self.agenda.wait_s(until)):
-                        await changed.wait()
-                except TimeoutError:
-                    self.settle()
-        finally:
-            self._sleepers.discard(changed)
+    def _tick(self) -> None:
+        self._timer = None
+        self.settle()

@@ -7,11 +7,19 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 hypothesis.settings.register_profile("unit", deadline=None, max_examples=10, derandomize=True, database=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=300, derandomize=True, database=None)
 hypothesis.settings.register_profile("random", deadline=None, max_examples=1000, database=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
+
+
+def _drop(*_: object) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
+
+
+structlog.configure(processors=[_drop])  # writing lines that nobody reads takes longer than what they tell of
 
 
 def _refuse(*_args: object, **_kwargs: object) -> None:
