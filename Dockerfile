@@ -11,9 +11,10 @@ RUN python3 -m venv /build \
  && python3 -m venv --without-pip /app \
  && /build/bin/python -m pip --python /app/bin/python install --quiet --no-compile --only-binary :all: \
       --require-hashes -r requirements-image.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY gen gen
 COPY messaging messaging
+COPY providers providers
 COPY gateway_grpc gateway_grpc
 COPY dispatcher dispatcher
 COPY ops ops
@@ -31,6 +32,7 @@ ARG VERSION=0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="sms-gateway" \
       org.opencontainers.image.description="Accepts text messages over gRPC and hands each to a provider at the rate that was bought" \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /app /app

@@ -1,16 +1,21 @@
 # Two commands from nothing: `make up` and `make test`. Needs python3 (3.11 or newer, with venv) and make.
+# `make help` prints every target whose rule has a comment that begins with two hashes.
 UV_VERSION := 0.13.9
 REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
-PATHS := messaging gateway_grpc dispatcher ops bench tools tests examples
+PATHS := messaging providers gateway_grpc dispatcher ops bench tools tests examples
 
-.PHONY: up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
-	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-run k8s-cluster
+.DEFAULT_GOAL := help
+.PHONY: help up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
+	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-cluster
 
-up: .venv/.ok
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+up: .venv/.ok ## run the whole system on this machine, in the foreground, until Ctrl-C
 	@$(BIN)/smsctl up
 
-demo: .venv/.ok
+demo: .venv/.ok ## run the whole system, send 2,000 messages and check every promise
 	@$(BIN)/smsctl demo
 
 .venv/.ok: requirements.lock pyproject.toml
@@ -20,25 +25,26 @@ demo: .venv/.ok
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-# What measures a rate has the machine for itself; of the rest, the scenarios run beside everything else.
-test: .venv/.ok
+# Tests that measure a rate have the machine to themselves; the others run in three workers.
+test: .venv/.ok ## run every test, on real servers
 	$(BIN)/python -m pytest tests/e2e/test_fleet.py
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --deselect tests/e2e/test_fleet.py
 
-unit: .venv/.ok
+unit: .venv/.ok ## run the unit tests only: seconds, no socket
 	$(BIN)/python -m pytest tests/unit
 
-# The unit tier once more, its properties with 300 examples each; HYPOTHESIS_PROFILE=random takes 1,000 new ones.
-properties: .venv/.ok
+# HYPOTHESIS_PROFILE=random takes 1,000 new examples.
+properties: .venv/.ok ## run the unit tests with 300 examples for each property
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest tests/unit
 
-# Ratios of this machine into docs/performance.md: see there.
+# The figures are ratios of this machine; docs/performance.md says how to read them.
+bench: ## measure everything and write docs/performance.md (14 minutes)
+bench-full: ## the same with a million messages waiting and ten million stored
 bench bench-full: .venv/.ok
 	$(BIN)/python -m bench.run --form $(if $(filter bench-full,$@),full,normal)
 	$(BIN)/python -m bench.report
 
-# Whether every benchmark runs and makes sense; says nothing of speed.
-bench-short: .venv/.ok
+bench-short: .venv/.ok ## check that every benchmark runs; says nothing about speed
 	$(BIN)/python -m bench.run --form short --folder var/bench-short
 	$(BIN)/python -m bench.report --folder var/bench-short
 
@@ -48,71 +54,70 @@ SEED ?= 1
 RATE ?= 50
 NATS ?= 1
 EVERY ?= 3
-chaos: .venv/.ok
+chaos: .venv/.ok ## break the running system by a seeded plan and check every promise: MESSAGES SEED RATE NATS EVERY OUT
 	$(BIN)/python -m tests.load.chaos --messages $(MESSAGES) --seed $(SEED) --rate $(RATE) --nats-servers $(NATS) \
 		--every $(EVERY) $(if $(OUT),--out $(OUT))
 
-chaos-short: .venv/.ok
+chaos-short: .venv/.ok ## the same in a minute and a half, as CI runs it: SEED
 	$(BIN)/python -m tests.load.chaos --messages 7500 --seed $(SEED) --every 2 --ttl 40
 
-# Today's grpcurl, where Go is there; the newest that comes as a wheel is older.
+# The current grpcurl, where Go is installed; the newest one on PyPI is older.
 var/tools/grpcurl:
 	GOBIN="$(CURDIR)/var/tools" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 
-# Every example client whose tool chain this machine has, against the whole system: do all see the same?
-conformance: .venv/.ok
+conformance: .venv/.ok ## run every example client that this machine can build against the system, and compare them
 	$(BIN)/python -m tools.conformance
 
-# Its first half; CI has it done beside checks that measure nothing.
-conformance-build: .venv/.ok
+# CI builds the clients beside checks that measure nothing.
+conformance-build: .venv/.ok ## only build the example clients
 	$(BIN)/python -m tools.conformance --build
 
-conformance-short: .venv/.ok
+conformance-short: .venv/.ok ## the same as conformance, with the Python and grpc-js clients only
 	$(BIN)/python -m tools.conformance --only python --only grpc-js
 
-lint: .venv/.ok
+lint: .venv/.ok ## check style and format with ruff
 	$(BIN)/ruff check $(PATHS)
 	$(BIN)/ruff format --check $(PATHS)
 
-types: .venv/.ok
+types: .venv/.ok ## check types with mypy, strictly
 	$(BIN)/mypy
 
 # buf finds its plugins on the PATH.
-proto: .venv/.ok
+proto: .venv/.ok ## generate gen/, docs/api.md and the REST descriptors from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" buf format -w
 	PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/reference.py
 	$(BIN)/buf build --exclude-source-info --as-file-descriptor-set -o $(REST)
 
-proto-check: .venv/.ok
+proto-check: .venv/.ok ## check that generated files are current and the protos break nothing
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/check_proto.sh
 
-# Manifests: rendered, validated, and held against the code. Says what it had to skip.
-k8s-check: .venv/.ok
+k8s-check: .venv/.ok ## render the Kubernetes manifests and check them against the schemas and the code
 	$(BIN)/python tools/k8s_check.py
 	$(BIN)/python -m pytest -q tests/deploy
 
-# The dev overlay's pods by podman, dispatchers rolled while messages flow, everything counted. After `make image`.
-k8s-run: .venv/.ok
-	$(BIN)/python tools/k8s_run.py $(if $(TAG),--image $(TAG)) $(if $(BASE),--base $(BASE))
+# For scripts that still call it.
+.PHONY: k8s-run
+k8s-run:
+	@echo 'make k8s-run is gone: call "make k8s-cluster ONLY=dev" instead' >&2; exit 2
 
-# Both overlays in a Kubernetes of this machine, built from Go modules the first time (root, Go, containerd, podman).
+# Builds Kubernetes from Go modules the first time; needs root, Go, containerd and podman.
 # ONLY (prod, dev or three) runs a part; BEFORE is an older image to upgrade from.
-k8s-cluster: .venv/.ok
+k8s-cluster: .venv/.ok ## install both overlays in a Kubernetes on this machine: ONLY BASE BEFORE
 	$(BIN)/python -m tools.k8s_cluster $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base $(BASE)) \
 		$(if $(BEFORE),--before $(BEFORE))
 
-# With docker, podman or buildah. BASE is a Python image, TAG the name and tag of what is built.
-image:
+# BASE is a Python image, TAG the name and tag of what is built.
+image: ## build the container image with docker, podman or buildah: BASE TAG FLAGS
 	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
 # Three locks: everything; what the image runs; what makes its wheel.
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 	--python-version 3.11
-lock:
+lock: ## pin all dependencies, with hashes
 	$(COMPILE) pyproject.toml --extra embedded --group dev -o requirements.lock
 	$(COMPILE) pyproject.toml -c requirements.lock -o requirements-image.lock
 	$(COMPILE) --group build -o requirements-build.lock
 
-clean:
+clean: ## remove the environment, data and everything that is built
 	rm -rf .venv var examples/*/gen examples/*/target examples/*/node_modules examples/python/.venv examples/typescript/dist

@@ -60,11 +60,11 @@ def _figures(found: dict[str, list[float]]) -> list[Figure]:
 
 _NOTES = (
     (
-        "One stream of chunks of 500 into one gateway process. The other arms are one process that publishes the same "
-        "bytes and headers by `js.publish_async` with 256 in flight, without gRPC: it has nothing to receive, to check "
-        "or to answer."
+        "One stream with chunks of 500 into one gateway process. For comparison one process publishes the same "
+        "bytes and headers with `js.publish_async` and 256 in flight, without gRPC: it receives, checks and answers"
+        " nothing."
     ),
-    "The caller makes its requests before the clock starts, and shares the cores with the gateway.",
+    "The caller builds its requests before the clock starts, and shares the cores with the gateway.",
 )
 
 BENCH = Bench("batch_send", run, {"repetitions": 5, "messages": 20_000}, {"repetitions": 1, "messages": 1_000})

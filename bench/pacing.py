@@ -10,8 +10,8 @@ import attrs
 from bench.command import Bench, main
 from bench.figure import Figure, Result
 from bench.hand import hired
-from bench.spread import quantile
 from bench.stage import staged
+from ops.percentile import percentile
 from ops.simulator.ledger import highest_window
 from ops.system import RATE_PER_S
 
@@ -81,9 +81,9 @@ def _figures(arm: Arm, sends: dict[str, list[int]], seconds: float, repetitions:
         found["used"].append(len(together) / (part / _NS) / arm.limit)
         found["fleet"].append(highest_window(together))
         found["provider"].append(max(highest_window(lane) for lane in lanes))
-        found["p50"].append(quantile(gaps, 0.5) / ideal_ms)
-        found["p99"].append(quantile(gaps, 0.99) / ideal_ms)
-        found["off"].append(quantile([abs(gap - ideal_ms) for gap in gaps], 0.5))
+        found["p50"].append(percentile(gaps, 50) / ideal_ms)
+        found["p99"].append(percentile(gaps, 99) / ideal_ms)
+        found["off"].append(percentile([abs(gap - ideal_ms) for gap in gaps], 50))
     whole = [at for lane in sends.values() for at in lane]
     name = arm.name
     return [
@@ -101,12 +101,13 @@ def _figures(arm: Arm, sends: dict[str, list[int]], seconds: float, repetitions:
 
 _NOTES = (
     (
-        "The repetitions are stretches of one uninterrupted run, by the kernel's receive stamps; windows begin "
-        "anywhere and are half open. A window over a stretch's edge is seen in `the whole time`."
+        "The repetitions are parts of one uninterrupted run, measured with the kernel's receive time stamps. "
+        "Windows start anywhere and are half open. Windows that cross from one part into the next are included in "
+        "`the whole time`."
     ),
     (
-        "5 providers of 50 a second may use 200 together: the fleet's limit binds, and the even gap of one is 25 ms. "
-        "3 may use 150: each provider's own limit binds, and the even gap is 20 ms."
+        "5 providers of 50 a second may use 200 together: the fleet's limit applies, and even gaps of one provider "
+        "are 25 ms. 3 may use 150: each provider's own limit applies, and even gaps are 20 ms."
     ),
 )
 

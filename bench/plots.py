@@ -41,7 +41,7 @@ PLOTS = (
     Plot(
         "whole-way-cpu",
         "whole_way",
-        "CPU for a message on the whole way, by BatchSend",
+        "CPU for a message from end to end, by BatchSend",
         "CPU for a message, by BatchSend",
     ),
     Plot("pacing-gaps", "pacing", "Gaps between the sends of one provider, even gap = 1", "gap"),

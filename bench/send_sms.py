@@ -11,8 +11,9 @@ from bench.command import Bench, main
 from bench.cpu import Stopwatch
 from bench.figure import Figure, Result
 from bench.hand import Hand, hired
-from bench.spread import quantile, ratios
+from bench.spread import ratios
 from bench.stage import Stage, staged
+from ops.percentile import percentile
 
 GOAL = ">= 0.85"
 _WARM_UP_S = 0.5
@@ -59,8 +60,8 @@ class Comparison:
         accepted = sum(one["accepted"] for one in answers)
         took = [value for one in answers for value in one["took_ns"]]
         self.note(arm, "rate", accepted / max(one["seconds"] for one in answers))
-        self.note(arm, "p50", quantile(took, 0.5) / 1e6)
-        self.note(arm, "p99", quantile(took, 0.99) / 1e6)
+        self.note(arm, "p50", percentile(took, 50) / 1e6)
+        self.note(arm, "p99", percentile(took, 99) / 1e6)
         self.note(arm, "server", sum(used[name] for name in pids) / accepted * 1e3)
         self.note(arm, "nats", used["nats-server"] / accepted * 1e3)
 
@@ -129,12 +130,12 @@ QUANTITIES = (
 )
 _NOTES = (
     (
-        "Caller, server and nats-server share the cores of this machine: a rate tells how much of them a call takes, "
-        "not what a server on a machine of its own could do. The ratio stands on equal ground: both arms have the same "
-        "caller, nats-server, stream, bytes, headers and condition."
+        "Caller, server and nats-server share the cores of this machine: a rate shows how much of them a call uses,"
+        " not what a server on a machine of its own could do. The ratio is fair: both sides have the same caller, "
+        "nats-server, stream, bytes, headers and condition."
     ),
-    "The floor is a bare grpc.aio server that neither checks, routes, traces nor logs; it publishes by `js.publish`.",
-    "With two servers there are two calling processes with half of the calls in flight each.",
+    "The floor is a bare grpc.aio server that does not check, route, trace or log; it publishes with `js.publish`.",
+    "With two servers there are two calling processes, each with half of the calls in flight.",
 )
 
 BENCH = Bench(

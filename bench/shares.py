@@ -129,8 +129,8 @@ def _figures(profiles: Mapping[str, list[dict[str, float]]]) -> list[Figure]:
 
 _NOTES = (
     (
-        "CPU time by cProfile, which makes many small calls look dearer than they are: shares, no costs. What is "
-        "built into Python counts for the package that calls it."
+        "CPU time by cProfile, which makes many small calls look more expensive than they are: read the shares, not"
+        " the times. What is built into Python counts for the package that calls it."
     ),
     "BatchSend into one gateway, one dispatcher and one projector, after a warm-up, until the history is complete.",
 )

@@ -1,9 +1,11 @@
-"""How repeated measurements lie: quantiles, spreads, and ratios of what was measured in the same round. Pure."""
+"""How repeated measurements lie: spreads, and ratios of what was measured in the same round. Pure."""
 
 import math
 from collections.abc import Sequence
 
 import attrs
+
+from ops.percentile import percentile
 
 
 @attrs.frozen
@@ -18,20 +20,9 @@ class Spread:
     count: int
 
 
-def quantile(values: Sequence[float], part: float) -> float:
-    """Give the value below which `part` (0 to 1) of all lie, between neighbours by proportion; NaN of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return math.nan
-    place = part * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
-
-
 def spread(values: Sequence[float]) -> Spread:
     """Sum repetitions up."""
-    low, lower, middle, upper, high = (quantile(values, part) for part in (0.0, 0.25, 0.5, 0.75, 1.0))
+    low, lower, middle, upper, high = (percentile(values, percent) for percent in (0, 25, 50, 75, 100))
     return Spread(low, lower, middle, upper, high, len(values))
 
 

@@ -12,9 +12,9 @@ from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
 from bench.hand import Hand, hired
-from bench.spread import quantile
 from bench.stage import Stage, StageFailed, staged
 from messaging.stream import topology as topo
+from ops.percentile import percentile
 
 _DAYS_BACK_MS = 6 * 86_400_000
 _PAGE = 50
@@ -39,7 +39,7 @@ async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> R
             figures += await _reading(stage, caller, questions, repetitions, reads)
             figures += await _projecting(stage, filler, size, repetitions, stories)
     setting = {"repetitions": repetitions, "reads": reads, "stories": stories, "sizes": sizes}
-    return Result("stored", "How cost grows with what is stored", setting, figures, _NOTES)
+    return Result("stored", "Cost as the history grows", setting, figures, _NOTES)
 
 
 class _Questions:
@@ -87,8 +87,8 @@ async def _reading(stage: Stage, caller: Hand, questions: _Questions, repetition
             answer = await caller.ask(kind="read", addresses=stage.system.gateways, method=method, requests=asked)
             if answer["found"] < reads:
                 raise StageFailed(f"{kind} found only {answer['found']} in {reads} calls")
-            middle[kind].append(quantile(answer["took_ns"], 0.5) / 1e6)
-            slow[kind].append(quantile(answer["took_ns"], 0.99) / 1e6)
+            middle[kind].append(percentile(answer["took_ns"], 50) / 1e6)
+            slow[kind].append(percentile(answer["took_ns"], 99) / 1e6)
     size = float(questions._size)  # noqa: SLF001 - of this module
     return [
         *(Figure(f"{kind}, p50", "ms", values, at=size) for kind, values in middle.items()),
@@ -121,12 +121,12 @@ async def _projecting(stage: Stage, filler: Hand, size: int, repetitions: int, s
 
 _NOTES = (
     (
-        "The rows are made by COPY, with one attempt and two events for each message, over the last six days. None of "
-        "these messages is on the stream any more, so GetStatus asks the stream in vain and then reads the store. One "
-        "caller, one call after the other."
+        "The rows are made by COPY, with one attempt and two events for each message, over the last six days. None "
+        "of these messages is on the stream any more, so GetStatus first asks the stream without success and then "
+        "reads the store. One caller makes one call after the other."
     ),
     "A projected message is three records: its acceptance and two events.",
-    "PostgreSQL runs without fsync, as in every test; its memory counts shared pages once for each of its processes.",
+    "PostgreSQL runs without fsync, as in every test. Its memory counts shared pages once for each of its processes.",
 )
 
 BENCH = Bench(

@@ -11,8 +11,10 @@ from typing import Any
 
 import asyncpg
 import attrs
+from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
+from messaging import codec
 from messaging.store.engine import open_engine
 from messaging.store.writer import HistoryWriter
 
@@ -30,8 +32,8 @@ _Row = tuple[Any, ...]
 
 _COLUMNS = {
     "messages": (
-        "message_id client request_id recipient body priority encoding segments providers first_provider route_reason"
-        " accept_time deadline labels fingerprint accept_sequence state version update_time provider attempt_count"
+        "message_id client request_id recipient first_provider deadline command accept_sequence"
+        " state version update_time provider attempt_count"
     ),
     "attempts": "message_id number version provider start_time end_time outcome provider_message_id",
     "events": "message_id sequence client time state provider round attempt_number next pod",
@@ -67,14 +69,31 @@ def _told(n: int, first_ms: int) -> _Told:
 
 def _messages(batch: Iterable[_Told]) -> Iterator[_Row]:
     for one in batch:
-        n, accepted, provider = one.n, one.accepted, one.provider
+        command = _command(one)
         yield (
-            *(one.message_id, "default", f"row-{n}", f"+23320{n % 10_000_000:07d}"),
-            *(f"A text of the usual length, number {n}", pb.PRIORITY_NORMAL, pb.ENCODING_GSM7, 1),
-            *((), provider, "by weight among 5 healthy", accepted, accepted + _DAY, "{}"),
-            *(hashlib.md5(str(n).encode(), usedforsecurity=False).digest(), n + 1),
-            *(one.state, _version(n), accepted, provider, 1),
+            *(one.message_id, command.client, command.request_id, command.recipient, one.provider),
+            *(one.accepted + _DAY, command.SerializeToString(), one.n + 1),
+            *(one.state, _version(one.n), one.accepted, one.provider, 1),
         )
+
+
+def _command(one: _Told) -> wire.Command:
+    n = one.n
+    return wire.Command(
+        message_id=one.message_id,
+        client="default",
+        request_id=f"row-{n}",
+        recipient=f"+23320{n % 10_000_000:07d}",
+        body=f"A text of the usual length, number {n}",
+        priority=pb.PRIORITY_NORMAL,
+        provider=one.provider,
+        route_reason="by weight among 5 healthy",
+        accept_time=codec.timestamp(one.accepted.timestamp()),
+        deadline=codec.timestamp((one.accepted + _DAY).timestamp()),
+        encoding=pb.ENCODING_GSM7,
+        segments=1,
+        fingerprint=hashlib.md5(str(n).encode(), usedforsecurity=False).digest(),
+    )
 
 
 def _attempts(batch: Iterable[_Told]) -> Iterator[_Row]:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from bench.command import Bench, main
 from bench.figure import Figure, Result
 from bench.hand import hired
-from bench.spread import quantile
 from bench.stage import staged
+from ops.percentile import percentile
 
 _WARM_UP = 5
 _PAUSE_S = 0.25
@@ -30,9 +30,9 @@ async def run(repetitions: int, messages: int, pause_s: float) -> Result:
             arrived = {one["reference"]: one["at_ns"] for lane in (await stage.arrivals()).values() for one in lane}
             ways = [(arrived[message_id] - at) / 1e6 for message_id, at in began.items()]
             took = [value / 1e6 for value in answer["took_ns"]]
-            for part, name in ((0.5, "p50"), (0.99, "p99")):
-                found[f"to the socket {name}"].append(quantile(ways, part))
-                found[f"answer {name}"].append(quantile(took, part))
+            for percent, name in ((50, "p50"), (99, "p99")):
+                found[f"to the socket {name}"].append(percentile(ways, percent))
+                found[f"answer {name}"].append(percentile(took, percent))
     figures = [
         Figure("SendSms to the provider's socket, p50", "ms", found["to the socket p50"], "<= 8"),
         Figure("SendSms to the provider's socket, p99", "ms", found["to the socket p99"], "<= 30"),
@@ -46,10 +46,10 @@ async def run(repetitions: int, messages: int, pause_s: float) -> Result:
 _NOTES = (
     (
         "The whole system runs (gateway, coordinator, five dispatchers, projector) and has nothing else to do. The "
-        "first stamp is taken before the call is made, the second by the kernel when the request arrives."
+        "first time stamp is taken before the call is made, the second by the kernel when the request arrives."
     ),
-    "An idle lane keeps a share of two sends a second: the pause is long enough that no message waits for its turn.",
-    "A p99 of few messages is nearly their slowest one.",
+    "An idle pod keeps a share of two sends a second: the pause is long enough that no message waits for its turn.",
+    "The p99 of so few messages is almost the slowest one.",
 )
 
 BENCH = Bench(

@@ -8,9 +8,9 @@ from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
 from bench.hand import Hand, hired
-from bench.spread import quantile
 from bench.stage import Limits, Stage, StageFailed, staged
 from messaging.stream import topology as topo
+from ops.percentile import percentile
 
 _LIFTED = Limits(provider=2000, fleet=10_000)
 _IN_FLIGHT = 64
@@ -31,7 +31,7 @@ async def run(repetitions: int, seconds: float, sizes: list[int]) -> Result:
             figures += await _accepting(stage, caller, size, repetitions, seconds)
             figures += await _dispatching(stage, size, repetitions, seconds)
     setting = {"repetitions": repetitions, "seconds": seconds, "sizes": sizes}
-    return Result("waiting", "How cost grows with what waits", setting, figures, _NOTES)
+    return Result("waiting", "Cost as the backlog grows", setting, figures, _NOTES)
 
 
 async def _fill(stage: Stage, filler: Hand, size: int) -> None:
@@ -52,7 +52,7 @@ async def _accepting(stage: Stage, caller: Hand, size: int, repetitions: int, se
         command = {"kind": "unary", "addresses": stage.system.gateways, "in_flight": _IN_FLIGHT, "seconds": seconds}
         answer = await caller.ask(**command)
         rates.append(answer["accepted"] / answer["seconds"])
-        slow.append(quantile(answer["took_ns"], 0.99) / 1e6)
+        slow.append(percentile(answer["took_ns"], 99) / 1e6)
     return [
         *memory,
         Figure("SendSms accepted", "/s", rates, at=size),
@@ -89,11 +89,12 @@ def _memory(stage: Stage, when: str, size: int) -> list[Figure]:
 
 _NOTES = (
     (
-        "The backlog is published straight into the stream, evenly over five providers and two lanes. First nothing is "
-        "dispatched and SendSms is called with 64 in flight; then five dispatchers begin, with rates lifted to 2,000 a "
-        "second each, so that the machine limits. The projector is left out: it has no part in what waits."
+        "The backlog is published directly into the stream, evenly over five providers and two lanes. First nothing"
+        " is dispatched, and SendSms is called with 64 in flight. Then five dispatchers start, with rates raised to"
+        " 2,000 a second each, so that only the machine limits them. The projector does not run: it has no part in "
+        "the backlog."
     ),
-    "Memory is resident memory, one reading for each size.",
+    "Memory is resident memory, read once for each size.",
 )
 
 BENCH = Bench(

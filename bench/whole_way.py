@@ -31,7 +31,7 @@ async def run(repetitions: int, messages: int) -> Result:
                 await _measure(stage, ARMS[(repetition + n) % len(ARMS)], caller, messages, found)
             found["idle"].append(await _idle_ms(stage))
     setting = {"repetitions": repetitions, "messages": messages, "provider_rate": 2000, "fleet_rate": 10_000}
-    return Result("whole_way", "The whole way, limits lifted", setting, _figures(found), _NOTES)
+    return Result("whole_way", "From end to end, limits lifted", setting, _figures(found), _NOTES)
 
 
 async def _idle_ms(stage: Stage) -> float:
@@ -81,13 +81,13 @@ def _figures(found: dict[str, list[float]]) -> list[Figure]:
 
 _NOTES = (
     (
-        "One gateway, one coordinator, five dispatchers, one projector; rates of 2,000 a second for each provider and "
-        "10,000 for all, so that only the machine limits. Providers answer after 50 ms."
+        "One gateway, one coordinator, five dispatchers, one projector; rates of 2,000 a second for each provider "
+        "and 10,000 for all, so that only the machine limits. Providers answer after 50 ms."
     ),
     (
-        "Counted are user and system time of whole processes, from the first call until the history holds everything, "
-        "with what they also use when idle. `gateway`, `dispatcher`, `coordinator` and `projector` are ours; "
-        "nats-server, PostgreSQL and the simulated providers stand apart; the caller is not counted."
+        "CPU is user and system time of whole processes, from the first call until the history is complete, "
+        "including what they use when idle. `gateway`, `dispatcher`, `coordinator` and `projector` are ours; nats-"
+        "server, PostgreSQL and the simulated providers are listed separately; the caller is not counted."
     ),
 )
 

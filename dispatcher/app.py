@@ -11,12 +11,12 @@ from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.sync import BreakerSync
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.source_watch import SourceWatch
-from dispatcher.providers.base import Adapter
-from dispatcher.providers.catalogue import open_adapter
 from dispatcher.rate.allocator import Timing
 from dispatcher.rate.coordinator import Coordinator
 from dispatcher.rate.lease import LeaseHolder
 from dispatcher.rate.pacer import Pacer
+from dispatcher.transport.client import ProviderClient
+from dispatcher.transport.http import open_client
 from dispatcher.work.admitting import Admitting
 from dispatcher.work.attempt import Attempt
 from dispatcher.work.circumstances import Circumstances
@@ -37,6 +37,7 @@ from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.fleet import FleetView
+from providers.catalogue import dialect_of
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +83,7 @@ def _named(name: str, providers: Sequence[Provider]) -> Provider:
 async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
     """Send the messages of one provider until SIGTERM, then drain."""
     provider = _named(name, providers)
-    adapter = open_adapter(provider)
+    adapter = open_client(provider, dialect_of(provider))
     fleet = settings.fleet
     # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
     # of sends it does not know.
@@ -115,7 +116,12 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
 
 
 async def _worker(
-    settings: Settings, life: Lifetime, around: Circumstances, adapter: Adapter, breaker: BreakerSync, pacer: Pacer
+    settings: Settings,
+    life: Lifetime,
+    around: Circumstances,
+    adapter: ProviderClient,
+    breaker: BreakerSync,
+    pacer: Pacer,
 ) -> Worker:
     """Put the parts of one pod together."""
     name, connection, tracer = around.provider.name, life.connection, life.tracer

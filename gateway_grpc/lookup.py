@@ -14,13 +14,14 @@ from messaging import codec, events
 from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
+from messaging.runtime.backoff import Backoff, retry
 from messaging.story import overlay, status_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 
 _CANCEL_BUDGET_S = 8.0
-_PAUSE_S = 0.1
+_STREAM_AWAY = Backoff(first_s=0.1, longest_s=0.1)
 _OPEN = pb.ATTEMPT_OUTCOME_UNSPECIFIED
 
 
@@ -175,10 +176,5 @@ class Lookup:
 
     async def _unschedule(self, address: Address, end: float) -> None:
         """Take the schedule back: what fires after the stream has forgotten the event would be sent."""
-        while True:
-            try:
-                return await self._publisher.unschedule(address)
-            except StreamDown:
-                if time.monotonic() >= end:
-                    raise
-            await asyncio.sleep(_PAUSE_S)
+        left = end - time.monotonic()
+        await retry(lambda: self._publisher.unschedule(address), _STREAM_AWAY, StreamDown, left)

@@ -156,8 +156,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
 
     async def EstimateSms(self, request: api.EstimateSmsRequest, context: _Context) -> api.EstimateSmsResponse:  # noqa: N802
         """Tell what SendSms would do."""
-        if not request.HasField("message"):
-            raise InvalidRequest([("message", "is required: the message as it would be sent")])
+        validation.check_estimate(request)
         checked, order, why = self._acceptance.estimate(request.message)
         measured = checked.measure
         return api.EstimateSmsResponse(

@@ -5,7 +5,7 @@ cannot say (is the number possible, how many segments, is the provider configure
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import attrs
 import phonenumbers
@@ -20,6 +20,7 @@ from messaging.model import LANE_OF_PRIORITY, Lane
 
 RECIPIENT = re.compile(r"[+]?[0-9 ().-]{3,32}")
 SENDER = re.compile(r"([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?")
+E164 = re.compile(r"[+][0-9]{3,15}")
 PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{0,255}")
 CALLBACK = re.compile(r"(https?://[^\x00-\x20]+)?")
@@ -30,6 +31,7 @@ MAX_BODY, MAX_TEXT, MAX_CALLBACK, MAX_PROVIDERS, MAX_LABELS, MAX_CHUNK = 1600, 2
 MIN_TTL_S, MAX_TTL_S = 5, 259_200
 PAST_S, AHEAD_S = 300, 3_024_000
 MAX_PAGE, MAX_TOKEN, MAX_STATES = 500, 512, 12
+STATES = frozenset(pb.MessageState.values()) - {pb.MESSAGE_STATE_UNSPECIFIED}
 
 DEFAULT_TTL_S: dict[Lane, float] = {Lane.OTP: 600.0, Lane.NORMAL: 86_400.0, Lane.BULK: 86_400.0}
 
@@ -208,22 +210,24 @@ def check_key(kind: str | None, value: str) -> None:
         raise InvalidRequest([("request_id", "must be 1 to 255 of letters, digits and ._:-")])
 
 
+def check_estimate(request: api.EstimateSmsRequest) -> None:
+    """Judge the frame of an estimate; its message is judged as one to send."""
+    if not request.HasField("message"):
+        raise InvalidRequest([("message", "is required: the message as it would be sent")])
+
+
 def check_list(request: api.ListMessagesRequest) -> None:
     """Judge the filters of a listing."""
-    tests: list[tuple[str, Callable[[], bool], str]] = [
-        ("page_size", lambda: request.page_size <= MAX_PAGE, f"may be {MAX_PAGE} at most"),
-        ("page_token", lambda: len(request.page_token) <= MAX_TOKEN, "is not one that ListMessages answered"),
-        ("states", lambda: len(request.states) <= MAX_STATES, f"may name {MAX_STATES} at most"),
-        (
-            "provider",
-            lambda: not request.provider or bool(PROVIDER.fullmatch(request.provider)),
-            "is no provider's name",
-        ),
-        ("recipient", lambda: bool(re.fullmatch(r"([+][0-9]{3,15})?", request.recipient)), "must be E.164"),
-        ("client_reference", lambda: not _text("", request.client_reference, MAX_TEXT), "is too long or holds U+0000"),
-    ]
-    faults = [(field, text) for field, holds, text in tests if not holds()]
-    known = set(pb.MessageState.values()) - {0}
-    faults += [(f"states[{i}]", "is no state") for i, state in enumerate(request.states) if state not in known]
+    wrong_provider = request.provider and not PROVIDER.fullmatch(request.provider)
+    judged = (
+        ("page_size", request.page_size > MAX_PAGE, f"may be {MAX_PAGE} at most"),
+        ("page_token", len(request.page_token) > MAX_TOKEN, "is not one that ListMessages answered"),
+        ("states", len(request.states) > MAX_STATES, f"may name {MAX_STATES} at most"),
+        ("provider", wrong_provider, "is no provider's name"),
+        ("recipient", request.recipient and not E164.fullmatch(request.recipient), "must be E.164"),
+        ("client_reference", _text("", request.client_reference, MAX_TEXT), "is too long or holds U+0000"),
+    )
+    faults = [(field, text) for field, wrong, text in judged if wrong]
+    faults += [(f"states[{i}]", "is no state") for i, state in enumerate(request.states) if state not in STATES]
     if faults:
         raise InvalidRequest(faults)

@@ -20,6 +20,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
+from ops.percentile import percentile
 from ops.simulator.ledger import highest_window
 from ops.system import System
 from ops.up import plan_from_environment, wait_for_answer
@@ -72,15 +73,15 @@ def compare(accepted: Mapping[str, float], states: Mapping[str, str], arrivals: 
     fleet_window = highest_window([one.at_ns for one in mine])
     if fleet_window > _FLEET_LIMIT:
         broken.append(f"all providers together got {fleet_window} requests in one second")
-    waits = sorted(one.at_ns / 1e9 - accepted[one.reference] for one in taken) or [0.0]
+    waits = [one.at_ns / 1e9 - accepted[one.reference] for one in taken] or [0.0]
     span = (max(one.at_ns for one in mine) - min(one.at_ns for one in mine)) / 1e9 if len(mine) > 1 else 0.0
     return Findings(
         len(accepted),
         {name: sum(1 for one in taken if one.provider == name) for name in providers},
         windows,
         fleet_window,
-        waits[len(waits) // 2],
-        waits[min(len(waits) - 1, len(waits) * 99 // 100)],
+        percentile(waits, 50),
+        percentile(waits, 99),
         len(mine) / span if span else 0.0,
         broken,
     )

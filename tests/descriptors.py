@@ -1,9 +1,13 @@
-"""Messages with a value in every field, made from the descriptor: a field that is added later is there too."""
+"""Messages with a value in every field, and with another value in one, made from the descriptor.
+
+A field that is added later is there too.
+"""
 
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _T = TypeVar("_T", bound=Message)
@@ -36,7 +40,7 @@ def _fill(message: Message, field: Any, depth: int) -> None:
 
 
 def _nested(field: Any, number: int, depth: int) -> Message:
-    kind: Any = field.message_type._concrete_class
+    kind: Any = GetMessageClass(field.message_type)
     if kind.DESCRIPTOR.full_name in {"google.protobuf.Timestamp", "google.protobuf.Duration"}:
         stamp: Message = kind(seconds=_FIRST_S + number if kind is Timestamp else 100 + number, nanos=number * 1000)
         return stamp
@@ -59,3 +63,45 @@ def _scalar(field: Any, number: int) -> Any:
 def fields_of(kind: type[Message]) -> list[str]:
     """Name every field of a message."""
     return [field.name for field in kind.DESCRIPTOR.fields]
+
+
+def changed(message: _T, name: str) -> _T:
+    """Copy a filled message with another value in this one field."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    _change(copy, copy.DESCRIPTOR.fields_by_name[name])
+    return copy
+
+
+def _change(message: Message, field: Any) -> None:
+    value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        for key in list(value):
+            value[key] = _another(field.message_type.fields_by_name["value"], value[key])
+    elif field.message_type is not None:
+        for nested in value if field.is_repeated else [value]:
+            for inner, _ in nested.ListFields():
+                _change(nested, inner)
+    elif field.is_repeated:
+        value[:] = [_another(field, one) for one in value]
+    else:
+        setattr(message, field.name, _another(field, value))
+
+
+def _another(field: Any, value: Any) -> Any:
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            other = value.swapcase()
+            return other if other != value else value + value[:1]
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return not value
+        case FieldDescriptor.CPPTYPE_ENUM:
+            return next(one.number for one in field.enum_type.values[1:] if one.number != value)
+        case _:
+            return value + 1000
+
+
+def differing(before: Message, after: Message) -> set[str]:
+    """Name the fields in which two messages of one type differ."""
+    one, other = ({field.name: value for field, value in message.ListFields()} for message in (before, after))
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}

@@ -14,6 +14,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from messaging import codec
 from messaging.errors import CorruptRecord, StoreDown, StoreRefuses
 from messaging.runtime import telemetry
+from messaging.runtime.backoff import Backoff, retry
 from messaging.runtime.spans import Tracer
 from messaging.store.writer import Projected
 from messaging.stream import topology as topo
@@ -27,7 +28,7 @@ _FETCH_S = 0.5
 _GATHER_S = 0.1
 """How long messages may gather after a small batch: a transaction for each would cost several times as much."""
 _ACK_S = 3.0
-_LONGEST_PAUSE_S = 5.0
+_STORE_AWAY = Backoff(first_s=0.1, longest_s=5.0)
 _PARTITIONS_EVERY_S = 3600.0
 
 
@@ -125,16 +126,14 @@ class Projector:
             await self._write(items[middle:])
 
     async def _until_stored(self, write: Callable[[], Awaitable[object]]) -> None:
-        pause = 0.1
-        while True:
+        async def once() -> None:
             try:
                 await write()
             except StoreDown as exc:
                 _log.warning("the history waits for the store", error=str(exc))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-            else:
-                return
+                raise
+
+        await retry(once, _STORE_AWAY, StoreDown)
 
 
 def _from_accept(delivery: Delivery) -> Projected:

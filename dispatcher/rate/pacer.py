@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from dispatcher.providers.base import GateClosed
 from dispatcher.rate.window import Permit, Window
+from dispatcher.transport.gate import GateClosed
 
 _LOOK_AGAIN_S = 0.2
 _RATE_SPAN_S = 0.4
@@ -16,7 +16,7 @@ _LEAD_S = 0.03
 class Pacer:
     """Hands out permits while the lease is valid, the share allows, and the provider has not asked for a pause.
 
-    Monotonic seconds throughout. `share` and `valid_until` are set by the lease.
+    Monotonic seconds throughout. The lease says how large the share is, and until when it is good.
     """
 
     def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -116,7 +116,7 @@ class Pacer:
         self._changed.set()
 
 
-class SendGate:
+class PermitGate:
     """The gate of one attempt: passes while the permit is good, takes a new one when it is not, gives up in time.
 
     `give_up_at` (monotonic) bounds how long the attempt's marker may stand before the bytes leave, so that whoever

@@ -9,9 +9,10 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.breaker.sync import BreakerSync
-from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Adapter, GateClosed, Outcome, Submission
-from dispatcher.rate.pacer import Pacer, SendGate
+from dispatcher.rate.pacer import Pacer, PermitGate
 from dispatcher.rate.window import Permit
+from dispatcher.transport.client import ProviderClient
+from dispatcher.transport.gate import GateClosed
 from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
@@ -20,6 +21,7 @@ from messaging.lifecycle import may_follow
 from messaging.model import outcome_name
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
+from providers.base import AMBIGUOUS, TRANSIENT, Outcome, Submission
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +45,7 @@ class Attempt:
     def __init__(
         self,
         circumstances: Circumstances,
-        adapter: Adapter,
+        adapter: ProviderClient,
         event_log: EventLog,
         pacer: Pacer,
         breaker: BreakerSync,
@@ -67,7 +69,7 @@ class Attempt:
     async def make(self, job: Job, permit: Permit, generation: int) -> bool:
         """Make one attempt and write down what follows; False when another pod has the message."""
         began = time.monotonic()
-        gate = SendGate(self._pacer, permit, began + GATE_S, job.deadline, time.monotonic, time.time)
+        gate = PermitGate(self._pacer, permit, began + GATE_S, job.deadline, time.monotonic, time.time)
         try:
             if not await self._event_log.start_attempt(job, self._circumstances.provider.name):
                 self._breaker.abandon(generation)
@@ -92,7 +94,7 @@ class Attempt:
             return True
         return await self._late_truth(job, outcome)
 
-    async def _call(self, job: Job, gate: SendGate) -> Outcome | None:
+    async def _call(self, job: Job, gate: PermitGate) -> Outcome | None:
         """Call the provider; None when the gate let nothing out."""
         command, provider = job.command, self._circumstances.provider
         with telemetry.span(
@@ -124,7 +126,7 @@ class Attempt:
                 span.set_status(Status(StatusCode.ERROR, name))
             return outcome
 
-    async def _until_cut(self, submission: Submission, gate: SendGate) -> Outcome | None:
+    async def _until_cut(self, submission: Submission, gate: PermitGate) -> Outcome | None:
         if self._cut:
             return None
         # Not a task that is cancelled: this one goes on and writes down what the cut means.

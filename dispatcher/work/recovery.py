@@ -7,7 +7,7 @@ import attrs
 import structlog
 from opentelemetry.trace import SpanKind
 
-from dispatcher.providers.base import ACCEPTED, AMBIGUOUS, Adapter, Outcome
+from dispatcher.transport.client import ProviderClient
 from dispatcher.work.attempt import GATE_S
 from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
@@ -18,6 +18,7 @@ from messaging.errors import StreamDown
 from messaging.model import outcome_name
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
+from providers.base import ACCEPTED, AMBIGUOUS, Outcome
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class Recovery:
     """Each method writes one event; False means that another writer was faster, so look back again."""
 
     circumstances: Circumstances
-    adapter: Adapter
+    adapter: ProviderClient
     event_log: EventLog
     tracer: Tracer
 

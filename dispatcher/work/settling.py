@@ -1,6 +1,6 @@
 """What follows an event: the next step and the acknowledgement; and finding one's place again after a redelivery."""
 
-import asyncio
+from functools import partial
 
 import attrs
 from sms.dispatch.v1 import dispatch_pb2 as wire
@@ -11,8 +11,9 @@ from dispatcher.work.job import Job
 from dispatcher.work.recovery import Recovery
 from dispatcher.work.redelivery import Meaning, meaning_of
 from messaging.errors import StreamDown
+from messaging.runtime.backoff import Backoff, retry
 
-_PATIENCE_WITH_STREAM_S = 0.5
+_STREAM_AWAY = Backoff(first_s=0.5, longest_s=0.5)
 
 
 @attrs.define
@@ -34,11 +35,7 @@ class Settling:
     async def recover(self, job: Job) -> None:
         """Read what a message that we cannot place has come to, and go on from there."""
         while True:
-            try:
-                last, sequence = await self.event_log.last_event(job.address)
-            except StreamDown:
-                await asyncio.sleep(_PATIENCE_WITH_STREAM_S)
-                continue
+            last, sequence = await retry(partial(self.event_log.last_event, job.address), _STREAM_AWAY, StreamDown)
             job.place(last, sequence)
             match meaning_of(job.entry.last_sequence, last, sequence):
                 case Meaning.READY:

@@ -14,8 +14,8 @@ import attrs
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.providers.base import Outcome
 from messaging.events import Change
+from providers.base import Outcome
 
 NextProvider = Callable[[Collection[str]], str | None]
 """Gives a provider for the message that is not among those tried, or None."""

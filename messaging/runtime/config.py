@@ -1,7 +1,8 @@
 """Settings: a frozen value, read once from the environment, every fault reported together with its key's name.
 
-Each field carries its variable, its meaning and its reader in its metadata; `smsctl check-config`, the README's table
-and the errors are made from there. The providers file has a module of its own (`messaging.runtime.providers_file`).
+Each field carries its variable, its meaning and its reader in its metadata; `smsctl check-config`, the table in
+docs/configuration.md and the errors are made from there. The providers file has a module of its own
+(`messaging.runtime.providers_file`).
 """
 
 import difflib
@@ -93,25 +94,25 @@ def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: st
 class ServerSettings:
     """Where the parts outside are."""
 
-    nats: Url = setting("SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), Url, "nats-server, several separated by commas")
-    nats_user: str = setting("SMSGW_NATS_USER", "", _word, "user of the stream; empty: as the URL says")
+    nats: Url = setting("SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), Url, "nats-server; several separated by commas")
+    nats_user: str = setting("SMSGW_NATS_USER", "", _word, "user of the stream; empty: the URL's, if any")
     nats_password_file: str = setting(
-        "SMSGW_NATS_PASSWORD_FILE", "", _file, "its password, in a file that is read anew for every connection"
+        "SMSGW_NATS_PASSWORD_FILE", "", _file, "file with its password, read again for every connection"
     )
     nats_ca_file: str = setting(
-        "SMSGW_NATS_CA_FILE", "", _file, "who certifies the stream's servers (PEM); given, all is encrypted"
+        "SMSGW_NATS_CA_FILE", "", _file, "CA certificate of the stream's servers (PEM); when set, TLS is used"
     )
-    nats_cert_file: str = setting("SMSGW_NATS_CERT_FILE", "", _file, "our own certificate for the stream (PEM)")
-    nats_key_file: str = setting("SMSGW_NATS_KEY_FILE", "", _file, "its key (PEM)")
+    nats_cert_file: str = setting("SMSGW_NATS_CERT_FILE", "", _file, "client certificate for the stream (PEM)")
+    nats_key_file: str = setting("SMSGW_NATS_KEY_FILE", "", _file, "key of the client certificate (PEM)")
     database: Url = setting(
-        "SMSGW_DATABASE_URL", Url("postgresql://smsgw@127.0.0.1:5432/smsgw"), _database, "PostgreSQL, for history"
+        "SMSGW_DATABASE_URL", Url("postgresql://smsgw@127.0.0.1:5432/smsgw"), _database, "PostgreSQL, for the history"
     )
     providers_file: str = setting("SMSGW_PROVIDERS_FILE", "providers.toml", str, "the providers file (TOML)")
     replicas: int = setting(
         "SMSGW_REPLICAS",
         1,
         _whole(1, 5),
-        "copies of every stream: 3 in production; `make up` starts as many servers as that needs",
+        "copies of every stream: 3 in production; `make up` starts as many servers as they need",
     )
     event_days: float = setting("SMSGW_EVENT_DAYS", 7.0, _number(0.01, 365, float), "days that the stream keeps events")
     dead_letter_days: float = setting(
@@ -128,7 +129,7 @@ class GatewaySettings:
 
     listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", str, "address of the gRPC server")
     default_region: str = setting(
-        "SMSGW_DEFAULT_REGION", "", _region, "region of national numbers, such as GH; empty: E.164 only"
+        "SMSGW_DEFAULT_REGION", "", _region, "region of national numbers, such as GH; empty: only E.164 is accepted"
     )
     strict_numbers: bool = setting(
         "SMSGW_STRICT_NUMBERS", default=False, read=_flag, meaning="refuse numbers that are possible but not assigned"
@@ -143,34 +144,34 @@ class GatewaySettings:
         "SMSGW_UNKEYED_TTL_S",
         7200.0,
         _seconds(60, 604800),
-        "how long the stream keeps an accept record without request_id or schedule_time",
+        "how long the stream keeps an accepted message without request_id or schedule_time",
     )
     max_backlog: int = setting(
-        "SMSGW_MAX_BACKLOG", 1_000_000, _whole(1, 10**9), "accepted-but-unsent messages of all providers together"
+        "SMSGW_MAX_BACKLOG", 1_000_000, _whole(1, 10**9), "limit on accepted, unsent messages of all providers together"
     )
     max_backlog_per_provider: int = setting(
-        "SMSGW_MAX_BACKLOG_PER_PROVIDER", 250_000, _whole(1, 10**9), "accepted-but-unsent messages of one provider"
+        "SMSGW_MAX_BACKLOG_PER_PROVIDER", 250_000, _whole(1, 10**9), "the same for one provider"
     )
     storage_fill: float = setting(
         "SMSGW_STORAGE_FILL",
         0.8,
         _number(0.05, 1.0, float),
-        "share of its account's storage at which the stream counts as full; needs an account with a limit (max_file)",
+        "part of the account's storage at which the stream counts as full; needs an account with a limit (max_file)",
     )
     publish_in_flight: int = setting(
-        "SMSGW_PUBLISH_IN_FLIGHT", 256, _whole(1, 4096), "unacknowledged publishes of one gateway process"
+        "SMSGW_PUBLISH_IN_FLIGHT", 256, _whole(1, 4096), "most unacknowledged publishes of one gateway process"
     )
     publish_timeout_s: float = setting(
-        "SMSGW_PUBLISH_TIMEOUT_S", 2.5, _seconds(0.1, 30), "wait for one acknowledgement before asking again"
+        "SMSGW_PUBLISH_TIMEOUT_S", 2.5, _seconds(0.1, 30), "wait for one acknowledgement before publishing again"
     )
     accept_budget_s: float = setting(
         "SMSGW_ACCEPT_BUDGET_S", 8.0, _seconds(0.2, 60), "how long accepting one message may take before UNAVAILABLE"
     )
     connection_age_s: float = setting(
-        "SMSGW_CONNECTION_AGE_S", 0.0, _seconds(0, 86400), "age at which a caller is asked to connect anew; 0: never"
+        "SMSGW_CONNECTION_AGE_S", 0.0, _seconds(0, 86400), "age at which a caller is asked to reconnect; 0: never"
     )
     batch_read_ahead: int = setting(
-        "SMSGW_BATCH_READ_AHEAD", 4, _whole(1, 64), "chunks of a BatchSend stream that are worked on at once"
+        "SMSGW_BATCH_READ_AHEAD", 4, _whole(1, 64), "chunks of one BatchSend stream that are processed at once"
     )
 
 
@@ -181,19 +182,19 @@ class FleetSettings:
     rate_per_s: int = setting(
         "SMSGW_FLEET_RATE_PER_S", 200, _whole(1, 100_000), "sends a second of all providers together"
     )
-    lease_s: float = setting("SMSGW_LEASE_S", 2.5, _seconds(0.5, 60), "how long a share is good without renewal")
+    lease_s: float = setting("SMSGW_LEASE_S", 2.5, _seconds(0.5, 60), "how long a share is valid without renewal")
     renew_s: float = setting("SMSGW_RENEW_S", 0.5, _seconds(0.05, 10), "how often a pod renews its lease")
     window_s: float = setting(
-        "SMSGW_WINDOW_S", 1.002, _seconds(1.0, 1.1), "the second that is enforced, with its allowance for jitter"
+        "SMSGW_WINDOW_S", 1.002, _seconds(1.0, 1.1), "the window that is enforced: one second and a margin for jitter"
     )
     ack_wait_s: float = setting(
-        "SMSGW_ACK_WAIT_S", 20.0, _seconds(2, 3600), "silence after which a message is given to another pod"
+        "SMSGW_ACK_WAIT_S", 20.0, _seconds(2, 3600), "silence after which a message is redelivered to another pod"
     )
     retry_delays_s: tuple[float, ...] = setting(
         "SMSGW_RETRY_DELAYS_S",
         (30.0, 300.0, 1800.0, 7200.0, 21600.0),
         _delays,
-        "waits before each later round of attempts",
+        "waits before each round of retries",
     )
     ambiguous_otp: str = setting(
         "SMSGW_AMBIGUOUS_OTP", "resend", _one_of("resend", "hold"), "what follows an unclear outcome of an OTP"
@@ -205,17 +206,17 @@ class FleetSettings:
         "SMSGW_LOOKUP_AFTER_S", 5.0, _seconds(0.1, 3600), "wait before asking a provider about an unclear outcome"
     )
     breaker_failures: int = setting(
-        "SMSGW_BREAKER_FAILURES", 5, _whole(1, 1000), "failures in a row that open a breaker"
+        "SMSGW_BREAKER_FAILURES", 5, _whole(1, 1000), "consecutive failures that open a breaker"
     )
     breaker_calls: int = setting(
-        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "calls in the window before their ratio counts"
+        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "calls in the window before the failure ratio (over half) counts"
     )
     breaker_window_s: float = setting(
-        "SMSGW_BREAKER_WINDOW_S", 60.0, _seconds(1, 3600), "window of the failure ratio (over half)"
+        "SMSGW_BREAKER_WINDOW_S", 60.0, _seconds(1, 3600), "window over which the failure ratio is counted"
     )
     breaker_cooldown_s: float = setting("SMSGW_BREAKER_COOLDOWN_S", 30.0, _seconds(0.1, 3600), "wait before a probe")
     room_s: float = setting(
-        "SMSGW_ROOM_S", 30.0, _seconds(1, 86400), "a provider is over-full when its backlog exceeds its rate times this"
+        "SMSGW_ROOM_S", 30.0, _seconds(1, 86400), "a provider has no room when its backlog exceeds its rate times this"
     )
 
 
@@ -226,18 +227,16 @@ class ProcessSettings:
     pod: str = setting(
         "SMSGW_POD", f"{socket.gethostname().split('.')[0]}-{os.getpid()}", _word, "name of this process"
     )
-    drain_s: float = setting("SMSGW_DRAIN_S", 10.0, _seconds(0.5, 600), "time to finish after SIGTERM")
+    drain_s: float = setting("SMSGW_DRAIN_S", 10.0, _seconds(0.5, 600), "time to finish calls after SIGTERM")
     health_listen: str = setting(
-        "SMSGW_HEALTH_LISTEN", "", str, "where processes without a front door answer gRPC health checks; empty: nowhere"
+        "SMSGW_HEALTH_LISTEN", "", str, "health address of dispatcher, coordinator and projector; empty: none"
     )
     log_level: str = setting(
-        "SMSGW_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least level logged"
+        "SMSGW_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "lowest level logged"
     )
     log_format: str = setting("SMSGW_LOG_FORMAT", "json", _one_of("json", "text"), "json for machines, text for people")
-    otlp_endpoint: str = setting(
-        "SMSGW_OTLP_ENDPOINT", "", str, "OTLP/gRPC endpoint for traces; empty: none are exported"
-    )
-    trace_ratio: float = setting("SMSGW_TRACE_RATIO", 1.0, _number(0, 1, float), "share of traces that are recorded")
+    otlp_endpoint: str = setting("SMSGW_OTLP_ENDPOINT", "", str, "OTLP/gRPC endpoint for traces; empty: no traces")
+    trace_ratio: float = setting("SMSGW_TRACE_RATIO", 1.0, _number(0, 1, float), "fraction of traces that are recorded")
     data_folder: str = setting("SMSGW_VAR", "var", str, "where `make up` keeps its data")
 
 
@@ -281,7 +280,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
                 faults.append((variable, f"{exc}"))
         values[name] = kind(**given)
     faults += [
-        (name, f"no setting has this name{_meant(name, known)}; the README lists them all")
+        (name, f"no setting has this name{_meant(name, known)}; docs/configuration.md lists them all")
         for name in sorted(environment)
         if name.startswith("SMSGW_") and name not in known
     ]

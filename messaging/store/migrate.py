@@ -15,6 +15,10 @@ from messaging.store.engine import connected, open_engine
 
 _T = TypeVar("_T")
 _TIMEOUT_S = 300.0
+_UPGRADE_S = 6 * 3600.0
+"""A revision may rewrite every message that is stored: about 10,000 a second."""
+
+_LOCK_TIMEOUT = "5min"
 _LOCK = 0x534D_5347_5701  # any number that nobody else takes for an advisory lock in this database
 
 
@@ -35,16 +39,37 @@ def upgrade(url: str) -> None:
 
     Raises StoreDown.
     """
-    asyncio.run(_in_transaction(url, _upgrade))
+    asyncio.run(_in_transaction(url, _upgrade, _UPGRADE_S))
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Go back to an older revision, so that an older version can run; blocks as `upgrade` does.
+
+    Raises StoreDown, and ValueError for a revision that lies not behind the database's.
+    """
+
+    def go_back(connection: Connection) -> None:
+        known = _revisions()
+        if revision not in known or known.index(revision) > known.index(_current(connection) or known[0]):
+            raise ValueError(f"no older revision is {revision}; there are {', '.join(known)}")
+        _run(connection, lambda config: command.downgrade(config, revision))
+
+    asyncio.run(_in_transaction(url, go_back, _UPGRADE_S))
+
+
+def _revisions() -> list[str]:
+    """Name every revision, oldest first."""
+    script = ScriptDirectory.from_config(_config())
+    return [one.revision for one in reversed(list(script.walk_revisions()))]
 
 
 def current(url: str) -> str | None:
     """Name the database's revision; None before the first upgrade. Blocks; raises StoreDown."""
-    return asyncio.run(_in_transaction(url, _current))
+    return asyncio.run(_in_transaction(url, _current, _TIMEOUT_S))
 
 
-async def _in_transaction(url: str, work: Callable[[Connection], _T]) -> _T:
-    engine = open_engine(url, pool_size=1, timeout_s=_TIMEOUT_S)
+async def _in_transaction(url: str, work: Callable[[Connection], _T], timeout_s: float) -> _T:
+    engine = open_engine(url, pool_size=1, timeout_s=timeout_s)
     try:
         async with connected(engine, "migrate") as connection:
             return await connection.run_sync(work)
@@ -53,10 +78,16 @@ async def _in_transaction(url: str, work: Callable[[Connection], _T]) -> _T:
 
 
 def _upgrade(connection: Connection) -> None:
+    _run(connection, lambda config: command.upgrade(config, "head"))
+
+
+def _run(connection: Connection, step: Callable[[Config], None]) -> None:
+    """Run a step of the migrations alone: others wait for the advisory lock."""
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'"))
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    step(config)
 
 
 def _current(connection: Connection) -> str | None:

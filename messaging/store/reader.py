@@ -18,8 +18,6 @@ from messaging.store.engine import reading
 from messaging.store.retention import lowest_id
 from messaging.store.tables import attempts, events, messages
 
-_COLUMNS = tuple(column for column in messages.c if column is not messages.c.body)
-
 
 @attrs.frozen
 class StoredEvent:
@@ -121,14 +119,13 @@ class HistoryReader:
             return [Overdue(row.client, str(row.message_id), row.state, row.deadline) for row in rows]
 
     async def command(self, client: str, message_id: str | uuid.UUID) -> dispatch_pb2.Command | None:
-        """Rebuild what was accepted, text included; None while the accept record is not projected."""
+        """Give what was accepted, text included; None while the accept record is not projected.
+
+        Raises CorruptRecord when it cannot be read.
+        """
         if (known := _uuid(message_id)) is None:
             return None
-        query = select(messages).where(
-            messages.c.client == client,
-            messages.c.message_id == known,
-            messages.c.accept_sequence.is_not(None),
-        )
+        query = _of_client(client).where(messages.c.message_id == known)
         async with reading(self._engine, "read a command") as connection:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else stories.command_from_row(row)
@@ -150,7 +147,7 @@ def _uuid(message_id: str | uuid.UUID) -> uuid.UUID | None:
 
 
 def _of_client(client: str) -> Select[*tuple[Any, ...]]:
-    return select(*_COLUMNS).where(messages.c.client == client)
+    return select(messages).where(messages.c.client == client)
 
 
 def _filters(wanted: gateway_pb2.ListMessagesRequest) -> list[ColumnElement[bool]]:

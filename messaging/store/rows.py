@@ -16,6 +16,7 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.errors import CorruptRecord
+from messaging.story import first_state
 
 Row = dict[str, Any]
 
@@ -124,35 +125,19 @@ def _message_row(story: _Story) -> Row:
 
 
 def _accept_row(sequence: int | None, command: dispatch_pb2.Command) -> Row:
-    accepted = sequence is not None
-    accept_time, schedule_time = _time(command, "accept_time"), _time(command, "schedule_time")
-    waits = schedule_time is not None and (accept_time is None or schedule_time > accept_time)
-    trace = command.traceparent.split("-")
     return {
         "client": command.client,
         "request_id": _text(command.request_id),
         "client_reference": _text(command.client_reference),
         "recipient": _text(command.recipient),
-        "sender": _text(command.sender),
-        "body": _text(command.body),
-        "priority": command.priority if accepted else None,
-        "encoding": command.encoding if accepted else None,
-        "segments": command.segments if accepted else None,
-        "providers": list(command.providers) if accepted else None,
         "first_provider": _text(command.provider),
-        "route_reason": _text(command.route_reason),
-        "accept_time": accept_time,
-        "schedule_time": schedule_time,
         "deadline": _time(command, "deadline"),
-        "labels": {_text(key): _text(value) or "" for key, value in command.labels.items()} if accepted else None,
-        "callback_url": _text(command.callback_url),
-        "fingerprint": command.fingerprint or None,
-        "traceparent": _text(command.traceparent),
-        "trace_id": trace[1] if len(trace) == 4 else None,
+        "command": None if sequence is None else command.SerializeToString(),
+        "command_key": None,
         "accept_sequence": sequence,
-        "state": pb.MESSAGE_STATE_SCHEDULED if waits else pb.MESSAGE_STATE_ACCEPTED,
+        "state": first_state(command),
         "version": 0,
-        "update_time": accept_time,
+        "update_time": _time(command, "accept_time"),
         "provider": _text(command.provider),
         "next_attempt_time": None,
         "reason": None,

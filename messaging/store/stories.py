@@ -9,25 +9,30 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import Row
 
+from messaging import codec, story
+from messaging.errors import CorruptRecord
 from messaging.model import FINAL_STATES
 
-_STATUS_FIELDS = (
-    *("request_id", "client_reference", "state", "provider", "provider_message_id", "recipient", "sender", "encoding"),
-    *("segments", "priority", "accept_time", "schedule_time", "deadline", "update_time", "next_attempt_time"),
-    *("trace_id", "route_reason", "labels"),
-)
-_COMMAND_FIELDS = (
-    *("client", "request_id", "recipient", "body", "sender", "priority", "providers", "route_reason", "accept_time"),
-    *("schedule_time", "deadline", "encoding", "segments", "client_reference", "callback_url", "labels"),
-    *("fingerprint", "traceparent"),
-)
+_SEARCHED_FIELDS = ("request_id", "client_reference", "recipient")
+_STATE_FIELDS = ("state", "provider", "provider_message_id", "deadline", "update_time", "next_attempt_time")
 _ATTEMPT_FIELDS = ("number", "provider", "start_time", "end_time", "outcome", "provider_message_id", "code", "detail")
 
 
 def status_from_row(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageStatus:
-    """Tell a message's story; fields of an accept record that was not projected yet stay empty."""
-    status = pb.MessageStatus(message_id=str(row.message_id), final=row.state in FINAL_STATES)
-    _fill(status, row, _STATUS_FIELDS)
+    """Tell a message's story; fields of an accept record that was not projected yet stay empty.
+
+    An accept record that cannot be read leaves its fields empty as well: a page is not lost for one bad row.
+    """
+    try:
+        command = command_from_row(row)
+    except CorruptRecord:
+        command = None
+    status = pb.MessageStatus() if command is None else story.status_of(command, None)
+    status.message_id = str(row.message_id)
+    status.final = row.state in FINAL_STATES
+    _fill(status, row, _STATE_FIELDS)
+    if command is None:
+        _fill(status, row, _SEARCHED_FIELDS)
     if row.reason or row.detail:
         status.error.reason = row.reason or ""
         status.error.detail = row.detail or ""
@@ -36,11 +41,14 @@ def status_from_row(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageSt
     return status
 
 
-def command_from_row(row: Row[Any]) -> dispatch_pb2.Command:
-    """Rebuild a message as it was accepted."""
-    command = dispatch_pb2.Command(message_id=str(row.message_id), provider=row.first_provider or "")
-    _fill(command, row, _COMMAND_FIELDS)
-    return command
+def command_from_row(row: Row[Any]) -> dispatch_pb2.Command | None:
+    """Read a message as it was accepted; None while that is not projected. Raises CorruptRecord."""
+    if row.command is None:
+        return None
+    where = f"the row of message {row.message_id}"
+    if row.command_key is not None:
+        raise CorruptRecord(where, "its command is encrypted under a key that this version does not know")
+    return codec.decode(dispatch_pb2.Command, where, row.command)
 
 
 def _fill(record: Message, row: Row[Any], names: Iterable[str]) -> None:
@@ -50,9 +58,5 @@ def _fill(record: Message, row: Row[Any], names: Iterable[str]) -> None:
                 continue
             case datetime() as value:
                 getattr(record, name).FromDatetime(value)
-            case dict() as value:
-                getattr(record, name).update(value)
-            case list() as value:
-                getattr(record, name).extend(value)
             case value:
                 setattr(record, name, value)

@@ -7,7 +7,7 @@ is a UUIDv7, whose first 48 bits are the milliseconds of its acceptance: a week 
 serves as primary key, order of time and partition key, and the events and attempts of a message lie in the same week as
 the message. A query for a span of time becomes a range of ids, which lets PostgreSQL skip the other weeks.
 
-The DEFAULT partition is the net below: rows of a week that has no partition yet. `history.ensure_partitions` keeps it
+The DEFAULT partition is the net below: rows of a week that has no partition yet. `retention.ensure_partitions` keeps it
 empty, because a default partition that holds a week's rows would stop that week's partition from being made.
 
 All columns that come from the accept record may be null: an event may be projected before its accept record.
@@ -27,7 +27,6 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 _TIME = TIMESTAMP(timezone=True)
 _BY_MESSAGE = "RANGE (message_id)"
@@ -39,26 +38,15 @@ messages = Table(
     metadata,
     Column("message_id", Uuid, primary_key=True),
     Column("client", Text, nullable=False),
-    # From the accept record; never changed after it was written.
+    # From the accept record; never changed after it was written. Columns only for what is searched, or needed by an
+    # upsert: everything else that was accepted stands in `command`.
     Column("request_id", Text, comment="null when the caller gave none"),
     Column("client_reference", Text, comment="null when the caller gave none"),
     Column("recipient", Text),
-    Column("sender", Text),
-    Column("body", Text),
-    Column("priority", SmallInteger),
-    Column("encoding", SmallInteger),
-    Column("segments", Integer),
-    Column("providers", ARRAY(Text), comment="what the caller restricted the choice to"),
     Column("first_provider", Text, comment="the first choice of the gateway"),
-    Column("route_reason", Text),
-    Column("accept_time", _TIME),
-    Column("schedule_time", _TIME),
-    Column("deadline", _TIME),
-    Column("labels", JSONB(none_as_null=True)),
-    Column("callback_url", Text),
-    Column("fingerprint", LargeBinary),
-    Column("traceparent", Text),
-    Column("trace_id", Text, comment="the middle part of traceparent"),
+    Column("deadline", _TIME, comment="the one in force: of the newest event that gives one"),
+    Column("command", LargeBinary, comment="dispatch.v1.Command, serialized, as it was accepted"),
+    Column("command_key", Text, comment="names the key under which command is encrypted; null: it is not"),
     Column("accept_sequence", BigInteger, comment="null until the accept record is projected"),
     # From the newest event, or from the accept record while there is none.
     Column("state", SmallInteger, nullable=False),

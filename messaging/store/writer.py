@@ -9,7 +9,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, Text, bindparam, case, func, select
+from sqlalchemy import Table, bindparam, case, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -21,9 +21,7 @@ from messaging.store.tables import attempts, events, messages
 __all__ = ["HistoryWriter", "Projected"]
 
 _ACCEPTED_ONCE = (
-    *("request_id", "client_reference", "recipient", "sender", "body", "priority", "encoding", "segments"),
-    *("providers", "first_provider", "route_reason", "accept_time", "schedule_time", "labels"),
-    *("callback_url", "fingerprint", "traceparent", "trace_id", "accept_sequence"),
+    *("request_id", "client_reference", "recipient", "first_provider", "command", "command_key", "accept_sequence"),
 )
 _MOVED_BY_EVENTS = (
     *("state", "version", "update_time", "next_attempt_time", "reason", "detail", "provider_message_id"),
@@ -32,34 +30,20 @@ _MOVED_BY_EVENTS = (
 _TOLD_BY_EVENTS = ("version", "provider", "start_time", "end_time", "outcome", "provider_message_id", "code", "detail")
 
 
-_SEPARATOR = "\x1f"
-
-
 def _insert_all(table: Table) -> Insert:
     """Insert any number of rows by one statement whose parameters are columns: half the time of one a row."""
     names = table.c.keys()
-    nested = {name for name in names if isinstance(table.c[name].type, ARRAY)}  # unnest would flatten them
-    kinds = {name: Text() if name in nested else table.c[name].type for name in names}
     given = (
-        func.unnest(*(bindparam(name, type_=ARRAY(kinds[name])) for name in names))
+        func.unnest(*(bindparam(name, type_=ARRAY(table.c[name].type)) for name in names))
         .table_valued(*names)
         .render_derived()
     )
-    columns: list[ColumnElement[Any]] = [
-        func.string_to_array(given.c[name], _SEPARATOR) if name in nested else given.c[name] for name in names
-    ]
-    return insert(table).from_select(names, select(*columns))
+    return insert(table).from_select(names, select(*(given.c[name] for name in names)))
 
 
 def _columns(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
     names = table.c.keys()
-    columns: dict[str, list[Any]] = dict(
-        zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True)
-    )
-    for name, column in table.c.items():
-        if isinstance(column.type, ARRAY):
-            columns[name] = [None if value is None else _SEPARATOR.join(value) for value in columns[name]]
-    return columns
+    return dict(zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True))
 
 
 def _upsert_messages() -> Insert:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown
+from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.cancellation import heeding
 from messaging.stream.client import StreamClient
 from messaging.stream.interface import Delivery
@@ -24,6 +24,7 @@ from messaging.stream.topology import NANOS
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 _REMEMBERED = 4096
 _AWAY_S = 0.1
+_ACK_UNANSWERED = Backoff(first_s=0.05, longest_s=1.0)
 _WORDS = 9
 _ORDERLY = frozenset({"404", "408"})
 """How a request ends that found nothing, or nothing more: no message, expired or completed."""
@@ -52,20 +53,17 @@ class NatsDelivery:
         delivery, and answers only once it has been drawn anew, so that waiting for ever could wait for ourselves. What
         was given up counts as new when it is drawn, although the server may give it the same count.
         """
-        end = time.monotonic() + budget_s
-        pause = 0.05
-        while not self._settled:
-            try:
-                await self._asker.ask(self._msg.reply, b"", None, self._timeout_s)
-            except StreamDown:
-                if time.monotonic() + pause >= end:
-                    self._let_go()
-                    return False
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 1.0)
-            else:
-                self._settled = True
+        try:
+            await retry(self._acked, _ACK_UNANSWERED, StreamDown, budget_s)
+        except StreamDown:
+            self._let_go()
+            return False
         return True
+
+    async def _acked(self) -> None:
+        if not self._settled:
+            await self._asker.ask(self._msg.reply, b"", None, self._timeout_s)
+            self._settled = True
 
     async def ack_lightly(self) -> None:
         """Acknowledge without waiting for the server's word: a crash may lose it, and then the message comes again."""

@@ -16,12 +16,14 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from messaging import codec
 from messaging.errors import CorruptRecord, StreamDown, StreamFull
 from messaging.model import Address
+from messaging.runtime.backoff import Backoff, retry
 from messaging.stream import topology as topo
 from messaging.stream.interface import Busy, Connection, Record, Refused, Stored
 
 _T = TypeVar("_T")
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _BUSY_PAUSE_S = 0.02, 0.5, 0.005
+_STREAM_AWAY = Backoff(first_s=0.02, longest_s=0.5)
+_BUSY_PAUSE_S = 0.005
 
 
 @attrs.frozen
@@ -194,17 +196,12 @@ def _trace(traceparent: str) -> dict[str, str]:
 async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | None) -> _T:
     """Repeat `once` until it gives a value; with a budget StreamFull ends it at once, StreamDown when that is spent."""
     end = None if budget_s is None else time.monotonic() + budget_s
-    pause = _FIRST_PAUSE_S
-    while True:
-        try:
-            answer = await once()
-        except (StreamDown, StreamFull) as exc:
-            if end is not None and (isinstance(exc, StreamFull) or time.monotonic() + pause >= end):
-                raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-            continue
-        if answer is not None:
-            return answer
-        if end is not None and time.monotonic() >= end:
-            raise StreamDown("the key stays in flight")
+
+    async def answered() -> _T:
+        while (answer := await once()) is None:
+            if end is not None and time.monotonic() >= end:
+                raise StreamDown("the key stays in flight")
+        return answer
+
+    upon = (StreamDown, StreamFull) if budget_s is None else (StreamDown,)
+    return await retry(answered, _STREAM_AWAY, upon, budget_s)

@@ -1,13 +1,13 @@
 """Making the streams what the topology says, and refusing what would lose data."""
 
-import asyncio
-import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
 
 from messaging.errors import ServerTooOld, StreamDown, TooFewServers, TopologyConflict
+from messaging.runtime.backoff import Backoff, retry
 from messaging.runtime.config import Settings
 from messaging.stream import topology as topo
 from messaging.stream.interface import NOT_FOUND_CODES, ApiError, Connection
@@ -15,7 +15,7 @@ from messaging.stream.interface import NOT_FOUND_CODES, ApiError, Connection
 _STANDS_ALONE = 10074
 _ECHOED = ("allow_msg_schedules", "allow_msg_ttl")
 _PATIENCE_S = 10.0
-_PAUSE_S = 0.2
+_LEADERLESS = Backoff(first_s=0.2, longest_s=0.2)
 LEADERLESS_S = 30.0
 """How long a process that starts waits for streams that have no leader: an election takes 4 to 9 seconds."""
 
@@ -48,18 +48,12 @@ async def ensure(
     Nothing is changed when anything conflicts. `patience_s` is how long it is tried while the stream does not answer: a
     stream whose leader died has none for some seconds, and a process that starts meanwhile had better wait.
     """
-    end = time.monotonic() + patience_s
-    while True:
-        try:
-            return await _ensure(connection, settings, providers)
-        except StreamDown:
-            if time.monotonic() >= end:
-                raise
-            await asyncio.sleep(_PAUSE_S)
-        except ApiError as exc:
-            if exc.code == _STANDS_ALONE:
-                raise TooFewServers(settings.servers.replicas) from exc
-            raise
+    try:
+        return await retry(partial(_ensure, connection, settings, providers), _LEADERLESS, StreamDown, patience_s)
+    except ApiError as exc:
+        if exc.code == _STANDS_ALONE:
+            raise TooFewServers(settings.servers.replicas) from exc
+        raise
 
 
 async def _ensure(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:

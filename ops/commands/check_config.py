@@ -1,6 +1,5 @@
 """`smsctl check-config`: every setting in force, the providers, and everything that is wrong, all at once."""
 
-import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,14 +18,14 @@ _MADE_AT_START = {"SMSGW_POD": "host name and process id"}
 
 
 @click.command("check-config")
-@click.option("--markdown", is_flag=True, help="Print the table of settings and their defaults for the README.")
+@click.option("--markdown", is_flag=True, help="Print the table of settings for docs/configuration.md.")
 @json_option
 def check_config(*, markdown: bool, as_json: bool) -> None:
     """Check and print the settings and the providers file, secrets masked; exit code 78 when anything is wrong."""
     if markdown:
         click.echo("\n".join(_markdown()))
         return
-    settings, providers, faults = asyncio.run(_check(target.environment()))
+    settings, providers, faults = _check(target.environment())
     if as_json:
         print_json(_document(settings, providers, faults))
     elif settings is not None:
@@ -35,7 +34,7 @@ def check_config(*, markdown: bool, as_json: bool) -> None:
         raise Failure("these settings are wrong:", WRONG_SETTINGS, tuple(f"{key}: {text}" for key, text in faults))
 
 
-async def _check(
+def _check(
     environment: Mapping[str, str],
 ) -> tuple[Settings | None, Sequence[Provider], list[tuple[str, str]]]:
     """Read and try everything; also the providers when the settings are wrong, and the other way round."""
@@ -49,7 +48,7 @@ async def _check(
         providers = read_providers(path, environment)
     for provider in providers:
         with _collecting(faults):
-            await _try_adapter(provider)
+            _try_provider(provider)
     return settings, providers, faults
 
 
@@ -61,10 +60,11 @@ def _collecting(faults: list[tuple[str, str]]) -> Iterator[None]:
         faults += exc.faults
 
 
-async def _try_adapter(provider: Provider) -> None:
-    from dispatcher.providers.catalogue import open_adapter
+def _try_provider(provider: Provider) -> None:
+    from dispatcher.transport.http import open_client
+    from providers.catalogue import dialect_of
 
-    await open_adapter(provider).aclose()
+    open_client(provider, dialect_of(provider))
 
 
 def _document(

@@ -71,19 +71,28 @@ async def _look(*, create: bool) -> tuple[Sequence[Finding], bool]:
 
 
 @click.command()
+@click.option("--back-to", metavar="REVISION", help="Go back to an older schema, before an older version is installed.")
 @json_option
-def migrate(*, as_json: bool) -> None:
+def migrate(*, back_to: str | None, as_json: bool) -> None:
     """Bring the database to the newest schema; any number may do so at once."""
     settings = target.settings()
-    from messaging.store.migrate import current, upgrade
+    from messaging.store.migrate import current, downgrade, head, upgrade
 
     url = settings.servers.database.reveal()
     try:
         before = current(url)
-        upgrade(url)
-        after = current(url)
     except ValueError as exc:
         raise wrong_database(exc) from exc
+    except StoreDown as exc:
+        raise store_away(settings, exc) from exc
+    try:
+        if back_to is None or back_to == head():
+            upgrade(url)
+        else:
+            downgrade(url, back_to)
+        after = current(url)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--back-to") from exc
     except StoreDown as exc:
         raise store_away(settings, exc) from exc
     if as_json:

@@ -18,6 +18,7 @@ import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
+from messaging.runtime.backoff import Backoff
 from ops.commands.bulk_file import BadRow, Row
 from ops.commands.failure import UNAVAILABLE, Failure
 from ops.commands.gateway_client import Refusal, nobody_at, refusal_in, refusal_of
@@ -28,7 +29,8 @@ UNCLEAR = Refusal("UNCLEAR", "nobody knows whether it was accepted: it has no re
 
 _IN_FLIGHT = 6
 _FIRST_MEETING_S = 5.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _REFUSED_PAUSE_S = 0.2, 3.0, 1.0
+_REFUSED_PAUSE_S = 1.0
+_BROKEN = Backoff(first_s=0.2, longest_s=3.0)
 _RESUMABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED})
 _FOR_NOW = frozenset({grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]})
 _SURELY_NOT_ACCEPTED = frozenset({"BACKLOG_FULL", "STREAM_FULL", "DRAINING"})
@@ -86,7 +88,8 @@ class Transmission:
 
     async def run(self) -> None:
         """Send everything; raises Failure when patience ends, AioRpcError for what trying again does not mend."""
-        pause = _FIRST_PAUSE_S
+        pauses = _BROKEN.pauses()
+        next(pauses)  # the shortest one is for a stream that has settled something
         while True:
             before = self._settled_at
             try:
@@ -101,7 +104,9 @@ class Transmission:
                 if self._done():
                     return
                 why, asked = "it ended early", None
-            pause = _FIRST_PAUSE_S if self._settled_at > before else min(2 * pause, _LONGEST_PAUSE_S)
+            if self._settled_at > before:
+                pauses = _BROKEN.pauses()
+            pause = next(pauses)
             self._reclaim()
             self._check_patience()
             self._report.broken(why, asked or pause)

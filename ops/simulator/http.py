@@ -69,7 +69,7 @@ class Reply:
             f"HTTP/1.1 {self.status} {REASONS[self.status]}",
             f"Content-Type: {self.content_type}",
             f"Content-Length: {len(self.body)}",
-            f"PeerConnection: {'keep-alive' if keep_alive else 'close'}",
+            f"Connection: {'keep-alive' if keep_alive else 'close'}",
             *(f"{name}: {value}" for name, value in self.headers.items()),
             "\r\n",
         ]

@@ -53,13 +53,16 @@ class Reply:
     gap_s: float = 0.0
     then: str = "keep"
 
+    @property
+    def content(self) -> bytes:
+        return self.body if self.body is not None else json.dumps(self.document).encode()
+
     def encode(self) -> bytes:
         if self.raw is not None:
             return self.raw
-        body = self.body if self.body is not None else json.dumps(self.document).encode()
-        lines = [f"HTTP/1.1 {self.status} Whatever", f"Content-Length: {len(body)}", "Content-Type: application/json"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        return "\r\n".join([*lines, "", ""]).encode() + body
+        headers = {"Content-Length": len(self.content), "Content-Type": "application/json", **self.headers}
+        lines = [f"HTTP/1.1 {self.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode() + self.content
 
 
 NOTHING = Reply(raw=b"", then="hang")

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,9 @@ def test_every_command_of_the_documents_works_or_says_that_it_is_for_elsewhere(
 ) -> None:
     """A block begins with ```sh and is run, with ```sh fails and must fail, or with ```sh outside."""
     (tmp_path / ".venv").symlink_to(BIN.parent)
+    for part in ("proto", "third_party"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "buf.yaml", tmp_path)
     for kind, block in re.findall(r"^```sh *(.*?)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
         assert kind in {"", "fails", "outside"}, kind
         if kind == "outside":

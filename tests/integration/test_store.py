@@ -165,10 +165,12 @@ async def test_record_without_a_usable_id_is_refused_before_anything_is_written(
 
 async def test_nul_character_does_not_block_the_batch(engine: AsyncEngine):
     message_id = new_id()
-    await HistoryWriter(engine).write([accepted(message_id, body="a\0b", labels={"x": "\0"})])
+    await HistoryWriter(engine).write([accepted(message_id, body="a\0b", client_reference="c\0d")])
     kept = await HistoryReader(engine).command("default", message_id)
     assert kept is not None
-    assert (kept.body, kept.labels["x"]) == ("a\ufffdb", "\ufffd")
+    assert (kept.body, kept.client_reference) == ("a\0b", "c\0d"), "what was accepted is kept to the byte"
+    wanted = gateway_pb2.ListMessagesRequest(client_reference="c\ufffdd")
+    assert len(await HistoryReader(engine).list_page("default", wanted, None, 10)) == 1
 
 
 async def test_empty_batch_asks_nothing_of_the_database(engine: AsyncEngine):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import pytest_asyncio
+from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,7 +20,7 @@ from messaging.store.engine import connected, open_engine, reading
 from messaging.store.reader import HistoryReader
 from messaging.store.writer import HistoryWriter
 from ops.embedded import Postgres
-from tests.integration.records import BODY, RECIPIENT, a_long_story, accepted, new_id
+from tests.integration.records import BODY, RECIPIENT, a_long_story, accepted, event, new_id
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -163,7 +164,7 @@ async def test_waiting_for_a_free_connection_ends_too(server: Postgres, victim: 
     ("change", "told"),
     [
         ("alter table messages rename to mislaid", 'UndefinedTableError 42P01: relation "messages" does not exist'),
-        ("alter table messages add check (segments > 1)", "CheckViolationError 23514"),
+        ("alter table messages add check (attempt_count > 1)", "CheckViolationError 23514"),
         ("alter table messages alter recipient type varchar(5)", "StringDataRightTruncationError 22001"),
     ],
 )
@@ -180,7 +181,7 @@ async def test_no_fault_quotes_a_number_or_a_text(engine: AsyncEngine, change: s
 
 async def test_no_fault_of_the_driver_quotes_a_value(engine: AsyncEngine):
     with pytest.raises(StoreDown) as caught:
-        await HistoryWriter(engine).write([accepted(new_id(), segments=2**31 + 4711)])
+        await HistoryWriter(engine).write([event(new_id(), pb.MESSAGE_STATE_SENT, attempt_count=2**31 + 4711)])
     printed = "".join(traceback.format_exception(caught.value))
     assert "DriverFault: DataError" in printed
     assert str(2**31 + 4711) not in printed

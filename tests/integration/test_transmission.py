@@ -16,6 +16,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.errors import grpc_status_of
 from messaging.errors import BacklogFull, Draining, GatewayError, InvalidRequest, StreamDown
+from messaging.runtime.backoff import Backoff
 from ops.commands import transmission
 from ops.commands.bulk_file import Row, open_rows
 from ops.commands.failure import Failure
@@ -103,8 +104,7 @@ async def gateway() -> AsyncIterator[tuple[Scripted, rpc.SmsGatewayServiceStub]]
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transmission, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(transmission, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(transmission, "_BROKEN", Backoff(first_s=0.01, longest_s=0.05))
 
 
 def file_of(count: int, *, bad: int = -1) -> bytes:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from dispatcher.providers.base import (
+from dispatcher.transport.gate import WriteGate
+from providers.base import (
     ACCEPTED,
     AMBIGUOUS,
     PERMANENT,
     PROVIDER_FAULT,
     THROTTLED,
     TRANSIENT,
-    Gate,
     Outcome,
     Submission,
 )
@@ -88,7 +88,7 @@ class FakeAdapter:
         self._process = process
         self._timeout_s = timeout_s
 
-    async def send(self, submission: Submission, gate: Gate) -> Outcome:
+    async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
         await self._process.step("before call")
         await gate.enter()
         gate.wrote()

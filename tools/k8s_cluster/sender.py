@@ -7,25 +7,39 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 _ROUND_ROBIN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
-_AGAIN_S = 0.2
+AGAIN_S = 0.2
+FINAL = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""What trying again does not mend."""
 
 
-async def _send(
-    stub: rpc.SmsGatewayServiceStub, request: api.SendSmsRequest, refused: Counter[str]
+async def accepted(
+    send_sms: Callable[..., Awaitable[api.SendSmsResponse]], request: api.SendSmsRequest, refused: Counter[str]
 ) -> tuple[str, float]:
+    """Send one message until it is accepted; its request_id makes that safe. Gives its id and how long it took."""
     asked = time.monotonic()
     while True:
         try:
-            return (await stub.SendSms(request, timeout=5)).message_id, time.monotonic() - asked
+            return (await send_sms(request, timeout=5)).message_id, time.monotonic() - asked
         except grpc.aio.AioRpcError as error:
+            if error.code() in FINAL:
+                raise
             refused[error.code().name] += 1
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
 
 
 async def main(address: str, count: int, rate: float, name: str) -> None:
@@ -39,7 +53,7 @@ async def main(address: str, count: int, rate: float, name: str) -> None:
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             request = api.SendSmsRequest(recipient=f"+23320{number:07d}", body="Rolled", request_id=f"{name}-{number}")
-            tasks.append(group.create_task(_send(stub, request, refused)))
+            tasks.append(group.create_task(accepted(stub.SendSms, request, refused)))
         told = [await one for one in tasks]
     for identifier, _ in told:
         sys.stdout.write(f"id {identifier}\n")

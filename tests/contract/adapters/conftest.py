@@ -1,4 +1,4 @@
-"""A provider that is scripted, and adapters that are closed when a test ends."""
+"""A provider that is scripted, and clients that are closed when a test ends."""
 
 from collections.abc import AsyncIterator
 
@@ -18,5 +18,5 @@ async def server() -> AsyncIterator[ProviderServer]:
 async def opened() -> AsyncIterator[Open]:
     one = Open()
     yield one
-    for adapter in one.adapters:
-        await adapter.aclose()
+    for client in one.clients:
+        await client.aclose()

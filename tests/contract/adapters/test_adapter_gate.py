@@ -3,27 +3,25 @@
 import asyncio
 import socket
 
+import attrs
 import pytest
 
-from dispatcher.providers.base import (
-    ACCEPTED,
-    AMBIGUOUS,
-    TRANSIENT,
-    GateClosed,
-)
-from tests.contract.adapters.kits import EVERY, TIMEOUT_S, FakeGate, Kit, Open, send
+from dispatcher.transport.gate import GateClosed
+from providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT
+from tests.contract.adapters.kit import TIMEOUT_S, FakeGate, Kit
+from tests.contract.adapters.kits import EVERY, Open, send
 from tests.contract.provider_server import CLOSE, RESET, ProviderServer, Reply, Seen
 
 
 # The gate
 @EVERY
 async def test_refused_gate_lets_nothing_out(kit: Kit, server: ProviderServer, opened: Open) -> None:
-    adapter, gate = opened(kit.provider(server.url)), FakeGate(refuse=True)
+    client, gate = opened(kit.provider(server.url)), FakeGate(refuse=True)
     with pytest.raises(GateClosed):
-        await send(adapter, gate)
+        await send(client, gate)
     assert gate.story == ["enter"]
-    server.answer = lambda _: Reply(200, kit.yes)
-    assert (await send(adapter)).kind == ACCEPTED, "the adapter goes on"
+    server.answer = lambda _: kit.yes
+    assert (await send(client)).kind == ACCEPTED, "the client goes on"
     assert len(server.seen) == 1
     assert server.received == len(server.seen[0].body) + server_head_size(server.seen[0])
 
@@ -35,7 +33,7 @@ def server_head_size(seen: Seen) -> int:
 
 @EVERY
 async def test_time_at_the_gate_is_not_the_providers(kit: Kit, server: ProviderServer, opened: Open) -> None:
-    server.answer = lambda _: Reply(200, kit.yes, delay_s=TIMEOUT_S)
+    server.answer = lambda _: attrs.evolve(kit.yes, delay_s=TIMEOUT_S)
     provider = kit.provider(server.url, timeout_s=3 * TIMEOUT_S)
     outcome = await send(opened(provider), FakeGate(wait_s=4 * TIMEOUT_S))
     assert outcome.kind == ACCEPTED
@@ -69,7 +67,7 @@ async def test_gate_is_passed_once_and_the_write_follows_in_the_same_turn(kit: K
                 self.passed = True
                 loop.call_soon(note, "next turn")
                 loop.call_soon(loop.call_soon, note, "turn after")
-                # Nothing is awaited from here on: what the adapter writes, it has to write in this turn.
+                # Nothing is awaited from here on: what the client writes, it has to write in this turn.
 
             def wrote(self) -> None:
                 note("wrote")
@@ -94,11 +92,11 @@ def is_whole(data: bytes) -> bool:
 async def test_connection_that_breaks_while_the_call_waits_at_the_gate_sends_nothing_or_once(
     kit: Kit, server: ProviderServer, opened: Open
 ) -> None:
-    adapter = opened(kit.provider(server.url))
-    server.answer = lambda _: Reply(200, kit.yes)
-    await send(adapter)
+    client = opened(kit.provider(server.url))
+    server.answer = lambda _: kit.yes
+    await send(client)
     gate = FakeGate(wait_s=0.1)
-    call = asyncio.create_task(send(adapter, gate))
+    call = asyncio.create_task(send(client, gate))
     await asyncio.sleep(0.03)
     server.drop_connections()
     outcome = await call
@@ -112,10 +110,10 @@ async def test_connection_that_breaks_while_the_call_waits_at_the_gate_sends_not
 # Kept-alive connections
 @EVERY
 async def test_connections_are_kept_for_the_next_call(kit: Kit, server: ProviderServer, opened: Open) -> None:
-    server.answer = lambda _: Reply(200, kit.yes)
-    adapter = opened(kit.provider(server.url))
+    server.answer = lambda _: kit.yes
+    client = opened(kit.provider(server.url))
     for _ in range(3):
-        assert (await send(adapter)).kind == ACCEPTED
+        assert (await send(client)).kind == ACCEPTED
     assert server.connections == 1
 
 
@@ -125,12 +123,12 @@ async def test_request_on_a_kept_connection_that_ends_is_never_sent_again(
     kit: Kit, end: Reply, server: ProviderServer, opened: Open
 ) -> None:
     """HTTP libraries repeat GET and PUT on a fresh connection: the message would be sent twice."""
-    replies = iter([Reply(200, kit.yes), end])
-    server.answer = lambda _: next(replies, Reply(200, kit.yes))
-    adapter = opened(kit.provider(server.url))
-    assert (await send(adapter)).kind == ACCEPTED
+    replies = iter([kit.yes, end])
+    server.answer = lambda _: next(replies, kit.yes)
+    client = opened(kit.provider(server.url))
+    assert (await send(client)).kind == ACCEPTED
     gate = FakeGate()
-    outcome = await send(adapter, gate)
+    outcome = await send(client, gate)
     await asyncio.sleep(0.05)
     assert outcome.kind == AMBIGUOUS
     assert len(server.seen) == 2
@@ -141,10 +139,10 @@ async def test_request_on_a_kept_connection_that_ends_is_never_sent_again(
 async def test_connection_that_the_provider_closed_meanwhile_costs_nothing(
     kit: Kit, server: ProviderServer, opened: Open
 ) -> None:
-    server.answer = lambda _: Reply(200, kit.yes)
-    adapter = opened(kit.provider(server.url))
-    await send(adapter)
+    server.answer = lambda _: kit.yes
+    client = opened(kit.provider(server.url))
+    await send(client)
     server.drop_connections()
     await asyncio.sleep(0.05)
-    assert (await send(adapter)).kind == ACCEPTED
+    assert (await send(client)).kind == ACCEPTED
     assert len(server.seen) == 2

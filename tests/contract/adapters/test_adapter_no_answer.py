@@ -4,14 +4,16 @@ import asyncio
 import socket
 import time
 
+import attrs
 import pytest
 
-from dispatcher.providers.base import (
-    AMBIGUOUS,
-    TRANSIENT,
-)
-from tests.contract.adapters.kits import EVERY, PATIENCE_S, TIMEOUT_S, FakeGate, Kit, Open, send
+from providers.base import AMBIGUOUS, TRANSIENT
+from tests.contract.adapters.kit import PATIENCE_S, TIMEOUT_S, FakeGate, Kit
+from tests.contract.adapters.kits import EVERY, Open, send
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
+
+TRICKLE = Reply()
+"""The provider's own yes, a byte at a time."""
 
 
 # No answer
@@ -23,7 +25,7 @@ from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer
         (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Le", then="hang"), "timeout"),
         (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", then="hang"), "timeout"),
         (Reply(delay_s=TIMEOUT_S + 1, then="close"), "timeout"),
-        (Reply(document={"ok": True, "status": "accepted"}, gap_s=0.005), "timeout"),
+        (TRICKLE, "timeout"),
         (RESET, ""),
         (CLOSE, ""),
         (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", then="close"), ""),
@@ -50,7 +52,7 @@ from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer
 async def test_what_breaks_after_the_bytes_have_left_is_unclear(
     kit: Kit, reply: Reply, code: str, server: ProviderServer, opened: Open
 ) -> None:
-    server.answer = lambda _: reply
+    server.answer = lambda _: attrs.evolve(kit.yes, gap_s=0.005) if reply is TRICKLE else reply
     gate, began = FakeGate(), time.monotonic()
     timeout_s = TIMEOUT_S if code == "timeout" else PATIENCE_S
     outcome = await send(opened(kit.provider(server.url, timeout_s=timeout_s)), gate)

@@ -1,62 +1,73 @@
 """The request as it leaves, and what nobody may see of it elsewhere."""
 
 import asyncio
-import json
+import importlib.metadata
 import logging
-from typing import Any
 
 import attrs
 import pytest
 import structlog
 
-from dispatcher.providers.base import (
+from dispatcher.transport.gate import GateClosed
+from messaging.runtime.providers_file import Provider
+from providers.base import (
     ACCEPTED,
-    GateClosed,
-    Outcome,
 )
-from dispatcher.providers.catalogue import CATALOGUE
-from tests.contract.adapters.kits import (
-    EVERY,
-    KEY,
-    KITS,
-    NUMBER,
-    SUBMISSION,
-    TEXT,
-    TIMEOUT_S,
-    TRACEPARENT,
-    FakeGate,
-    Kit,
-    Open,
-    send,
-)
+from providers.catalogue import CATALOGUE
+from tests.contract.adapters.kit import KEY, NUMBER, SUBMISSION, TEXT, TIMEOUT_S, TRACEPARENT, FakeGate, Kit
+from tests.contract.adapters.kits import EVERY, KITS, Open, send
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply, Seen
+
+ALWAYS = {
+    "host",
+    "accept",
+    "accept-encoding",
+    "connection",
+    "user-agent",
+    "content-length",
+    "content-type",
+    "traceparent",
+}
+"""What every request has; the rest is the provider's own."""
 
 
 def test_every_adapter_of_the_catalogue_is_tried_here() -> None:
-    assert {kit.adapter for kit in KITS.values()} == set(CATALOGUE)
+    assert {kit.adapter for kit in KITS.values() if kit.dialect is None} == set(CATALOGUE)
 
 
 # The request
 @EVERY
 async def test_request_is_exactly_this(kit: Kit, server: ProviderServer, opened: Open) -> None:
-    server.answer = lambda _: Reply(200, kit.yes)
+    server.answer = lambda _: kit.yes
     outcome = await send(opened(kit.provider(server.url)))
-    assert outcome == Outcome(ACCEPTED, "p-9", "200")
+    assert outcome == kit.accepted
     (seen,) = server.seen
     assert (seen.method, seen.path) == (kit.method, kit.path)
     assert kit.carried(seen) == kit.expected
     assert seen.headers["traceparent"] == TRACEPARENT
     assert seen.headers["accept-encoding"] == "identity"
-    own = {name: value for name, value in seen.headers.items() if name in {"api-key", "x-kind", "authorization"}}
-    assert own == kit.headers
-    assert "cookie" not in seen.headers
+    assert seen.headers.get("content-type", "") == kit.content_type
+    assert {name: value for name, value in seen.headers.items() if name not in ALWAYS} == kit.headers
+
+
+@EVERY
+async def test_user_agent_names_what_sends_and_its_version(kit: Kit, server: ProviderServer, opened: Open) -> None:
+    await send(opened(kit.provider(server.url)))
+    assert server.seen[0].headers["user-agent"] == f"sms-gateway/{importlib.metadata.version('sms-gateway')}"
+
+
+async def test_providers_own_headers_beat_those_of_every_request(server: ProviderServer, opened: Open) -> None:
+    own = {"User-Agent": "ACME/7", "ACCEPT": "text/plain", "Content-Type": "application/vnd.sms+json"}
+    await send(opened(Provider("alpha", "http-json", server.url, settings={"headers": own})))
+    seen = server.seen[0].headers
+    assert [seen[name] for name in ("user-agent", "accept", "content-type")] == list(own.values())
 
 
 @EVERY
 async def test_senders_own_name_beats_the_providers(kit: Kit, server: ProviderServer, opened: Open) -> None:
-    server.answer = lambda _: Reply(200, kit.yes)
+    server.answer = lambda _: kit.yes
     await opened(kit.provider(server.url)).send(attrs.evolve(SUBMISSION, sender="Other"), FakeGate())
-    shown = json.dumps(kit.carried(server.seen[0]))
+    shown = kit.shown(server.seen[0])
     assert "Other" in shown
     assert "ACME" not in shown
 
@@ -68,9 +79,9 @@ async def test_environment_and_cookies_change_nothing(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     # By its name: cookies of a bare address are kept by nobody.
-    adapter = opened(kit.provider(server.url.replace("127.0.0.1", "localhost")))
-    server.answer = lambda _: Reply(200, kit.yes, {"Set-Cookie": "session=1; Path=/"})
-    assert [(await send(adapter)).kind for _ in range(2)] == [ACCEPTED, ACCEPTED]
+    client = opened(kit.provider(server.url.replace("127.0.0.1", "localhost")))
+    server.answer = lambda _: attrs.evolve(kit.yes, headers={"Set-Cookie": "session=1; Path=/"})
+    assert [(await send(client)).kind for _ in range(2)] == [ACCEPTED, ACCEPTED]
     assert all("cookie" not in seen.headers for seen in server.seen)
 
 
@@ -79,11 +90,11 @@ async def test_environment_and_cookies_change_nothing(
 async def test_connection_is_kept_as_long_as_the_provider_allows(
     kit: Kit, keepalive_s: float, connections: int, server: ProviderServer, opened: Open
 ) -> None:
-    server.answer = lambda _: Reply(200, kit.yes)
-    adapter = opened(kit.provider(server.url, keepalive_s=keepalive_s))
-    await send(adapter)
+    server.answer = lambda _: kit.yes
+    client = opened(kit.provider(server.url, keepalive_s=keepalive_s))
+    await send(client)
     await asyncio.sleep(0.3)
-    await send(adapter)
+    await send(client)
     assert server.connections == connections
 
 
@@ -91,9 +102,9 @@ async def test_connection_is_kept_as_long_as_the_provider_allows(
 async def test_no_more_connections_are_opened_than_messages_may_be_in_flight(
     kit: Kit, server: ProviderServer, opened: Open
 ) -> None:
-    server.answer = lambda _: Reply(200, kit.yes, delay_s=0.1)
-    adapter = opened(kit.provider(server.url, max_in_flight=2))
-    await asyncio.gather(*(send(adapter) for _ in range(6)))
+    server.answer = lambda _: attrs.evolve(kit.yes, delay_s=0.1)
+    client = opened(kit.provider(server.url, max_in_flight=2))
+    await asyncio.gather(*(send(client) for _ in range(6)))
     assert (len(server.seen), server.connections) == (6, 2)
 
 
@@ -102,29 +113,28 @@ async def test_no_more_connections_are_opened_than_messages_may_be_in_flight(
 async def test_no_secret_text_or_number_reaches_outcome_log_or_exception(
     kit: Kit, server: ProviderServer, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def echo(seen: Seen) -> dict[str, Any]:
+    def echo(status: int, seen: Seen) -> Reply:
         """A provider that repeats what it was sent, as the reason of its refusal."""
-        everything = f"{seen.target} {seen.headers} {seen.body.decode()} {NUMBER} {TEXT} {KEY}"
-        return {"error": {"code": f"bad {NUMBER}", "message": everything}, "message": everything, "status": everything}
+        return kit.repeats(status, f"{seen.target} {seen.headers} {seen.body.decode()} {NUMBER} {TEXT} {KEY}")
 
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
-    adapter = opened(kit.provider(server.url, timeout_s=TIMEOUT_S))
+    client = opened(kit.provider(server.url, timeout_s=TIMEOUT_S))
     with structlog.testing.capture_logs() as events:
         for status in (200, 302, 400, 401, 429, 500, 503):
-            server.answer = lambda seen, status=status: Reply(status, echo(seen))  # type: ignore[misc]
-            outcome = await send(adapter)
+            server.answer = lambda seen, status=status: echo(status, seen)  # type: ignore[misc]
+            outcome = await send(client)
             told += [repr(outcome), str(outcome), outcome.code, outcome.detail]
         for reply in (NOTHING, RESET, CLOSE, Reply(raw=b"HTTP/1.1 999999 " + TEXT.encode(), then="close")):
             server.answer = lambda _, reply=reply: reply  # type: ignore[misc]
-            told.append(repr(await send(adapter)))
+            told.append(repr(await send(client)))
         with pytest.raises(GateClosed) as refused:
-            await send(adapter, FakeGate(refuse=True))
+            await send(client, FakeGate(refuse=True))
         error: BaseException | None = refused.value
         while error is not None:
             told += [repr(error), str(error)]
             error = error.__cause__ or error.__context__
-    told += [repr(adapter), str(adapter), repr(SUBMISSION), str(SUBMISSION), repr(kit.provider(server.url))]
+    told += [repr(client), str(client), repr(SUBMISSION), str(SUBMISSION), repr(kit.provider(server.url))]
     told += [str(event) for event in events]
     told += [f"{record.getMessage()} {record.exc_info}" for record in caplog.records]
     for line in told:

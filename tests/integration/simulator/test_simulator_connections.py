@@ -46,7 +46,7 @@ async def test_nothing_is_read_behind_a_request_that_ends_the_connection(sim: Si
 async def test_connection_close_is_honoured(sim: Simulator, latency_s: float) -> None:
     sim["p1"].behaviour = Behaviour(latency_s=latency_s)
     async with calling(sim["p1"]) as caller:
-        status, _ = await caller.ask(post(headers="PeerConnection: close\r\n"))
+        status, _ = await caller.ask(post(headers="Connection: close\r\n"))
         assert status == 200
         assert await caller.reader.read() == b""
 

@@ -86,7 +86,7 @@ async def test_a_reset_resets_without_an_answer(sim: Simulator, fault: str, *, t
 async def test_a_trickle_comes_in_many_pieces(sim: Simulator) -> None:
     sim["p1"].behaviour = Behaviour(force="trickle", trickle_s=0.1)
     async with calling(sim["p1"]) as caller:
-        await caller.send(post(headers="PeerConnection: close\r\n"))
+        await caller.send(post(headers="Connection: close\r\n"))
         pieces = []
         while piece := await caller.reader.read(1000):
             pieces.append(piece)

@@ -113,7 +113,7 @@ async def _read_store(url: str) -> tuple[dict[str, Stored], dict[str, list[Momen
             ended = row["state"] == pb.MESSAGE_STATE_SENT and (name, row["attempt_number"]) in accepted
             moments.setdefault(name, []).append(Moment(row["sequence"], row["state"], row["time"].timestamp(), ended))
         rows = await connection.fetch(
-            "select message_id, state, version, first_provider, priority, accept_sequence from messages"
+            "select message_id, state, version, first_provider, command, accept_sequence from messages"
         )
     finally:
         await connection.close()
@@ -122,7 +122,7 @@ async def _read_store(url: str) -> tuple[dict[str, Stored], dict[str, list[Momen
             row["state"],
             row["version"],
             tuple(outcomes.get(name, ())),
-            f"{row['first_provider']}/{row['priority']}",
+            f"{row['first_provider']}/{wire.Command.FromString(row['command'] or b'').priority}",
             row["accept_sequence"] or 0,
         )
         for row in rows

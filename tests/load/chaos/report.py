@@ -46,8 +46,8 @@ class Report:
             "",
             f"{self.accepted:,} messages accepted, {self.repeats:,} of them asked for twice,",
             f"sent in {self.seconds:.0f} s at {self.rate_per_s:.0f} a second, through {len(self.faults)} faults.",
-            "Callers had to come again: " + (_counts(self.failures) or "never") + ".",
-            "States in the end: " + _counts(self.states) + ".",
+            "Callers had to retry: " + (_counts(self.failures) or "never") + ".",
+            "Final states: " + _counts(self.states) + ".",
             "",
             "| what | count | |",
             "|---|---:|---|",
@@ -66,7 +66,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _mark(finding: Finding) -> str:
     if not finding.promise:
-        return "told"
+        return "reported"
     return "**BROKEN** " + ", ".join(finding.examples) if finding.broken else "kept"
 
 

@@ -61,8 +61,8 @@ class SendSmsRequest(message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     SMART_ENCODING_FIELD_NUMBER: builtins.int
     recipient: builtins.str
-    """The MSISDN, E.164 ("+233201234567"); spaces, dots, hyphens and brackets are dropped. A national number is
-    understood when the gateway has a default region.
+    """The phone number in E.164, such as "+233201234567"; spaces, dots, hyphens and brackets are removed. A national number
+    is accepted when the gateway has a default region.
     """
     body: builtins.str
     """The text. At most 10 segments."""
@@ -70,13 +70,15 @@ class SendSmsRequest(message.Message):
     """The sender ID: a number of 3 to 15 digits or up to 11 letters, digits and " ._&-". Empty: the provider's default."""
     priority: message_pb2.Priority.ValueType
     request_id: builtins.str
-    """Makes repeating safe: within 24 hours the same request_id answers with the first message and sends nothing."""
+    """Makes a repeated call safe: for 24 hours the same request_id is answered with the first message, and nothing is sent."""
     client_reference: builtins.str
-    """Yours, returned as it is."""
+    """For your own use; returned unchanged."""
     callback_url: builtins.str
-    """Where reports of this message are to be sent."""
+    """Where reports about this message are to be sent. Stored, but not used yet."""
     smart_encoding: builtins.bool
-    """Replace typographic look-alikes (curly quotes, dashes, special spaces) when the whole text then fits GSM-7."""
+    """Replace typographic characters (curly quotes, dashes, special spaces) by similar ones if the whole text then fits
+    GSM-7.
+    """
     @builtins.property
     def ttl(self) -> duration_pb2.Duration:
         """How long the message is worth sending, counted from acceptance or from schedule_time: 5 seconds to 72 hours.
@@ -85,15 +87,15 @@ class SendSmsRequest(message.Message):
 
     @builtins.property
     def schedule_time(self) -> timestamp_pb2.Timestamp:
-        """Not before this time: at most 35 days ahead. A time up to 5 minutes past means now."""
+        """Send not before this time, at most 35 days ahead. A time up to 5 minutes in the past means now."""
 
     @builtins.property
     def providers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Restricts the choice to these providers, in this order. Empty: smart selection among all."""
+        """Restricts the choice to these providers, in this order. Empty: the gateway chooses among all."""
 
     @builtins.property
     def labels(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """Yours, returned as they are."""
+        """For your own use; returned unchanged."""
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class SendSmsResponse(message.Message):
     encoding: message_pb2.Encoding.ValueType
     segments: builtins.int
     replayed: builtins.bool
-    """True when this request_id had been accepted before: nothing was sent again."""
+    """True when this request_id had been accepted before; nothing was sent again."""
     recipient: builtins.str
     """E.164."""
     @builtins.property
@@ -175,10 +177,10 @@ class BatchSendRequest(message.Message):
     SEQUENCE_FIELD_NUMBER: builtins.int
     MESSAGES_FIELD_NUMBER: builtins.int
     sequence: builtins.int
-    """Yours, echoed in the response."""
+    """For your own use; repeated in the response."""
     @builtins.property
     def messages(self) -> containers.RepeatedCompositeFieldContainer[SendSmsRequest]:
-        """1 to 1,000. Each is judged on its own."""
+        """1 to 1,000. Each is accepted or refused on its own."""
 
     def __init__(
         self,
@@ -272,7 +274,7 @@ class GetStatusRequest(message.Message):
 
 @typing.final
 class GetStatusResponse(message.Message):
-    """The message's story."""
+    """The message's history."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -311,7 +313,7 @@ class WatchStatusRequest(message.Message):
 
 @typing.final
 class WatchStatusResponse(message.Message):
-    """The story after a change."""
+    """The history after a change."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -449,7 +451,7 @@ class CancelMessageResponse(message.Message):
 
 @typing.final
 class EstimateSmsRequest(message.Message):
-    """The message to judge."""
+    """The message to estimate."""
 
     DESCRIPTOR: descriptor.Descriptor
 

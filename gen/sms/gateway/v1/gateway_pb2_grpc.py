@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SmsGatewayServiceStub:
-    """Accepts text messages, keeps every one that it accepted, and tells what became of each.
+    """Accepts text messages, loses none that it accepted, and reports what happened to each.
 
     Every error carries google.rpc.ErrorInfo with domain "sms.gateway" and a stable reason; INVALID_ARGUMENT carries
     BadRequest with every bad field at once; RESOURCE_EXHAUSTED and UNAVAILABLE carry RetryInfo.
@@ -76,7 +76,7 @@ class SmsGatewayServiceStub:
 
 
 class SmsGatewayServiceServicer:
-    """Accepts text messages, keeps every one that it accepted, and tells what became of each.
+    """Accepts text messages, loses none that it accepted, and reports what happened to each.
 
     Every error carries google.rpc.ErrorInfo with domain "sms.gateway" and a stable reason; INVALID_ARGUMENT carries
     BadRequest with every bad field at once; RESOURCE_EXHAUSTED and UNAVAILABLE carry RetryInfo.
@@ -91,21 +91,22 @@ class SmsGatewayServiceServicer:
 
     def BatchSend(self, request_iterator, context):
         """Accepts many messages. Every response answers one request, in order, with one result for each message.
-        A stream that broke is resumed by sending the unanswered requests again: request_id makes that safe.
+        After a stream breaks, send the unanswered requests again on a new one: request_id makes that safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Tells the whole story of one message; it is found as soon as SendSms has answered.
+        """Gives the full history of one message; it is found as soon as SendSms has answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStatus(self, request, context):
-        """Sends the status now and after every change, and ends when nothing is left to be done: at SENT or a final state.
+        """Sends the status now and after every change, and ends when the gateway has nothing left to do: at SENT or a final
+        state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,15 +120,15 @@ class SmsGatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelMessage(self, request, context):
-        """Withdraws a message that waits and that no provider has taken: none of its attempts is under way or had an unclear
-        outcome. Repeating it is harmless.
+        """Withdraws a message that waits and that no provider has taken: none of its attempts is in progress or had an unclear
+        outcome. Repeating the call is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EstimateSms(self, request, context):
-        """Tells what SendSms would do, and sends nothing.
+        """Reports what SendSms would do, and sends nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +181,7 @@ def add_SmsGatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SmsGatewayService:
-    """Accepts text messages, keeps every one that it accepted, and tells what became of each.
+    """Accepts text messages, loses none that it accepted, and reports what happened to each.
 
     Every error carries google.rpc.ErrorInfo with domain "sms.gateway" and a stable reason; INVALID_ARGUMENT carries
     BadRequest with every bad field at once; RESOURCE_EXHAUSTED and UNAVAILABLE carry RetryInfo.

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SmsGatewayServiceStub:
-    """Accepts text messages, keeps every one that it accepted, and tells what became of each.
+    """Accepts text messages, loses none that it accepted, and reports what happened to each.
 
     Every error carries google.rpc.ErrorInfo with domain "sms.gateway" and a stable reason; INVALID_ARGUMENT carries
     BadRequest with every bad field at once; RESOURCE_EXHAUSTED and UNAVAILABLE carry RetryInfo.
@@ -24,23 +24,25 @@ class SmsGatewayServiceStub:
     """Accepts one message. An answer means that the message is stored and will not be lost."""
     BatchSend: _aio.StreamStreamMultiCallable[_gateway_pb2.BatchSendRequest, _gateway_pb2.BatchSendResponse]
     """Accepts many messages. Every response answers one request, in order, with one result for each message.
-    A stream that broke is resumed by sending the unanswered requests again: request_id makes that safe.
+    After a stream breaks, send the unanswered requests again on a new one: request_id makes that safe.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetStatusRequest, _gateway_pb2.GetStatusResponse]
-    """Tells the whole story of one message; it is found as soon as SendSms has answered."""
+    """Gives the full history of one message; it is found as soon as SendSms has answered."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_gateway_pb2.WatchStatusRequest, _gateway_pb2.WatchStatusResponse]
-    """Sends the status now and after every change, and ends when nothing is left to be done: at SENT or a final state."""
+    """Sends the status now and after every change, and ends when the gateway has nothing left to do: at SENT or a final
+    state.
+    """
     ListMessages: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListMessagesRequest, _gateway_pb2.ListMessagesResponse]
     """Lists the caller's messages, newest first."""
     CancelMessage: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelMessageRequest, _gateway_pb2.CancelMessageResponse]
-    """Withdraws a message that waits and that no provider has taken: none of its attempts is under way or had an unclear
-    outcome. Repeating it is harmless.
+    """Withdraws a message that waits and that no provider has taken: none of its attempts is in progress or had an unclear
+    outcome. Repeating the call is harmless.
     """
     EstimateSms: _aio.UnaryUnaryMultiCallable[_gateway_pb2.EstimateSmsRequest, _gateway_pb2.EstimateSmsResponse]
-    """Tells what SendSms would do, and sends nothing."""
+    """Reports what SendSms would do, and sends nothing."""
 
 class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Accepts text messages, keeps every one that it accepted, and tells what became of each.
+    """Accepts text messages, loses none that it accepted, and reports what happened to each.
 
     Every error carries google.rpc.ErrorInfo with domain "sms.gateway" and a stable reason; INVALID_ARGUMENT carries
     BadRequest with every bad field at once; RESOURCE_EXHAUSTED and UNAVAILABLE carry RetryInfo.
@@ -61,7 +63,7 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_gateway_pb2.BatchSendRequest], _abc.AsyncIterator[_gateway_pb2.BatchSendResponse]],
     ) -> _abc.AsyncIterator[_gateway_pb2.BatchSendResponse]:
         """Accepts many messages. Every response answers one request, in order, with one result for each message.
-        A stream that broke is resumed by sending the unanswered requests again: request_id makes that safe.
+        After a stream breaks, send the unanswered requests again on a new one: request_id makes that safe.
         """
 
     @_abc_1.abstractmethod
@@ -70,7 +72,7 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.GetStatusRequest,
         context: _aio.ServicerContext[_gateway_pb2.GetStatusRequest, _abc.Awaitable[_gateway_pb2.GetStatusResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.GetStatusResponse]:
-        """Tells the whole story of one message; it is found as soon as SendSms has answered."""
+        """Gives the full history of one message; it is found as soon as SendSms has answered."""
 
     @_abc_1.abstractmethod
     def WatchStatus(
@@ -78,7 +80,9 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.WatchStatusRequest,
         context: _aio.ServicerContext[_gateway_pb2.WatchStatusRequest, _abc.AsyncIterator[_gateway_pb2.WatchStatusResponse]],
     ) -> _abc.AsyncIterator[_gateway_pb2.WatchStatusResponse]:
-        """Sends the status now and after every change, and ends when nothing is left to be done: at SENT or a final state."""
+        """Sends the status now and after every change, and ends when the gateway has nothing left to do: at SENT or a final
+        state.
+        """
 
     @_abc_1.abstractmethod
     def ListMessages(
@@ -94,8 +98,8 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CancelMessageRequest,
         context: _aio.ServicerContext[_gateway_pb2.CancelMessageRequest, _abc.Awaitable[_gateway_pb2.CancelMessageResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.CancelMessageResponse]:
-        """Withdraws a message that waits and that no provider has taken: none of its attempts is under way or had an unclear
-        outcome. Repeating it is harmless.
+        """Withdraws a message that waits and that no provider has taken: none of its attempts is in progress or had an unclear
+        outcome. Repeating the call is harmless.
         """
 
     @_abc_1.abstractmethod
@@ -104,6 +108,6 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.EstimateSmsRequest,
         context: _aio.ServicerContext[_gateway_pb2.EstimateSmsRequest, _abc.Awaitable[_gateway_pb2.EstimateSmsResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.EstimateSmsResponse]:
-        """Tells what SendSms would do, and sends nothing."""
+        """Reports what SendSms would do, and sends nothing."""
 
 def add_SmsGatewayServiceServicer_to_server(servicer: SmsGatewayServiceServicer, server: _aio.Server) -> None: ...

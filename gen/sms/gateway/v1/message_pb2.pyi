@@ -32,7 +32,7 @@ class _MessageStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MessageSt
     MESSAGE_STATE_SCHEDULED: _MessageState.ValueType  # 2
     """It waits for its schedule_time."""
     MESSAGE_STATE_QUEUED: _MessageState.ValueType  # 3
-    """It waits for its next attempt, at the same provider, at another one, or later."""
+    """It waits for its next attempt: at the same provider, at another one, or later."""
     MESSAGE_STATE_SENDING: _MessageState.ValueType  # 4
     """An attempt was started and its outcome is not recorded yet."""
     MESSAGE_STATE_SENT: _MessageState.ValueType  # 5
@@ -42,18 +42,18 @@ class _MessageStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MessageSt
     MESSAGE_STATE_UNDELIVERED: _MessageState.ValueType  # 7
     """Final: the carrier reported that it could not deliver."""
     MESSAGE_STATE_FAILED: _MessageState.ValueType  # 8
-    """Final: refused for good, or every attempt failed."""
+    """Final: a provider refused the number or the text, or every attempt failed."""
     MESSAGE_STATE_EXPIRED: _MessageState.ValueType  # 9
     """Final: the deadline passed before a provider took it."""
     MESSAGE_STATE_CANCELED: _MessageState.ValueType  # 10
-    """Final: the caller withdrew it; no provider has taken it, and every attempt before, if any, clearly failed."""
+    """Final: the caller withdrew it; no provider has taken it, and every earlier attempt clearly failed."""
     MESSAGE_STATE_REJECTED: _MessageState.ValueType  # 11
     """Final: a rule (opt-out, quota) refused it before an attempt."""
     MESSAGE_STATE_UNKNOWN: _MessageState.ValueType  # 12
     """Final: an attempt was made and nobody can say whether the carrier took it."""
 
 class MessageState(_MessageState, metaclass=_MessageStateEnumTypeWrapper):
-    """What a message is at a moment. States only move forward; a late or repeated report never moves one back."""
+    """The state of a message. States only move forward; a late or repeated report never moves one back."""
 
 MESSAGE_STATE_UNSPECIFIED: MessageState.ValueType  # 0
 MESSAGE_STATE_ACCEPTED: MessageState.ValueType  # 1
@@ -61,7 +61,7 @@ MESSAGE_STATE_ACCEPTED: MessageState.ValueType  # 1
 MESSAGE_STATE_SCHEDULED: MessageState.ValueType  # 2
 """It waits for its schedule_time."""
 MESSAGE_STATE_QUEUED: MessageState.ValueType  # 3
-"""It waits for its next attempt, at the same provider, at another one, or later."""
+"""It waits for its next attempt: at the same provider, at another one, or later."""
 MESSAGE_STATE_SENDING: MessageState.ValueType  # 4
 """An attempt was started and its outcome is not recorded yet."""
 MESSAGE_STATE_SENT: MessageState.ValueType  # 5
@@ -71,11 +71,11 @@ MESSAGE_STATE_DELIVERED: MessageState.ValueType  # 6
 MESSAGE_STATE_UNDELIVERED: MessageState.ValueType  # 7
 """Final: the carrier reported that it could not deliver."""
 MESSAGE_STATE_FAILED: MessageState.ValueType  # 8
-"""Final: refused for good, or every attempt failed."""
+"""Final: a provider refused the number or the text, or every attempt failed."""
 MESSAGE_STATE_EXPIRED: MessageState.ValueType  # 9
 """Final: the deadline passed before a provider took it."""
 MESSAGE_STATE_CANCELED: MessageState.ValueType  # 10
-"""Final: the caller withdrew it; no provider has taken it, and every attempt before, if any, clearly failed."""
+"""Final: the caller withdrew it; no provider has taken it, and every earlier attempt clearly failed."""
 MESSAGE_STATE_REJECTED: MessageState.ValueType  # 11
 """Final: a rule (opt-out, quota) refused it before an attempt."""
 MESSAGE_STATE_UNKNOWN: MessageState.ValueType  # 12
@@ -90,21 +90,25 @@ class _PriorityEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Priority.Valu
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
     """Treated as PRIORITY_NORMAL."""
     PRIORITY_OTP: _Priority.ValueType  # 1
-    """One-time passwords: first in line, valid for 10 minutes unless ttl says otherwise, resent when an outcome is unclear."""
+    """One-time passwords: the largest part of the rate, valid for 10 minutes unless ttl says otherwise, sent again when an
+    outcome is unclear.
+    """
     PRIORITY_NORMAL: _Priority.ValueType  # 2
     PRIORITY_BULK: _Priority.ValueType  # 3
-    """Campaigns: last in line."""
+    """Campaigns: the smallest part of the rate."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """How urgent a message is. Each priority has a lane of its own with a guaranteed share of the rate."""
+    """How urgent a message is. Each priority has a lane of its own, which gets a guaranteed part of the rate."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """Treated as PRIORITY_NORMAL."""
 PRIORITY_OTP: Priority.ValueType  # 1
-"""One-time passwords: first in line, valid for 10 minutes unless ttl says otherwise, resent when an outcome is unclear."""
+"""One-time passwords: the largest part of the rate, valid for 10 minutes unless ttl says otherwise, sent again when an
+outcome is unclear.
+"""
 PRIORITY_NORMAL: Priority.ValueType  # 2
 PRIORITY_BULK: Priority.ValueType  # 3
-"""Campaigns: last in line."""
+"""Campaigns: the smallest part of the rate."""
 
 class _Encoding:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -119,7 +123,7 @@ class _EncodingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Encoding.Valu
     """70 UTF-16 units in one segment, 67 in each of several."""
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
-    """The alphabet in which a message travels; it decides how many characters fit into a segment."""
+    """The encoding of the text; it decides how many characters fit into a segment."""
 
 ENCODING_UNSPECIFIED: Encoding.ValueType  # 0
 ENCODING_GSM7: Encoding.ValueType  # 1
@@ -137,7 +141,7 @@ class _AttemptOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Attempt
     """The attempt was started and has no recorded end."""
     ATTEMPT_OUTCOME_ACCEPTED: _AttemptOutcome.ValueType  # 1
     ATTEMPT_OUTCOME_THROTTLED: _AttemptOutcome.ValueType  # 2
-    """The provider asked us to slow down: the lane pauses, the message is tried there again."""
+    """The provider asked us to slow down: its queue pauses, and the message is tried there again."""
     ATTEMPT_OUTCOME_TRANSIENT: _AttemptOutcome.ValueType  # 3
     ATTEMPT_OUTCOME_PERMANENT: _AttemptOutcome.ValueType  # 4
     """Recipient or content refused: no other provider is tried."""
@@ -153,7 +157,7 @@ ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome.ValueType  # 0
 """The attempt was started and has no recorded end."""
 ATTEMPT_OUTCOME_ACCEPTED: AttemptOutcome.ValueType  # 1
 ATTEMPT_OUTCOME_THROTTLED: AttemptOutcome.ValueType  # 2
-"""The provider asked us to slow down: the lane pauses, the message is tried there again."""
+"""The provider asked us to slow down: its queue pauses, and the message is tried there again."""
 ATTEMPT_OUTCOME_TRANSIENT: AttemptOutcome.ValueType  # 3
 ATTEMPT_OUTCOME_PERMANENT: AttemptOutcome.ValueType  # 4
 """Recipient or content refused: no other provider is tried."""
@@ -190,7 +194,7 @@ class Attempt(message.Message):
     def start_time(self) -> timestamp_pb2.Timestamp: ...
     @builtins.property
     def end_time(self) -> timestamp_pb2.Timestamp:
-        """Unset while the attempt is under way."""
+        """Unset while the attempt is in progress."""
 
     def __init__(
         self,
@@ -212,7 +216,7 @@ class Attempt(message.Message):
 
 @typing.final
 class MessageError(message.Message):
-    """Why a message is in its state, when the state alone does not say it."""
+    """Why a message is in its state, where the state alone does not say so."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -236,7 +240,7 @@ class MessageError(message.Message):
 
 @typing.final
 class MessageStatus(message.Message):
-    """The whole story of one message."""
+    """The full history of one message."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -287,7 +291,7 @@ class MessageStatus(message.Message):
     client_reference: builtins.str
     state: MessageState.ValueType
     final: builtins.bool
-    """True when the state can no longer change by our own doing."""
+    """True when the gateway will not change the state by itself any more."""
     provider: builtins.str
     """The provider that has the message, or is to get it next."""
     provider_message_id: builtins.str
@@ -316,13 +320,13 @@ class MessageStatus(message.Message):
 
     @builtins.property
     def next_attempt_time(self) -> timestamp_pb2.Timestamp:
-        """When the next attempt is due, while one is waiting for its time."""
+        """When the next attempt is due, if it has to wait for its time."""
 
     @builtins.property
     def error(self) -> MessageError: ...
     @builtins.property
     def attempts(self) -> containers.RepeatedCompositeFieldContainer[Attempt]:
-        """In the order in which they were made; the oldest are left out of a very long story."""
+        """In the order in which they were made; of very many, the oldest are left out."""
 
     @builtins.property
     def labels(self) -> containers.ScalarMap[builtins.str, builtins.str]: ...

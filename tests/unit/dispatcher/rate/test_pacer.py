@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dispatcher.providers.base import GateClosed
-from dispatcher.rate.pacer import Pacer, SendGate
+from dispatcher.rate.pacer import Pacer, PermitGate
 from dispatcher.rate.window import Permit
+from dispatcher.transport.gate import GateClosed
 from tests.unit.virtual_time import run
 
 Clock = Callable[[], float]
@@ -23,7 +23,7 @@ def ready_pacer(clock: Clock, share: int, valid_until: float = FOREVER) -> Pacer
 
 async def send(pacer: Pacer, clock: Clock, cost: int = 1) -> float:
     """Take a permit, pass the gate, write; gives the moment of the write."""
-    gate = SendGate(pacer, await pacer.acquire(cost), clock() + 100, FOREVER, clock, clock)
+    gate = PermitGate(pacer, await pacer.acquire(cost), clock() + 100, FOREVER, clock, clock)
     await gate.enter()
     at = clock()
     gate.wrote()
@@ -204,9 +204,9 @@ class Scene:
         self.give_up_at = clock() + give_up_in
         self.deadline = deadline
 
-    async def gate(self) -> SendGate:
+    async def gate(self) -> PermitGate:
         self.permit: Permit = await self.pacer.acquire(1)
-        return SendGate(self.pacer, self.permit, self.give_up_at, self.deadline, self.clock, self.clock)
+        return PermitGate(self.pacer, self.permit, self.give_up_at, self.deadline, self.clock, self.clock)
 
 
 def closed(scene: Callable[[Clock], Scene], change: Callable[[Scene], None], after_s: float = 0.0) -> float:
@@ -326,7 +326,7 @@ def test_permit_is_not_used_before_it_is_ready_though_it_is_handed_out_early() -
         for _ in range(5):
             permit = await pacer.acquire(1)
             taken.append(clock())
-            gate = SendGate(pacer, permit, clock() + 10, FOREVER, clock, clock)
+            gate = PermitGate(pacer, permit, clock() + 10, FOREVER, clock, clock)
             await gate.enter()
             times.append(clock())
             gate.wrote()

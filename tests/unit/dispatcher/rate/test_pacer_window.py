@@ -25,7 +25,7 @@ class Send:
 
 
 class Pod:
-    """A pod whose clock only moves when told; it does what `acquire` and `SendGate` do, without waiting."""
+    """A pod whose clock only moves when told; it does what `acquire` and `PermitGate` do, without waiting."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -12,8 +12,8 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.sync import BreakerSync
-from dispatcher.providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Gate, Outcome, Submission
 from dispatcher.rate.pacer import Pacer
+from dispatcher.transport.gate import WriteGate
 from dispatcher.work.attempt import Attempt
 from dispatcher.work.circumstances import Circumstances
 from dispatcher.work.event_log import EventLog
@@ -26,6 +26,7 @@ from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.stream.board import BreakerBoard
 from messaging.stream.interface import Delivery
+from providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Outcome, Submission
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
 
@@ -41,7 +42,7 @@ class Slow:
         self.cancelled = self.breaks = False
         self.called, self.answering = asyncio.Event(), asyncio.Event()
 
-    async def send(self, _submission: Submission, gate: Gate) -> Outcome:
+    async def send(self, _submission: Submission, gate: WriteGate) -> Outcome:
         self.calls += 1
         if self.leaves:
             await gate.enter()

@@ -5,7 +5,9 @@ import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.providers.base import (
+from dispatcher.work.verdict import Case, Policy, Progress, Verdict, expire, hold, judge, step_aside
+from messaging.lifecycle import may_follow
+from providers.base import (
     ACCEPTED,
     AMBIGUOUS,
     PERMANENT,
@@ -14,8 +16,6 @@ from dispatcher.providers.base import (
     TRANSIENT,
     Outcome,
 )
-from dispatcher.work.verdict import Case, Policy, Progress, Verdict, expire, hold, judge, step_aside
-from messaging.lifecycle import may_follow
 
 NOW, DEADLINE = 1000.0, 1600.0
 POLICY = Policy((30.0, 300.0, 1800.0), frozenset({pb.PRIORITY_OTP}), lookup_after_s=5.0, throttle_s=1.0)

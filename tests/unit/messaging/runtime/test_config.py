@@ -220,7 +220,7 @@ def test_only_the_configuration_reads_the_environment() -> None:
     """Settings are a value, read once: nobody else may ask the environment behind its back."""
     readers = {
         str(path)
-        for folder in ("messaging", "gateway_grpc", "dispatcher")
+        for folder in ("messaging", "providers", "gateway_grpc", "dispatcher")
         for path in pathlib.Path(config.__file__).parent.parent.joinpath(folder).rglob("*.py")
         if re.search(r"os\.(environ|getenv)", path.read_text())
     }

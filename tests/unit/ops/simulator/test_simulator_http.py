@@ -127,6 +127,6 @@ def test_a_reply_is_written_whole() -> None:
     reply = Reply(429, b"{}", headers={"Retry-After": "2"})
     assert reply.encode(keep_alive=True) == (
         b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
-        b"PeerConnection: keep-alive\r\nRetry-After: 2\r\n\r\n{}"
+        b"Connection: keep-alive\r\nRetry-After: 2\r\n\r\n{}"
     )
-    assert b"PeerConnection: close\r\n" in reply.encode(keep_alive=False)
+    assert b"Connection: close\r\n" in reply.encode(keep_alive=False)

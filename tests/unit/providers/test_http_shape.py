@@ -1,15 +1,16 @@
-"""What stands in the providers file of an adapter; its calls are tried in tests/contract."""
+"""The settings in the providers file: which are read, and which are refused and how."""
 
 from typing import Any
 
 import pytest
 
-from dispatcher.providers.catalogue import CATALOGUE, open_adapter
-from dispatcher.providers.http_json import OUTCOMES, Shape, nest, read_shape
-from dispatcher.providers.simulated import Simulated
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.secret import Secret
+from providers.catalogue import CATALOGUE, dialect_of
+from providers.http_shape import OUTCOMES, Shape, read_shape
+from providers.http_template import nest
+from providers.simulated import Simulated
 
 KEY = "hunter2"
 
@@ -68,6 +69,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown name in a header": ({"headers": {"x": "{phone}"}}, "phone"),
     "empty braces": ({"fields": {"to": "{}"}}, "braces"),
     "open brace": ({"fields": {"to": "{"}}, "braces"),
+    "index of a field": ({"fields": {"to": "{body[x]}"}}, "braces"),
+    "key through a value": ({"fields": {"to": "{recipient}", "to.name": "{sender}"}}, "fields"),
+    "key through a list": ({"fields": {"to[]": "{recipient}", "to.name": "{sender}"}}, "fields"),
     "unknown secret": ({"headers": {"x": "{secret.other}"}}, "secret"),
     "unknown name in the look-up": ({"look_up": {"url": "/{id}"}}, "id"),
     "look-up without address": ({"look_up": {}}, "url"),
@@ -102,7 +106,7 @@ def test_simulated_provider_refuses_settings_that_it_does_not_know(settings: dic
 
 def test_adapter_that_is_not_known_is_a_fault_that_lists_those_there_are() -> None:
     with pytest.raises(ConfigError) as refused:
-        open_adapter(provider("carrier-pigeon"))
+        dialect_of(provider("carrier-pigeon"))
     ((key, text),) = refused.value.faults
     assert key == "provider[alpha].adapter"
     assert all(name in text for name in CATALOGUE)

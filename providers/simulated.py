@@ -1,10 +1,11 @@
-"""The adapter of the simulated provider (`ops/simulator`): the generic one, with its settings filled in."""
+"""The dialect of the simulated provider (`ops/simulator`): the generic one, with its settings filled in."""
 
 import attrs
 
-from dispatcher.providers.http_json import HttpJson, LookUp, Shape
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
+from providers.http_generic import HttpGeneric
+from providers.http_shape import LookUp, Shape
 
 _SHAPE = Shape(
     headers={},
@@ -24,8 +25,11 @@ _SHAPE = Shape(
 _OWN = frozenset({"look_up", "server_errors"})
 
 
-class Simulated(HttpJson):
-    """Settings of its own: look_up (true: ask about unclear outcomes), server_errors (what a 500 means)."""
+class Simulated(HttpGeneric):
+    """Settings of its own: look_up (true: ask about unclear outcomes), server_errors (what a 500 means).
+
+    Raises ConfigError when they are wrong.
+    """
 
     def __init__(self, provider: Provider) -> None:
         where = f"provider[{provider.name}].settings"

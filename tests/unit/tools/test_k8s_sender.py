@@ -1,10 +1,12 @@
-"""How the run on podman sends: a gateway that is away for a moment costs no message."""
+"""How the caller's pod of `make k8s-cluster` sends: a gateway that is away for a moment costs no message."""
+
+from collections import Counter
 
 import grpc
 import pytest
 from sms.gateway.v1 import gateway_pb2 as api
 
-from tools import k8s_run
+from tools.k8s_cluster import sender
 
 
 class Gateway:
@@ -25,27 +27,24 @@ class Gateway:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(k8s_run, "PAUSE_S", 0)
+    monkeypatch.setattr(sender, "AGAIN_S", 0)
 
 
-AWAY, WRONG = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT
 REQUEST = api.SendSmsRequest(request_id="roll-1")
 
 
-async def test_a_message_is_sent_again_under_its_request_id_until_it_is_accepted() -> None:
-    gateway = Gateway(AWAY, AWAY)
-    assert await k8s_run.accepted(gateway.send_sms, REQUEST) == "m"
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"])
+async def test_a_message_is_sent_again_under_its_request_id_until_it_is_accepted(code: str) -> None:
+    gateway, refused = Gateway(*[grpc.StatusCode[code]] * 2), Counter[str]()
+    identifier, _ = await sender.accepted(gateway.send_sms, REQUEST, refused)
+    assert identifier == "m"
     assert gateway.asked == ["roll-1"] * 3
+    assert refused == {code: 2}
 
 
-async def test_a_refusal_is_not_repeated() -> None:
-    gateway = Gateway(WRONG)
+@pytest.mark.parametrize("code", sorted(code.name for code in sender.FINAL))
+async def test_what_trying_again_does_not_mend_is_not_repeated(code: str) -> None:
+    gateway = Gateway(grpc.StatusCode[code])
     with pytest.raises(grpc.aio.AioRpcError):
-        await k8s_run.accepted(gateway.send_sms, REQUEST)
+        await sender.accepted(gateway.send_sms, REQUEST, Counter())
     assert len(gateway.asked) == 1
-
-
-async def test_a_gateway_that_stays_away_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(k8s_run, "PATIENCE_S", -1)
-    with pytest.raises(grpc.aio.AioRpcError):
-        await k8s_run.accepted(Gateway(AWAY, AWAY).send_sms, REQUEST)

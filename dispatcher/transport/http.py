@@ -1,51 +1,32 @@
-"""One HTTP call, with the gate right before its bytes leave, and every way of failing told apart.
+"""HTTP to one provider: the gate right before the bytes leave, and every way of failing told apart.
 
-httpx's requests over aiohttp's connections: none of what a client adds by itself (authentication, cookies, redirects,
+httpx's requests over aiohttp's connections: nothing that a client adds by itself (authentication, cookies, redirects,
 the environment's proxies) may touch a call. The gate is entered from aiohttp's tracing hooks, the last code of ours
-before the socket's write; whether it was passed decides if a broken call is harmless or unclear.
+before the socket's write (tests/contract/test_aiohttp_hooks.py). A call that breaks before the gate was passed is
+harmless; one that breaks afterwards is unclear.
 """
 
 import asyncio
 import contextvars
-import email.utils
-import json
-import math
+import importlib.metadata
 import time
-import urllib.parse
-from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
 
 import aiohttp
 import attrs
 import httpx
 
-from dispatcher.providers.base import AMBIGUOUS, TRANSIENT, Gate, GateClosed, Outcome
+from dispatcher.transport.gate import GateClosed, OpenGate, WriteGate
+from messaging.errors import ConfigError
+from messaging.runtime.providers_file import Provider
+from providers.base import AMBIGUOUS, TRANSIENT, Answer, Dialect, Outcome, Request, Submission
 
-_LARGEST_ANSWER = 64 * 1024
-_LONGEST_RETRY_AFTER_S = 86_400.0
-
-_ALWAYS = {
-    "accept": "*/*",
-    "accept-encoding": "identity",
-    "connection": "keep-alive",
-    "user-agent": f"python-httpx/{httpx.__version__}",
-}
-"""What every request says unless the provider's own headers say otherwise."""
-
-
-@attrs.frozen
-class Answer:
-    """What came back: status, headers (whatever their case) and at most 64 KiB of the body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+_MAX_ANSWER_BYTES = 64 * 1024
 
 
 @attrs.define
 class _Call:
-    gate: Gate
+    gate: WriteGate
     has_body: bool
     limit: asyncio.Timeout
     timeout_s: float
@@ -63,39 +44,25 @@ class HttpCaller:
         self._max_connections = max_connections
         self._keepalive_s = max(keepalive_s, 0.001)
         self._session: aiohttp.ClientSession | None = None
+        self._url = httpx.URL()
+        self._url_text = ""
+        # What every request says unless the provider's own headers say otherwise.
+        self._always = {
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "connection": "keep-alive",
+            "user-agent": f"sms-gateway/{importlib.metadata.version('sms-gateway')}",
+        }
 
-    def build(
-        self,
-        method: str,
-        url: httpx.URL,
-        headers: Mapping[str, str],
-        *,
-        document: Any = None,
-        form: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-    ) -> httpx.Request:
-        """Build a request with at most one of a JSON document, a form, or parameters behind the URL."""
-        merged, body = _ALWAYS | {name.lower(): value for name, value in headers.items()}, b""
-        if document is not None:
-            body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-            merged.setdefault("content-type", "application/json")
-        elif form is not None:
-            body = urllib.parse.urlencode(form).encode()
-            merged.setdefault("content-type", "application/x-www-form-urlencoded")
-        # A stream, so that httpx adds no headers of its own: that is most of the time that it takes.
-        request = httpx.Request(method, url, params=params, headers=merged, stream=httpx.ByteStream(body))
-        request.headers.encoding = "ascii"  # or httpx would look at all of them to find out, each time it is asked
-        request.read()
-        return request
-
-    async def call(self, request: httpx.Request, gate: Gate) -> Answer | Outcome:
+    async def call(self, request: Request, gate: WriteGate) -> Answer | Outcome:
         """Make the call; an Outcome when there is no answer. Raises GateClosed when the gate refused."""
+        built = self._build(request)
         limit = asyncio.timeout(self._timeout_s)
-        state = _Call(gate, bool(request.content), limit, self._timeout_s)
+        state = _Call(gate, bool(request.body), limit, self._timeout_s)
         token = _call.set(state)
         try:
             async with limit:
-                return await self._exchange(request)
+                return await self._exchange(built)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             if state.closed:
                 raise GateClosed from exc
@@ -104,6 +71,16 @@ class HttpCaller:
             return _broken(type(exc).__name__, passed=gate.passed)
         finally:
             _call.reset(token)
+
+    def _build(self, request: Request) -> httpx.Request:
+        if request.url != self._url_text:  # most providers have one URL, and parsing it takes longer than all the rest
+            self._url_text, self._url = request.url, httpx.URL(request.url)
+        headers = self._always | {name.lower(): value for name, value in request.headers.items()}
+        # A stream, so that httpx adds no headers of its own: that is most of the time that it takes.
+        built = httpx.Request(request.method, self._url, headers=headers, stream=httpx.ByteStream(request.body))
+        built.headers.encoding = "ascii"  # or httpx would look at all of them to find out, each time it is asked
+        built.read()
+        return built
 
     async def _exchange(self, request: httpx.Request) -> Answer:
         async with self._opened().request(
@@ -116,9 +93,9 @@ class HttpCaller:
             body = bytearray()
             async for piece in response.content.iter_any():
                 body += piece
-                if len(body) > _LARGEST_ANSWER:
+                if len(body) > _MAX_ANSWER_BYTES:
                     break
-            return Answer(response.status, response.headers, bytes(body))
+            return Answer(response.status, response.headers, bytes(body), time.time())
 
     def _opened(self) -> aiohttp.ClientSession:
         """Give the session, which has to be made where the event loop runs."""
@@ -140,17 +117,46 @@ class HttpCaller:
             await self._session.close()
 
 
-class NoGate:
-    """The gate of a call that is not paced: a look-up."""
+class HttpProviderClient:
+    """The client of a provider that is reached over HTTP: its dialect, and what makes its calls."""
 
-    passed = False
+    def __init__(self, dialect: Dialect, caller: HttpCaller) -> None:
+        self._dialect = dialect
+        self._caller = caller
+        self.can_look_up = dialect.can_look_up
 
-    async def enter(self) -> None:
-        """Let it pass."""
-        self.passed = True
+    async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
+        """Make the call, passing the gate once; never raises for an answer."""
+        answer = await self._caller.call(self._dialect.request(submission), gate)
+        if isinstance(answer, Outcome):
+            return answer
+        outcome = self._dialect.read(answer)
+        # A code is stored and logged: one that repeats the number is replaced by the status.
+        repeats = submission.recipient.lstrip("+") in outcome.code
+        return attrs.evolve(outcome, code=str(answer.status)) if repeats else outcome
 
-    def wrote(self) -> None:
-        """Nothing counts."""
+    async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
+        """Ask whether the provider took a message; None when it cannot say."""
+        if not self.can_look_up:
+            return None
+        answer = await self._caller.call(self._dialect.look_up_request(message_id, traceparent), OpenGate())
+        return None if isinstance(answer, Outcome) else self._dialect.read_look_up(answer)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._caller.aclose()
+
+
+def open_client(provider: Provider, dialect: Dialect) -> HttpProviderClient:
+    """Make the client of one provider, which connects when it is used; raises ConfigError for a URL that cannot be."""
+    try:
+        httpx.URL(provider.url)
+    except httpx.InvalidURL as exc:
+        raise ConfigError([(f"provider[{provider.name}].url", f"is no URL: {exc}")]) from exc
+    caller = HttpCaller(
+        timeout_s=provider.timeout_s, max_connections=provider.max_in_flight, keepalive_s=provider.keepalive_s
+    )
+    return HttpProviderClient(dialect, caller)
 
 
 def _broken(kind: str, *, passed: bool) -> Outcome:
@@ -192,18 +198,3 @@ async def _enter(state: _Call) -> None:
     state.limit.reschedule(loop.time() + state.timeout_s)
     # The write follows in this very turn of the loop; the next turn comes after it.
     loop.call_soon(state.gate.wrote)
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Read Retry-After, in seconds or as a date; None when there is none that makes sense."""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
-            return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else None

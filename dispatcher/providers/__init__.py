@@ -1,1 +1,0 @@
-"""One adapter for each kind of provider; the only room that imports httpx."""

@@ -1,0 +1,116 @@
+"""The vocabulary of dialects: a message and its request go out, an answer comes in, and an outcome follows from it.
+
+A dialect is pure: it makes no call and knows no time but the one that an answer carries. `dispatcher/transport/` takes
+its requests to the provider and brings the answers back.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+from sms.gateway.v1 import message_pb2 as pb
+
+ACCEPTED = pb.ATTEMPT_OUTCOME_ACCEPTED
+THROTTLED = pb.ATTEMPT_OUTCOME_THROTTLED
+TRANSIENT = pb.ATTEMPT_OUTCOME_TRANSIENT
+PERMANENT = pb.ATTEMPT_OUTCOME_PERMANENT
+PROVIDER_FAULT = pb.ATTEMPT_OUTCOME_PROVIDER_FAULT
+AMBIGUOUS = pb.ATTEMPT_OUTCOME_AMBIGUOUS
+
+_MAX_ID_CHARS, _MAX_CODE_CHARS = 128, 64
+
+
+def clean_id(text: str) -> str:
+    """Keep of a provider's message id what can be stored and shown: at most 128 printable characters."""
+    text = text[:_MAX_ID_CHARS]
+    return text if text.isprintable() else "".join(char for char in text if char.isprintable())
+
+
+def clean_code(text: str) -> str:
+    """Keep of a provider's code what may be logged: at most 64 letters, digits, hyphens, underscores and dots."""
+    text = text[:_MAX_CODE_CHARS]
+    return text if text.isalnum() else "".join(char for char in text if char.isalnum() or char in "-_.")
+
+
+@attrs.frozen
+class Outcome:
+    """How a call ended.
+
+    What the provider wrote is cleaned here, so that no dialect can forget it. `detail` is a sentence of the dialect's
+    own for people to read; it holds no text, number or key. `retry_after_s` is how long the provider asks for a pause.
+    """
+
+    kind: pb.AttemptOutcome.ValueType
+    provider_message_id: str = attrs.field(default="", converter=clean_id)
+    code: str = attrs.field(default="", converter=clean_code)
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
+@attrs.frozen(repr=False)
+class Submission:
+    """One message for one call. `recipient` is E.164; `validity_s` is what is left until the deadline."""
+
+    message_id: str
+    recipient: str
+    body: str
+    sender: str
+    segments: int
+    unicode: bool
+    attempt: int
+    validity_s: float
+    traceparent: str
+
+    def __repr__(self) -> str:
+        """Leave out what must not be logged."""
+        return f"Submission({self.message_id}, attempt {self.attempt})"
+
+
+@attrs.frozen(repr=False)
+class Request:
+    """One HTTP request. The transport adds what every request says (such as `user-agent`) where it is not said here."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        """Leave out what must not be logged: URL, headers and body may hold keys, numbers and texts."""
+        return f"Request({self.method}, {len(self.body)} bytes)"
+
+
+@attrs.frozen(repr=False)
+class Answer:
+    """What came back. Ask for headers in lower case; `body` is at most about 64 KiB; `received_at` is Unix seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float
+
+    def __repr__(self) -> str:
+        """Leave out what must not be logged: a provider may repeat what it was sent."""
+        return f"Answer({self.status}, {len(self.body)} bytes)"
+
+
+class Dialect(Protocol):
+    """One provider's API.
+
+    Two methods will join these: `read_receipt` for delivery receipts, and `read_inbound` for messages from phones.
+    """
+
+    can_look_up: bool
+    """Whether the provider can be asked about a message. If not, the two methods for it are never called."""
+
+    def request(self, submission: Submission) -> Request:
+        """Make the request that sends a message."""
+
+    def read(self, answer: Answer) -> Outcome:
+        """Say what the answer to that request means; never raises, whatever the answer holds."""
+
+    def look_up_request(self, message_id: str, traceparent: str) -> Request:
+        """Make the request that asks whether the provider has taken a message."""
+
+    def read_look_up(self, answer: Answer) -> Outcome | None:
+        """Say what the provider knows: accepted, transient (it has no such message), or None (it cannot say)."""

@@ -1,0 +1,44 @@
+"""Bodies as most providers want and write them: JSON and forms going out, JSON coming in."""
+
+import json
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+
+
+def json_body(document: Any) -> bytes:
+    """Write a document as compact JSON in UTF-8."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def form_body(fields: Mapping[str, str]) -> bytes:
+    """Write fields as a form."""
+    return urllib.parse.urlencode(fields).encode()
+
+
+def read_json(body: bytes) -> Any:
+    """Read a JSON document; None when it is not one, is cut off, or is nested too deeply."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def text_at(document: Any, path: str) -> str:
+    """Give the value at a dotted path (`data.0.id`) as text; empty when there is none, or it is no single value."""
+    node = document
+    for step in path.split(".") if path else ():
+        if isinstance(node, dict):
+            node = node.get(step)
+        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+            node = node[int(step)]
+        else:
+            return ""
+    return spell(node) if path and isinstance(node, str | int | float | bool) else ""
+
+
+def spell(value: Any) -> str:
+    """Write a value as JSON spells it, so that `true` in the providers file equals `true` in an answer."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,106 @@
+"""The dialect of `http-json`: one HTTP call whose request and answers the providers file describes (http_shape.py)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from messaging.runtime.providers_file import Provider
+from providers.base import ACCEPTED, AMBIGUOUS, THROTTLED, TRANSIENT, Answer, Outcome, Request, Submission, clean_code
+from providers.bodies import FORM, JSON, form_body, json_body, read_json, text_at
+from providers.http_shape import OUTCOMES, LookUp, Shape, read_shape
+from providers.http_template import NOTHING, Template, message_url, values_of
+from providers.retry_after import retry_after_s
+
+STATUSES: dict[int, str] = {
+    400: "permanent",
+    401: "provider_fault",
+    402: "provider_fault",
+    403: "provider_fault",
+    404: "provider_fault",
+    405: "provider_fault",
+    408: "ambiguous",
+    409: "ambiguous",
+    413: "permanent",
+    414: "permanent",
+    415: "provider_fault",
+    422: "permanent",
+    429: "throttled",
+    503: "transient",
+}
+"""What a status means unless the settings say otherwise.
+
+A status of neither is judged by its class: 2xx accepted, 3xx provider fault, 4xx permanent, 5xx ambiguous. (No API is
+taken to be idempotent: one that answers 500 may have taken the message. 503 says that it has not.)
+"""
+
+_BY_CLASS = {2: "accepted", 3: "provider_fault", 4: "permanent", 5: "ambiguous"}
+
+
+class HttpGeneric:
+    """The dialect of one provider; raises ConfigError when its settings are wrong."""
+
+    def __init__(self, provider: Provider, shape: Shape | None = None) -> None:
+        self._shape = shape = shape or read_shape(provider)
+        self._template = Template(shape.headers, shape.fields, provider.secrets)
+        self._url = provider.url
+        self._query_url = provider.url.partition("#")[0].partition("?")[0]
+        self._sender = provider.sender
+        self._statuses = {**STATUSES, **_inverted(shape.statuses)}
+        self._codes = _inverted(shape.codes)
+        self.can_look_up = shape.look_up is not None
+
+    def request(self, submission: Submission) -> Request:
+        """Make the request that sends a message."""
+        method, template = self._shape.method, self._template
+        values = values_of(submission, self._sender)
+        headers = template.headers(values)
+        headers["traceparent"] = submission.traceparent
+        match self._shape.encoding:
+            case "json":
+                headers.setdefault("content-type", JSON)
+                return Request(method, self._url, headers, json_body(template.document(values)))
+            case "form":
+                headers.setdefault("content-type", FORM)
+                return Request(method, self._url, headers, form_body(template.fields(values)))
+            case "query":
+                query = form_body(template.fields(values)).decode()
+                return Request(method, f"{self._query_url}?{query}" if query else self._query_url, headers)
+
+    def read(self, answer: Answer) -> Outcome:
+        """Judge an answer by the provider's code, or by the status when the code is not known."""
+        shape, document = self._shape, read_json(answer.body)
+        name = self._statuses.get(answer.status) or _BY_CLASS.get(answer.status // 100, "ambiguous")
+        code = clean_code(text_at(document, shape.code_path)) or str(answer.status)
+        name = self._codes.get(code, name)
+        if name == "accepted" and answer.status // 100 == 2:
+            if document is None:
+                return Outcome(AMBIGUOUS, code=code, detail="an answer that says yes and cannot be read")
+            if shape.success_path and text_at(document, shape.success_path) not in shape.success_values:
+                return Outcome(AMBIGUOUS, code=code, detail="an answer that says neither yes nor no")
+        kind = OUTCOMES[name]
+        detail = "" if kind == ACCEPTED else f"the provider answered {answer.status}, taken as {name}"
+        retry = retry_after_s(answer) if kind == THROTTLED else None
+        return Outcome(kind, text_at(document, shape.id_path), code, detail, retry)
+
+    def look_up_request(self, message_id: str, traceparent: str) -> Request:
+        """Make the request that asks whether the provider has taken a message."""
+        url = message_url(self._look_up.url, self._url, message_id)
+        return Request("GET", url, {**self._template.headers(NOTHING), "traceparent": traceparent})
+
+    def read_look_up(self, answer: Answer) -> Outcome | None:
+        """Judge the answer by its status alone."""
+        if answer.status in self._look_up.found:
+            found = text_at(read_json(answer.body), self._look_up.id_path)
+            return Outcome(ACCEPTED, found, detail="found by look-up")
+        if answer.status in self._look_up.missing:
+            return Outcome(TRANSIENT, code=str(answer.status), detail="the provider does not know the message")
+        return None
+
+    @property
+    def _look_up(self) -> LookUp:
+        if self._shape.look_up is None:
+            raise ValueError("this provider cannot be asked about a message")
+        return self._shape.look_up
+
+
+def _inverted(table: Mapping[str, tuple[Any, ...]]) -> dict[Any, str]:
+    return {key: name for name, keys in table.items() for key in keys}

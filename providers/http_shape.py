@@ -1,0 +1,115 @@
+"""The settings of a provider with the adapter `http-json`: most simple providers need nothing else.
+
+All are optional. `{…}` is filled in from the message: message_id, recipient (E.164), digits (without the plus), sender,
+body, segments, attempt, unicode (true or false), validity_s (seconds until the deadline); and secret.NAME.
+
+    method = "POST"                        POST, PUT or GET
+    encoding = "json"                      json, form or query
+    headers = {"api-key" = "{secret.key}"}
+    fields = {to = "{recipient}", ...}     dotted keys make nested objects, a trailing [] makes a list of one
+    id_path = "data.0.id"                  where the answer holds the provider's message id
+    success_path = "status"                what must be one of success_values for the answer to mean yes
+    success_values = ["success"]
+    code_path = "error.code"               where an error answer holds the provider's code
+    statuses = {permanent = [400, 422], ...}   HTTP statuses by outcome; they override http_generic.STATUSES
+    codes = {permanent = ["21211"], ...}   provider codes by outcome; they override the status
+    look_up = {url = "…/{message_id}", found = [200], missing = [404], id_path = "id"}
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import attrs
+import cattrs
+
+from messaging.errors import ConfigError
+from messaging.runtime.providers_file import Provider
+from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, PROVIDER_FAULT, THROTTLED, TRANSIENT
+from providers.bodies import spell
+from providers.http_template import NOTHING, Template, message_url, nest
+
+OUTCOMES = {
+    "accepted": ACCEPTED,
+    "throttled": THROTTLED,
+    "transient": TRANSIENT,
+    "permanent": PERMANENT,
+    "provider_fault": PROVIDER_FAULT,
+    "ambiguous": AMBIGUOUS,
+}
+"""The outcomes by their names in the providers file."""
+
+
+@attrs.frozen
+class LookUp:
+    """How to ask whether a message was taken."""
+
+    url: str
+    found: tuple[int, ...] = (200,)
+    missing: tuple[int, ...] = (404,)
+    id_path: str = ""
+
+
+@attrs.frozen
+class Shape:
+    """The settings of one provider, checked."""
+
+    method: Literal["POST", "PUT", "GET"] = "POST"
+    encoding: Literal["json", "form", "query"] = "json"
+    headers: dict[str, str] = attrs.Factory(dict)
+    fields: dict[str, str] = attrs.Factory(
+        lambda: {"to": "{recipient}", "from": "{sender}", "text": "{body}", "reference": "{message_id}"}
+    )
+    id_path: str = ""
+    success_path: str = ""
+    success_values: tuple[str, ...] = ()
+    code_path: str = ""
+    statuses: dict[str, tuple[int, ...]] = attrs.Factory(dict)
+    codes: dict[str, tuple[str, ...]] = attrs.Factory(dict)
+    look_up: LookUp | None = None
+
+
+def read_shape(provider: Provider) -> Shape:
+    """Read the settings of one provider; raises ConfigError with all that is wrong."""
+    where = f"provider[{provider.name}].settings"
+    try:
+        shape = _converter().structure(provider.settings, Shape)
+    except cattrs.BaseValidationError as exc:
+        raise ConfigError([(where, text) for text in cattrs.transform_error(exc, path=where)]) from exc
+    if faults := [(f"{where}{key}", text) for key, text in _faults(shape, provider)]:
+        raise ConfigError(faults)
+    return shape
+
+
+def _converter() -> cattrs.Converter:
+    """Make the reader of settings; it refuses a single word for a list, which would become a list of its letters."""
+
+    def listed(value: Any, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError("must be a list")
+        return tuple(map(int if get_args(kind)[0] is int else spell, value))
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook_func(lambda kind: kind in {tuple[int, ...], tuple[str, ...]}, listed)
+    return converter
+
+
+def _faults(shape: Shape, provider: Provider) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with settings that have the right types."""
+    for table in ("statuses", "codes"):
+        for name in getattr(shape, table):
+            if name not in OUTCOMES:
+                yield f".{table}.{name}", f"is no outcome; there are {', '.join(OUTCOMES)}"
+    template = Template(shape.headers, shape.fields, provider.secrets)
+    try:
+        template.headers(NOTHING)
+        template.fields(NOTHING)
+        if shape.look_up is not None:
+            message_url(shape.look_up.url, provider.url, "")
+    except (KeyError, ValueError, IndexError, TypeError) as exc:
+        yield "", f"names something in braces that no message has: {exc}"
+    try:
+        nest(shape.fields)
+    except (TypeError, AttributeError):
+        yield ".fields", "holds a dotted key that goes through another key with a value of its own"
+    if shape.method == "GET" and shape.encoding != "query":
+        yield ".encoding", "must be query for the method GET"

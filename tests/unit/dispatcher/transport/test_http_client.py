@@ -1,0 +1,77 @@
+"""The client of an HTTP provider, without a connection: what it refuses, and what it adds to a dialect."""
+
+import httpx
+import pytest
+
+from dispatcher.transport.gate import OpenGate, WriteGate
+from dispatcher.transport.http import HttpCaller, HttpProviderClient, open_client
+from messaging.errors import ConfigError
+from messaging.runtime.providers_file import Provider
+from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, Answer, Outcome, Request, Submission
+from providers.catalogue import dialect_of
+
+SUBMISSION = Submission("m-1", "+233201234567", "Hi", "", 1, False, 1, 60.0, "00-trace")
+
+
+class Told(HttpCaller):
+    """A caller that answers what it was told, and remembers each request."""
+
+    def __init__(self, *answers: Answer | Outcome) -> None:
+        super().__init__(timeout_s=1.0, max_connections=1, keepalive_s=1.0)
+        self.answers = list(answers)
+        self.requests: list[Request] = []
+
+    async def call(self, request: Request, _gate: WriteGate) -> Answer | Outcome:
+        self.requests.append(request)
+        return self.answers.pop(0)
+
+
+def client(caller: HttpCaller, **settings: object) -> HttpProviderClient:
+    return HttpProviderClient(dialect_of(Provider("alpha", "http-json", "http://h/send", settings=settings)), caller)
+
+
+@pytest.mark.parametrize("url", ["http://h:port/send", "http://h/\x00"])
+def test_address_that_cannot_be_called_is_a_fault_of_the_settings(url: str) -> None:
+    provider = Provider("alpha", "http-json", url)
+    with pytest.raises(ConfigError) as refused:
+        open_client(provider, dialect_of(provider))
+    ((key, _),) = refused.value.faults
+    assert key == "provider[alpha].url"
+
+
+@pytest.mark.parametrize("code", ["233201234567", "to-233201234567.bad", "+233201234567"])
+async def test_code_that_repeats_the_number_is_replaced_by_the_status(code: str) -> None:
+    answer = Answer(400, {}, f'{{"code": "{code}"}}'.encode(), 0.0)
+    outcome = await client(Told(answer), code_path="code").send(SUBMISSION, OpenGate())
+    assert (outcome.kind, outcome.code) == (PERMANENT, "400")
+
+
+async def test_call_without_an_answer_is_not_read_by_the_dialect() -> None:
+    broken = Outcome(AMBIGUOUS, code="timeout")
+    one = client(Told(broken, broken), look_up={"url": "/{message_id}"})
+    assert await one.send(SUBMISSION, OpenGate()) == broken
+    assert await one.look_up("m-1", "00-trace") is None
+
+
+async def test_look_up_of_a_provider_that_cannot_be_asked_makes_no_call() -> None:
+    caller = Told()
+    assert await client(caller).look_up("m-1", "00-trace") is None
+    assert caller.requests == []
+
+
+async def test_look_up_is_asked_and_read_by_the_dialect() -> None:
+    caller = Told(Answer(200, {}, b'{"id": "p-9"}', 0.0))
+    one = client(caller, look_up={"url": "/{message_id}", "id_path": "id"})
+    assert await one.look_up("m-1", "00-trace") == Outcome(ACCEPTED, "p-9", detail="found by look-up")
+    assert [request.url for request in caller.requests] == ["http://h/m-1"]
+
+
+def test_request_is_httpx_own_with_what_every_request_says() -> None:
+    caller = HttpCaller(timeout_s=1.0, max_connections=1, keepalive_s=1.0)
+    first = caller._build(Request("POST", "http://h/é?a=1", {"X-Key": "1"}, b"ab"))
+    assert isinstance(first, httpx.Request)
+    assert (first.method, str(first.url), first.content) == ("POST", "http://h/%C3%A9?a=1", b"ab")
+    assert list(first.headers) == ["accept", "accept-encoding", "connection", "user-agent", "x-key"]
+    second = caller._build(Request("GET", "http://h/b", {"User-Agent": "ACME"}))
+    assert (str(second.url), second.headers["user-agent"], second.content) == ("http://h/b", "ACME", b"")
+    assert str(caller._build(Request("GET", "http://h/é?a=1", {})).url) == "http://h/%C3%A9?a=1"
