@@ -1,4 +1,4 @@
-"""Drawing from the memory stream: what `messaging.stream.consumer` offers."""
+"""A consumer of the memory stream, with the interface of `messaging.stream.consumer`."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ _ACK_UNANSWERED = Backoff(first_s=0.05, longest_s=1.0)
 
 @attrs.define(eq=False)
 class MemoryDelivery:
-    """One message as drawn."""
+    """One delivery of a message."""
 
     handed: Handed
     _connection: "MemoryConnection"
@@ -33,12 +33,12 @@ class MemoryDelivery:
 
     @property
     def subject(self) -> str:
-        """Where it was published."""
+        """The subject it was published on."""
         return self.handed.message.subject
 
     @property
     def data(self) -> bytes:
-        """What it holds."""
+        """The message's bytes."""
         return self.handed.message.data
 
     @property
@@ -48,12 +48,12 @@ class MemoryDelivery:
 
     @property
     def sequence(self) -> int:
-        """Where it stands in its stream."""
+        """Its sequence in the stream."""
         return self.handed.message.sequence
 
     @property
     def delivered(self) -> int:
-        """How many times it was drawn."""
+        """How many times it was delivered, this delivery included."""
         return self.handed.delivered
 
     @property
@@ -62,7 +62,7 @@ class MemoryDelivery:
         return self.handed.waiting
 
     async def ack(self, budget_s: float = 10.0) -> bool:
-        """Acknowledge and wait for the server's word, again and again; False when `budget_s` has gone without one."""
+        """Acknowledge until the server confirms; False when it has not within `budget_s`."""
         try:
             await retry(self._acked, _ACK_UNANSWERED, StreamDown, budget_s)
         except StreamDown:
@@ -75,21 +75,21 @@ class MemoryDelivery:
             self._settled = True
 
     async def ack_lightly(self) -> None:
-        """Acknowledge without waiting for the server's word."""
+        """Acknowledge without a confirmation."""
         await self._tell("ack_lightly", self._queue.ack)
 
     async def give_back(self) -> None:
-        """Let another pod have it at once."""
+        """Have the message redelivered at once, to any pod."""
         if not self._settled:
             self._settled = await self._tell("give_back", self._queue.again)
 
     async def keep(self) -> None:
-        """Tell the server that work goes on."""
+        """Restart the ack wait."""
         if not self._settled:
             await self._tell("keep", self._queue.keep)
 
     async def _tell(self, what: str, effect: Callable[[int], None]) -> bool:
-        """Say something to the server that it does not answer; False when it was known to be away."""
+        """Send something that the server does not answer; False when the connection is down."""
         try:
             await self._connection.step(f"before {what} {self._place}")
         except StreamDown:
@@ -101,7 +101,7 @@ class MemoryDelivery:
 
 
 class MemoryConsumer:
-    """A durable pull consumer; what a fetch that was ended had asked for may still come, and is given to the next."""
+    """A durable pull consumer; messages that arrive after their fetch was cancelled are returned by the next fetch."""
 
     def __init__(self, connection: "MemoryConnection", stream: str, durable: str) -> None:
         self._connection = connection
@@ -111,19 +111,19 @@ class MemoryConsumer:
         self._requests: list[Request] = []
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
-        """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
-        drawn: list[Delivery] = []
+        """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
+        fetched: list[Delivery] = []
         try:
             await self._connection.step(f"before fetch {self._durable}")
             if not self._arrived:
                 await self._ask(batch, wait_s)
-            while self._arrived and len(drawn) < batch:
-                drawn.append(self._arrived.popleft())
+            while self._arrived and len(fetched) < batch:
+                fetched.append(self._arrived.popleft())
             await self._connection.step(f"after fetch {self._durable}")
         except (StreamDown, ServerError):
-            if not drawn:
+            if not fetched:
                 await asyncio.sleep(_AWAY_S)
-        return drawn
+        return fetched
 
     async def _ask(self, batch: int, wait_s: float) -> None:
         stream = self._connection.stream
@@ -139,11 +139,11 @@ class MemoryConsumer:
         await request.ended.wait()
 
     def lose(self) -> None:
-        """Lose the server: it hands nothing over any more."""
+        """End the requests under way: the connection was lost."""
         if (queue := self._connection.stream.queues.get(self._stream, {}).get(self._durable)) is not None:
             for request in self._requests:
                 queue.end(request)
 
     async def close(self) -> None:
-        """Stop drawing."""
+        """Stop fetching."""
         self.lose()
