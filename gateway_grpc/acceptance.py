@@ -36,7 +36,7 @@ class Acceptance:
         self._admission = admission
         self._settings = settings
         self._tracer = tracer
-        self._turns = routing.Turns()
+        self._rotation = routing.Rotation()
         self._secret = settings.id_key.reveal().encode()
         self._slots = asyncio.Semaphore(settings.publish_in_flight)
         self._rules = Rules(tuple(view.providers), settings.default_region, settings.strict_numbers)
@@ -56,7 +56,7 @@ class Acceptance:
         now = time.time()
         checked = check(request, self._rules, now)
         address = new_address(client, int(now * 1000), self._key(client, request.request_id))
-        choice = routing.choose(self._view.facts(), request.providers, self._turns)
+        choice = routing.choose(self._view.facts(), request.providers, self._rotation)
         if choice is None:
             raise NoRoute(tuple(request.providers))
         try:
@@ -93,8 +93,8 @@ class Acceptance:
     def estimate(self, request: api.SendSmsRequest) -> tuple[Checked, list[str], str]:
         """Judge a message as `accept` would: (checked, providers in the order of failover, why); publishes nothing."""
         checked = check(request, self._rules, time.time(), prefix="message.")
-        facts, turns, order, why = self._view.facts(), self._turns.copy(), list[str](), ""
-        while (choice := routing.choose(facts, request.providers, turns, order)) is not None:
+        facts, rotation, order, why = self._view.facts(), self._rotation.copy(), list[str](), ""
+        while (choice := routing.choose(facts, request.providers, rotation, order)) is not None:
             why = why or choice.reason
             order.append(choice.provider)
         if not order:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _T = TypeVar("_T", bound=Message)
@@ -39,7 +40,7 @@ def _fill(message: Message, field: Any, depth: int) -> None:
 
 
 def _nested(field: Any, number: int, depth: int) -> Message:
-    kind: Any = field.message_type._concrete_class
+    kind: Any = GetMessageClass(field.message_type)
     if kind.DESCRIPTOR.full_name in {"google.protobuf.Timestamp", "google.protobuf.Duration"}:
         stamp: Message = kind(seconds=_FIRST_S + number if kind is Timestamp else 100 + number, nanos=number * 1000)
         return stamp

@@ -52,13 +52,13 @@ class BreakerSync:
 
     async def run(self) -> None:
         """Follow the shared state until cancelled: read it when somebody wrote, and regularly."""
-        async with self._board.hints(self._provider) as hints:
+        async with self._board.changes(self._provider) as changes:
             while True:
                 try:
                     await self.refresh()
                 except Unavailable as exc:
                     _log.debug("breaker not refreshed", error=str(exc))
-                await hints.rest(_EVERY_S)
+                await changes.wait(_EVERY_S)
 
     async def refresh(self) -> None:
         """Read the shared state and what time asks for; raises StreamDown."""

@@ -10,7 +10,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Case, Policy, Progress
 from messaging import routing
-from messaging.routing import ProviderFacts, Turns
+from messaging.routing import ProviderFacts, Rotation
 from messaging.runtime.providers_file import Provider
 
 
@@ -23,7 +23,7 @@ class Circumstances:
     policy: Policy
     facts: Callable[[], dict[str, ProviderFacts]]
     can_look_up: bool
-    turns: Turns = attrs.Factory(Turns)
+    turns: Rotation = attrs.Factory(Rotation)
 
     def cost(self, command: wire.Command) -> int:
         """Say how many units of the rate a message takes; never more than the rate itself."""
@@ -31,7 +31,7 @@ class Circumstances:
 
     def room_elsewhere(self, command: wire.Command, progress: Progress) -> str | None:
         """Find a healthy provider with room for a message that waits behind our open breaker."""
-        choice = routing.room_elsewhere(self.facts(), command.providers, self.turns, self.provider.name, progress.tried)
+        choice = routing.reroute_target(self.facts(), command.providers, self.turns, self.provider.name, progress.tried)
         return choice.provider if choice else None
 
     def case(self, job: Job, *, settled: int = 0) -> Case:

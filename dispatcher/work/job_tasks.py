@@ -32,6 +32,7 @@ class JobTasks:
 
         def done(finished: "asyncio.Task[None]") -> None:
             del self._tasks[finished]
+            work.close()  # or Python complains of one that was canceled before it began
             slots.release()
 
         task.add_done_callback(done)

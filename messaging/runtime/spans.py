@@ -33,10 +33,17 @@ class Bearer(NonRecordingSpan):
         self._tracestate = tracestate
         self._remote = remote
 
+    def get_span_context(self) -> SpanContext:
+        """Give what the SDK asks a parent for; few spans are ever asked, so it is made then."""
+        return self._as_context
+
     @cached_property
-    def _context(self) -> SpanContext:  # type: ignore[override]
+    def _as_context(self) -> SpanContext:
         state = TraceState.from_header([self._tracestate]) if 0 < len(self._tracestate) <= _LONGEST else None
         return SpanContext(int(self.trace_id, 16), int(self.span_id, 16), self._remote, TraceFlags(self.flags), state)
+
+    def __repr__(self) -> str:
+        return f"Bearer({self.traceparent})"
 
     @property
     def sampled(self) -> bool:

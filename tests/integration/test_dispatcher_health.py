@@ -1,7 +1,11 @@
 """What processes without a front door answer to health checks."""
 
 import asyncio
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
+from typing import cast
 from urllib.parse import urlparse
 
 import grpc
@@ -9,6 +13,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from messaging.errors import StreamDown
 from messaging.runtime.health import ALIVE, READY, health_server
 from messaging.stream.connection import open_connection
 from messaging.stream.interface import Connection
@@ -64,6 +69,48 @@ async def test_it_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
         await ask(where, READY)
 
 
-async def test_nothing_listens_without_an_address(nats_server: NatsServer) -> None:
-    async with open_connection(nats_server.url, "x") as connection, health_server("", connection, asyncio.Event()):
-        pass
+class Answering:
+    """A stream that answers until it is away; knows when it last did."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.answered_at = 0.0
+
+    async def api(self, verb: str, *, timeout_s: float) -> dict[str, object]:
+        if self.away:
+            raise StreamDown("asking")
+        self.answered_at = time.monotonic()
+        return {}
+
+
+async def test_it_stays_ready_for_the_five_seconds_that_a_short_silence_may_last_and_no_longer() -> None:
+    stream, where = Answering(), f"127.0.0.1:{free_port()}"
+    async with health_server(where, cast("Connection", stream), asyncio.Event()):
+        await until(where, READY, SERVING)
+        stream.away = True
+        await until(where, READY, NOT_SERVING)
+        silent_s = time.monotonic() - stream.answered_at
+        assert 5 <= silent_s < 9  # it is looked at every second
+
+
+_NOTHING_LISTENS = """
+import asyncio, sys
+from messaging.errors import StreamDown
+from messaging.runtime.health import health_server
+
+bound = []
+sys.addaudithook(lambda event, _: bound.append(event) if event in ("socket.bind", "socket.listen") else None)
+
+async def work():
+    async with health_server(sys.argv[1], None, asyncio.Event()):
+        print("listening" if bound or "grpc" in sys.modules else "silent")
+
+asyncio.run(work())
+"""
+
+
+@pytest.mark.parametrize(("address", "does"), [("", "silent"), ("127.0.0.1:0", "listening")])
+def test_nothing_listens_and_grpc_is_not_loaded_without_an_address(address: str, does: str) -> None:
+    words = [sys.executable, "-c", _NOTHING_LISTENS, address]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert does in done.stdout.split(), done.stdout + done.stderr

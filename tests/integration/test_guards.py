@@ -15,7 +15,7 @@ from messaging.documents import BreakerState, Mode
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
-from messaging.stream.buckets import Bucket, Hints
+from messaging.stream.buckets import Bucket, Changes
 from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection
 
@@ -60,14 +60,14 @@ async def test_a_breaker_that_one_pod_opens_is_open_for_the_other_and_for_routin
         task.cancel()
 
 
-async def test_a_hint_that_is_lost_costs_less_than_a_second(
+async def test_a_lost_notification_costs_less_than_a_second(
     pods: tuple[BreakerSync, BreakerSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.asynccontextmanager
-    async def deaf(_bucket: Bucket, _pattern: str) -> AsyncIterator[Hints]:
-        yield Hints()
+    async def deaf(_bucket: Bucket, _pattern: str) -> AsyncIterator[Changes]:
+        yield Changes()
 
-    monkeypatch.setattr(Bucket, "hints", deaf)
+    monkeypatch.setattr(Bucket, "changes", deaf)
     one, other = pods
     following = asyncio.create_task(other.run())
     one.record(one.begin(), failed=True)

@@ -92,7 +92,7 @@ async def fill(connection: NatsConnection) -> list[Address]:
 
 @pytest.fixture(autouse=True)
 async def partitions(engine: AsyncEngine) -> None:
-    """A new partition takes rows out of the net while others count them: that is another test's matter."""
+    """A new partition takes rows out of the DEFAULT partition while others count them, which another test checks."""
     await HistoryWriter(engine).ensure_partitions(datetime.now(UTC))
 
 

@@ -124,7 +124,7 @@ async def test_writers_go_on_while_partitions_are_made(engine: AsyncEngine):
                 try:
                     await history.write(story)
                     break
-                except StoreDown:  # its week left the net in that moment: the projector repeats the batch
+                except StoreDown:  # its partition was attached at that moment: the projector repeats the batch
                     continue
             written += 1
         return written

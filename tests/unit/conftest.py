@@ -1,5 +1,6 @@
 """The unit tier asks nothing of the world: no network, no sleep, no clock but the one it is given."""
 
+import gc
 import os
 import socket
 import time
@@ -7,11 +8,27 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 hypothesis.settings.register_profile("unit", deadline=None, max_examples=10, derandomize=True, database=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=300, derandomize=True, database=None)
 hypothesis.settings.register_profile("random", deadline=None, max_examples=1000, database=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
+
+
+def _drop(*_: object) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
+
+
+structlog.configure(processors=[_drop])  # writing lines that nobody reads takes longer than what they tell of
+
+
+gc.set_threshold(50_000, 20, 100)  # a tenth of the tier's time would go into looking for garbage
+
+
+def pytest_collection_finish() -> None:
+    """Never look again at what was loaded."""
+    gc.freeze()
 
 
 def _refuse(*_args: object, **_kwargs: object) -> None:

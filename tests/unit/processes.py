@@ -45,12 +45,16 @@ class Process:
         try:
             self._plan(name)
         except Crash:
+            self.connection.kill()
             self.crashed.set()
             raise
 
     async def step(self, name: str) -> None:
-        """Take a step that is none of the stream's."""
-        await self.connection.step(name)
+        """Take a step that is none of the stream's, so that it happens also while that is away."""
+        await asyncio.sleep(0)
+        if self.crashed.is_set():
+            raise Crash(name)
+        self._at_step(name)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run something within this process."""

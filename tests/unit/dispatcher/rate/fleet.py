@@ -106,10 +106,10 @@ class FakeBucket:
         return sequence
 
     @contextlib.asynccontextmanager
-    async def listening(self, pattern: str, heard: Callable[[str, Any], None]) -> AsyncIterator[None]:
+    async def on_write(self, pattern: str, notify: Callable[[str, Any], None]) -> AsyncIterator[None]:
         def sometimes(key: str, document: Any) -> None:
             if not self.cut and self._chance.random() >= self.weather.lost_odds:
-                heard(key, document)
+                notify(key, document)
 
         ear = (pattern.removesuffix("*"), sometimes)
         self._store.ears.append(ear)

@@ -1,0 +1,115 @@
+"""Processes that end, are cut off or lose an answer at any step they take; another one takes over, and nothing is lost.
+
+Each message of one script meets a fault at every single step that is taken for it. Hypothesis then chooses messages,
+the providers' answers and up to three faults, wherever they can be.
+"""
+
+import os
+from collections.abc import Sequence
+
+import attrs
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from sms.gateway.v1 import message_pb2 as pb
+
+from tests.unit.fake_provider import Reply
+from tests.unit.small_fleet import FLEET, SmallFleet
+from tests.unit.supervised import Fault, Kind, Supervised, check, replay
+from tests.unit.virtual_time import run_whole
+
+HOLD = attrs.evolve(FLEET, ambiguous_otp="hold", ambiguous_other="hold")
+RESEND = attrs.evolve(FLEET, ambiguous_otp="resend", ambiguous_other="resend")
+TTL_S = 14.0
+DULL = ("fetch", "KV", "listening")
+"""Steps that have no effect on a message."""
+KINDS = ("crash",) if os.environ.get("HYPOTHESIS_PROFILE", "unit") == "unit" else ("crash", "lost", "cut")
+
+
+@attrs.frozen
+class Sent:
+    """A message, and what each provider does to it."""
+
+    first: Sequence[Reply] = ()
+    second: Sequence[Reply] = ()
+    priority: pb.Priority.ValueType = pb.PRIORITY_OTP
+    due_in_s: float | None = None
+
+
+async def explore(
+    messages: Sequence[Sent], faults: Sequence[Fault], *, resends: bool = False, can_look_up: bool = False
+) -> list[Fault]:
+    """Have messages sent while faults befall; gives every step that was taken, as a fault that could befall it."""
+    script = {
+        "p1": {str(number): one.first for number, one in enumerate(messages)},
+        "p2": {str(number): one.second for number, one in enumerate(messages)},
+    }
+    fleet = SmallFleet(script, RESEND if resends else HOLD, can_look_up=can_look_up)
+    around = Supervised(fleet, faults)
+    around.start()
+    accepted = [
+        await fleet.accept(str(number), priority=one.priority, due_in_s=one.due_in_s, ttl_s=TTL_S)
+        for number, one in enumerate(messages)
+    ]
+    await fleet.until_idle()
+    steps = [step for step in around.steps if not any(word in step for word in DULL)]
+    taken = [Fault(step, count) for step in steps for count in range(1, around.steps[step] + 1)]
+    check(fleet, accepted, resends=resends)
+    await replay(fleet, accepted)
+    await around.close()
+    return taken
+
+
+SCRIPT = {
+    "taken": Sent(),
+    "not taken by anyone for a while": Sent([Reply.FAILS], [Reply.FAILS]),
+    "throttled": Sent([Reply.THROTTLES]),
+    "taken unheard": Sent([Reply.TAKES_UNHEARD]),
+    "refused": Sent([Reply.REFUSES]),
+    "for later": Sent(due_in_s=3.0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", SCRIPT)
+def test_message_is_neither_lost_nor_doubled_whichever_step_fails(what: str, kind: Kind) -> None:
+    message = SCRIPT[what]
+    for place in run_whole(explore([message], [])):
+        fault = attrs.evolve(place, kind=kind)
+        try:
+            run_whole(explore([message], [fault]))
+        except BaseException as exc:
+            raise AssertionError(f"with {fault}: {exc}") from exc
+
+
+STEPS = [
+    f"{moment} {what}"
+    for moment in ("before", "after")
+    for what in (
+        *("publish sms.event", "publish sms.send", "publish sms.later", "publish sms.dlq"),
+        *("last SMS_EVENT", "ack SMS_SEND", "ack SMS_ACCEPT", "give_back SMS_SEND", "keep SMS_SEND", "call"),
+        *("fetch dispatch-p1-otp", "fetch dispatch-p2-otp", "fetch schedule", "next_after SMS_LATER"),
+    )
+] + ["after write", "before look-up"]
+REPLIES = st.lists(st.sampled_from(Reply), max_size=2)
+PRIORITIES = (pb.PRIORITY_OTP, pb.PRIORITY_NORMAL)
+MESSAGES = st.lists(
+    st.builds(
+        Sent, REPLIES, REPLIES, st.sampled_from([pb.PRIORITY_OTP, pb.PRIORITY_NORMAL]), st.sampled_from([None, 2.0])
+    ),
+    min_size=1,
+    max_size=4,
+)
+FAULTS = st.lists(
+    st.builds(Fault, st.sampled_from(STEPS), st.integers(1, 6), st.sampled_from(["crash", "lost", "cut"])), max_size=3
+)
+
+
+@hypothesis.given(MESSAGES, FAULTS, st.booleans(), st.booleans())
+def test_messages_are_neither_lost_nor_doubled_whatever_fails(
+    messages: list[Sent],
+    faults: list[Fault],
+    resends: bool,  # noqa: FBT001
+    can_look_up: bool,  # noqa: FBT001
+) -> None:
+    run_whole(explore(messages, faults, resends=resends, can_look_up=can_look_up))
