@@ -40,7 +40,9 @@ def _labels(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> di
 @click.option("--provider", "providers", multiple=True, help="Only this one; repeat for several, in order.")
 @click.option("--request-id", default="", help="Makes a repeat safe: the same id sends nothing twice.")
 @click.option("--reference", default="", help="For your own use; returned unchanged.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="For your own use.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="For your own use; repeatable."
+)
 @click.option("--smart", is_flag=True, help="Replace typographic characters when the text then fits GSM-7.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and send nothing.")
 @click.option("--wait", is_flag=True, help="Follow the message until it is sent or final; exit code 1 if not sent.")

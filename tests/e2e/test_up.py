@@ -176,7 +176,7 @@ def test_three_replicas_are_kept_by_three_servers_and_found_again_as_such_only(o
     assert one.stop() < 15
     assert one.left() == []
     said = refused(folder, SMSGW_REPLICAS="1")
-    assert "set SMSGW_REPLICAS=3 to go on with it" in " ".join(said.split())
+    assert "set SMSGW_REPLICAS=3 to keep using it" in " ".join(said.split())
 
 
 def test_more_copies_than_servers_are_refused_with_the_cure(open_folder: pathlib.Path) -> None:

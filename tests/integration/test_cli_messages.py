@@ -151,7 +151,7 @@ def test_explain_says_where_a_waiting_message_is(smsctl: Smsctl):
     end = time.monotonic() + 40
     while True:  # the coordinator schedules it a moment later
         later = document(smsctl("explain", message_id, "--json"))
-        if later["now"]["sentence"] != "is about to be put into the schedule":
+        if later["now"]["sentence"] != "is about to be scheduled":
             break
         assert time.monotonic() < end
     assert later["state"] == "SCHEDULED"

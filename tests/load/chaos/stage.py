@@ -104,7 +104,7 @@ class Stage:
         """Start everything, each process behind links of its own."""
         await asyncio.to_thread(self.system.start)
         if not await wait_until_serving(self.system):
-            raise TimeoutError("the front door does not answer")
+            raise TimeoutError("the gateway does not answer")
         for name in self.system.simulators:
             await self._behave(name, {})
         await asyncio.wait_for(self._until_every_pod_has_a_share(), _START_S)
