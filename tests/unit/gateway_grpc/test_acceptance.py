@@ -229,6 +229,6 @@ async def test_estimate_tells_the_order_of_providers_and_accepts_nothing() -> No
     stream = a_stream()
     gateway = Gateway(stream)
     checked, order, why = gateway.acceptance.estimate(a_request(body="Hello", providers=["p2", "p1"]))
-    assert (checked.measure.segments, order) == (1, ["p2", "p1"])
+    assert (checked.segmentation.segments, order) == (1, ["p2", "p1"])
     assert why == "first healthy of the caller's list"
     assert not stored(stream)

@@ -9,7 +9,7 @@ from messaging.errors import BacklogFull, StreamFull
 
 @attrs.define
 class View:
-    """What the fleet view knows at a moment; a refresh brings a new `backlog`."""
+    """The part of the fleet view that admission uses; a refresh replaces `backlog`."""
 
     backlog: dict[str, int]
     storage_fill: float = 0.0
@@ -19,7 +19,7 @@ def admission(view: View, *, limit: int = 100, per_provider: int = 10) -> Admiss
     return Admission(view, limit, per_provider, 0.8)  # type: ignore[arg-type]
 
 
-def test_what_was_accepted_since_the_last_look_counts() -> None:
+def test_messages_accepted_since_the_last_refresh_count() -> None:
     door = admission(View({"p1": 7, "p2": 0}))
     for _ in range(3):
         door.check("p1")
@@ -29,7 +29,7 @@ def test_what_was_accepted_since_the_last_look_counts() -> None:
     door.check("p2")
 
 
-def test_a_new_look_forgets_what_it_now_contains() -> None:
+def test_a_refresh_replaces_the_count_of_accepted_messages() -> None:
     view = View({"p1": 9})
     door = admission(view)
     door.check("p1")
@@ -42,7 +42,7 @@ def test_a_new_look_forgets_what_it_now_contains() -> None:
         door.check("p1")
 
 
-def test_the_limit_of_all_holds_over_the_providers() -> None:
+def test_the_total_limit_holds_for_all_providers_together() -> None:
     door = admission(View({"p1": 6, "p2": 6}), limit=13)
     door.check("p1")
     with pytest.raises(BacklogFull) as caught:
