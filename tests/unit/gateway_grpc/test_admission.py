@@ -20,44 +20,44 @@ def admission(view: View, *, limit: int = 100, per_provider: int = 10) -> Admiss
 
 
 def test_messages_accepted_since_the_last_refresh_count() -> None:
-    door = admission(View({"p1": 7, "p2": 0}))
+    gate = admission(View({"p1": 7, "p2": 0}))
     for _ in range(3):
-        door.check("p1")
+        gate.check("p1")
     with pytest.raises(BacklogFull) as caught:
-        door.check("p1")
+        gate.check("p1")
     assert (caught.value.scope, caught.value.limit) == ("provider p1", 10)
-    door.check("p2")
+    gate.check("p2")
 
 
 def test_a_refresh_replaces_the_count_of_accepted_messages() -> None:
     view = View({"p1": 9})
-    door = admission(view)
-    door.check("p1")
+    gate = admission(view)
+    gate.check("p1")
     with pytest.raises(BacklogFull):
-        door.check("p1")
+        gate.check("p1")
     view.backlog = {"p1": 4}
     for _ in range(6):
-        door.check("p1")
+        gate.check("p1")
     with pytest.raises(BacklogFull):
-        door.check("p1")
+        gate.check("p1")
 
 
 def test_the_total_limit_holds_for_all_providers_together() -> None:
-    door = admission(View({"p1": 6, "p2": 6}), limit=13)
-    door.check("p1")
+    gate = admission(View({"p1": 6, "p2": 6}), limit=13)
+    gate.check("p1")
     with pytest.raises(BacklogFull) as caught:
-        door.check("p2")
+        gate.check("p2")
     assert caught.value.scope == "all providers"
 
 
 def test_a_refused_message_does_not_count() -> None:
     view = View({"p1": 10})
-    door = admission(view)
+    gate = admission(view)
     for _ in range(5):
         with pytest.raises(BacklogFull):
-            door.check("p1")
+            gate.check("p1")
     view.backlog = {"p1": 9}
-    door.check("p1")
+    gate.check("p1")
 
 
 def test_storage_that_is_nearly_full_stops_accepting() -> None:

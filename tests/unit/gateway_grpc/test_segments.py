@@ -39,7 +39,7 @@ VECTORS = [
     ("\t", UCS2, 1, 1, 69),
     ("e\u0301", GSM7, 1, 1, 159),  # composed to é first
     ("E\u0301x", GSM7, 1, 2, 158),
-    ("a\u0301", UCS2, 1, 1, 69),  # á composes and is no GSM-7
+    ("a\u0301", UCS2, 1, 1, 69),  # á composes and is not GSM-7
     ("x\u0301", UCS2, 1, 2, 68),
     ("ж" * 70, UCS2, 1, 70, 0),
     ("ж" * 71, UCS2, 2, 71, 63),
@@ -60,7 +60,7 @@ def test_golden_vectors(text: str, encoding: int, count: int, units: int, left: 
 
 
 def test_alphabet_is_that_of_3gpp_23038() -> None:
-    """gsm0338 carries the standard's own tables; `ESC` is no character of a text."""
+    """gsm0338 carries the standard's own tables; `ESC` is not a character of a text."""
     codec = gsm0338.Codec()
     everything = [chr(number) for number in range(0x10000) if not 0xD800 <= number <= 0xDFFF]
     theirs = {}
