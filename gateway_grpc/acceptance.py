@@ -17,7 +17,7 @@ from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_re
 from messaging.runtime import telemetry
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
-from messaging.story import first_state
+from messaging.status import first_state
 from messaging.stream import topology as topo
 from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection, Record

@@ -15,7 +15,7 @@ from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
 from messaging.runtime.backoff import Backoff, retry
-from messaging.story import overlay, status_of
+from messaging.status import overlay, status_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher

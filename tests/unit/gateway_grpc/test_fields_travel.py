@@ -18,7 +18,7 @@ from gateway_grpc.acceptance import _fill, _response, fingerprint
 from gateway_grpc.validation import Rules, check
 from messaging.model import Address
 from messaging.routing import Choice
-from messaging.story import status_of
+from messaging.status import status_of
 from tests.descriptors import changed, differing, fields_of, filled
 
 # What is left out on purpose, and why.
@@ -182,7 +182,7 @@ def test_field_of_a_response_follows_the_command(target: str, source: str) -> No
 def test_every_field_of_a_status_is_set_or_left_out_on_purpose() -> None:
     fields = unlisted(pb.MessageStatus, {target for target, _ in STATUS_FROM_COMMAND + STATUS_FROM_EVENT})
     assert not fields, (
-        f"MessageStatus: {fields}. Set it in messaging/story.py and list it in STATUS_FROM_COMMAND or "
+        f"MessageStatus: {fields}. Set it in messaging/status.py and list it in STATUS_FROM_COMMAND or "
         f"STATUS_FROM_EVENT; or say in LEFT_OUT why not."
     )
 
