@@ -31,7 +31,7 @@ test: .venv/.ok ## run every test, on real servers
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --deselect tests/e2e/test_fleet.py
 
 unit: .venv/.ok ## run the unit tests only: seconds, no socket
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit
 
 # HYPOTHESIS_PROFILE=random takes 1,000 new examples.
 properties: .venv/.ok ## run the unit tests with 300 examples for each property

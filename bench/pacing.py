@@ -12,7 +12,7 @@ from bench.figure import Figure, Result
 from bench.hand import hired
 from bench.stage import staged
 from ops.percentile import percentile
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from ops.system import RATE_PER_S
 
 FLEET_PER_S = 200

@@ -15,7 +15,7 @@ from bench.hand import Hand, hired
 from bench.stage import Limits, Stage, StageFailed, staged
 from messaging.stream import topology as topo
 from ops.embedded.child import free_port
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 
 _LIFTED = Limits(provider=300, fleet=300)  # a profiled process is slow: with more, its lease would run out
 _PROVIDER = "p1"
@@ -82,7 +82,7 @@ async def _profile(stage: Stage, messages: int) -> dict[str, dict[str, float]]:
     for name, command in _PROCESSES.items():
         system.spawn(f"profiled-{name}", "bench.profiled", str(_target(stage, name)), *command, SMSGW_LISTEN=listen)
     system.gateways = [listen]
-    await wait_for_answer(system)
+    await wait_until_serving(system)
     async with hired("bench.load") as caller:
         await _send(stage, caller, min(messages, _WARM_UP), 0)
         await stage.signal("profiled", signal.SIGUSR1)

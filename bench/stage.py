@@ -20,7 +20,7 @@ from messaging.stream.connection import open_connection
 from messaging.stream.interface import Connection
 from ops.embedded import NatsServer, Postgres
 from ops.system import Plan, System
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 
 OURS = ("gateway", "dispatcher", "coordinator", "projector")
 _UNBOUNDED = {"SMSGW_MAX_BACKLOG": "100000000", "SMSGW_MAX_BACKLOG_PER_PROVIDER": "100000000"}
@@ -150,7 +150,7 @@ async def staged(
     system = System(Plan(folder, environment=settings, durable=False, **plan))
     try:
         await asyncio.to_thread(system.start)
-        if not await wait_for_answer(system):
+        if not await wait_until_serving(system):
             raise StageFailed("the front door does not answer")
         async with open_connection(system.environment["SMSGW_NATS_URL"], "bench", timeout_s=30) as connection:
             yield Stage(system, connection)

@@ -12,7 +12,7 @@ from gateway_grpc.lookup import Lookup
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import Settings
-from messaging.runtime.lifetime import Lifetime, living
+from messaging.runtime.lifetime import Lifetime, process_lifetime
 from messaging.runtime.providers_file import Provider
 from messaging.stream.fleet import UNLIMITED, FleetView
 
@@ -22,7 +22,7 @@ _LINGER_S = 0.3
 
 async def run(settings: Settings, providers: Sequence[Provider]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; raises SetupError or StreamDown when it cannot start."""
-    async with living(settings, providers, "gateway", answers_health=False) as life:
+    async with process_lifetime(settings, providers, "gateway", answers_health=False) as life:
         view = FleetView(life.connection, providers, settings.fleet.room_s)
         await view.refresh_breakers()
         await view.refresh_backlog()

@@ -1,8 +1,8 @@
 """When a provider is left alone. Pure: monotonic seconds come in as `now`.
 
 Each pod counts the failures of its own calls; the state that follows is shared by all pods of the provider (a document
-that `guard` writes by compare-and-set). Opens after failures in a row, or when more than half of enough calls in the
-window failed; after the cooldown one pod may probe with single calls. Answers to calls that began before the last
+that `BreakerSync` writes by compare-and-set). Opens after failures in a row, or when more than half of enough calls in
+the window failed; after the cooldown one pod may probe with single calls. Answers to calls that began before the last
 change are ignored. An operator's `forced` opening stays until it is reset.
 """
 

@@ -8,7 +8,7 @@ from typing import Self
 
 
 class FaultProxy:
-    """Passes bytes on; `mute` swallows what the server answers, `cut` resets every connection."""
+    """Passes bytes on; `muted` swallows what the server answers, `cut` resets every connection."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port

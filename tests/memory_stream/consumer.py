@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from messaging.errors import StreamDown
+from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.interface import Delivery
 from tests.memory_stream.faults import ServerError
 from tests.memory_stream.queue import Handed, Queue, Request
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tests.memory_stream.connection import MemoryConnection
 
 _AWAY_S = 0.1
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_ACK_UNANSWERED = Backoff(first_s=0.05, longest_s=1.0)
 
 
 @attrs.define(eq=False)
@@ -62,20 +63,16 @@ class MemoryDelivery:
 
     async def ack(self, budget_s: float = 10.0) -> bool:
         """Acknowledge until the server confirms; False when it has not within `budget_s`."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + budget_s
-        pause = _FIRST_PAUSE_S
-        while not self._settled:
-            try:
-                await self._connection.do(f"ack {self._place}", lambda: self._queue.ack(self.sequence))
-            except StreamDown:
-                if loop.time() + pause >= end:
-                    return False
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-            else:
-                self._settled = True
+        try:
+            await retry(self._acked, _ACK_UNANSWERED, StreamDown, budget_s)
+        except StreamDown:
+            return False
         return True
+
+    async def _acked(self) -> None:
+        if not self._settled:
+            await self._connection.do(f"ack {self._place}", lambda: self._queue.ack(self.sequence))
+            self._settled = True
 
     async def ack_lightly(self) -> None:
         """Acknowledge without a confirmation."""

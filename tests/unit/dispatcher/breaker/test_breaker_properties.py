@@ -18,7 +18,7 @@ class Call:
 
 @attrs.define(eq=False)
 class Pod:
-    """A pod as `guard` drives it; `wanted` waits to be written, `heard` is every answer under its generation."""
+    """A pod as `BreakerSync` drives it; `wanted` waits to be written, `heard` is every answer under its generation."""
 
     name: str
     breaker: Breaker

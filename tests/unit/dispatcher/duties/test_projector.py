@@ -168,7 +168,10 @@ async def test_record_that_nobody_can_read_is_left_out_and_acknowledged() -> Non
 
 
 @in_virtual_time
-async def test_partitions_are_made_again_and_again_also_when_the_store_was_away() -> None:
+async def test_partitions_are_made_again_and_again_also_when_the_store_was_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.duties.projector._PARTITIONS_EVERY_S", 60.0)
     fleet, store = SmallFleet(), FakeStore()
     make, away = store.ensure_partitions, iter([True, True, True])
 
@@ -179,8 +182,8 @@ async def test_partitions_are_made_again_and_again_also_when_the_store_was_away(
 
     store.ensure_partitions = sometimes  # type: ignore[method-assign]
     process = start(fleet, store)
-    await asyncio.sleep(60)
+    await asyncio.sleep(30)
     assert store.partitions == 1
-    await asyncio.sleep(3600)
+    await asyncio.sleep(60)
     assert store.partitions == 2
     await process.kill()
