@@ -154,7 +154,7 @@ PURE = {
         "codec",
         "events",
         "documents",
-        "story",
+        "status",
         "stream/topology",
     ),
     "gateway_grpc": ("numbers", "segments", "validation"),
