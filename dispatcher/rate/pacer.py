@@ -130,14 +130,14 @@ class PermitGate:
         give_up_at: float,
         deadline: float,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._pacer = pacer
         self._permit = permit
         self._give_up_at = give_up_at
         self._deadline = deadline
         self._clock = clock
-        self._wall = wall
+        self._wall_clock = wall_clock
         self.passed = False
 
     async def enter(self) -> None:
@@ -149,7 +149,7 @@ class PermitGate:
                 await asyncio.sleep(early)
             else:
                 break
-        if self._clock() >= self._give_up_at or self._wall() >= self._deadline:
+        if self._clock() >= self._give_up_at or self._wall_clock() >= self._deadline:
             raise GateClosed
         self.passed = True
 

@@ -91,7 +91,7 @@ def _stale_lease() -> None:
 
 def _forget_a_redelivery() -> None:
     """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
-    from dispatcher.work import event_log, redelivery, settling
+    from dispatcher.work import event_log, job_finisher, redelivery
     from messaging.stream.consumer import NatsDelivery
 
     turn, ack = itertools.count(1), NatsDelivery.ack
@@ -100,7 +100,7 @@ def _forget_a_redelivery() -> None:
         return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
 
     NatsDelivery.ack = lost  # type: ignore[method-assign]
-    settling.meaning_of = lambda *_: redelivery.Meaning.READY  # type: ignore[attr-defined]
+    job_finisher.action_for = lambda *_: redelivery.RedeliveryAction.START_ATTEMPT  # type: ignore[attr-defined]
     event_log.may_follow = lambda *_: True  # type: ignore[attr-defined]
 
 
