@@ -109,7 +109,7 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
         )
         limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
         demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
-        lease = LeaseHolder(limits, pod, name, pacer, timing_of(fleet), demand)
+        lease = LeaseHolder(board=limits, pod=pod, provider=name, pacer=pacer, timing=timing_of(fleet), demand=demand)
         _log.info("working", provider=name)
         async with asyncio.TaskGroup() as group:
             background = [
