@@ -68,7 +68,7 @@ def breaker_limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits
         calls=fleet.breaker_calls,
         window_s=fleet.breaker_window_s,
         cooldown_s=fleet.breaker_cooldown_s,
-        patience_s=fleet.breaker_cooldown_s + provider.timeout_s,
+        probe_timeout_s=fleet.breaker_cooldown_s + provider.timeout_s,
     )
 
 
