@@ -26,10 +26,12 @@ PROVIDERS = [Provider(name=PROVIDER, adapter="mock", url="http://localhost")]
 @pytest.fixture
 async def pods(connection: Connection) -> tuple[BreakerSync, BreakerSync]:
     board = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
-    await board.set_breaker(PROVIDER, BreakerState(), 0)
+    revision, _ = await board.breaker(PROVIDER)  # what an earlier test has left
+    await board.set_breaker(PROVIDER, BreakerState(), revision)
     one, other = (BreakerSync(board, PROVIDER, Breaker(name, BreakerLimits(failures=1)), Mock()) for name in ("a", "b"))
     for pod in (one, other):
         await pod.refresh()
+        assert pod.state.mode is Mode.CLOSED
     return one, other
 
 
