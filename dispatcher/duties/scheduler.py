@@ -85,7 +85,7 @@ class Scheduler:
                 _log.warning("schedules not checked", error=str(exc))
 
     async def _check_first(self) -> None:
-        """Ask for another leader when the first schedule is overdue: a leader whose account was full may have stalled."""
+        """Ask for another leader when the first schedule is overdue: one whose account was full may have stalled."""
         first = await self._connection.next_after(topo.LATER_STREAM, 1, "sms.later.>")
         if first is None:
             return

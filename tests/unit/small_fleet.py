@@ -154,7 +154,7 @@ class SmallFleet:
         return Pod(process, stopping, process.start(work()), breaker, pacer)
 
     def duties(self, plan: Plan = _no_crash) -> Process:
-        """Start what runs beside the pods: the scheduler and the sweeper."""
+        """Start a process with the scheduler and the sweeper."""
         process = Process(self.stream, plan)
         self.processes.append(process)
         process.start(Scheduler(process.connection, ACK_WAIT_S).run())
@@ -217,7 +217,7 @@ class SmallFleet:
 
 
 class StreamDeadlines:
-    """Tells the sweeper what the history would: here it is read from the stream, so that it is never late."""
+    """Answers the sweeper in place of the history, from the stream, so that it is always up to date."""
 
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream
