@@ -1,4 +1,4 @@
-"""The law of the rooms (style.md): who may import what, and how long a thing may be; every rule says why."""
+"""The laws of the code: who may import what, and how long a thing may be; every rule says why."""
 
 import ast
 import functools
@@ -74,12 +74,12 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (
         ("gateway_grpc",),
         ("gateway_grpc", "ops"),
-        "the gateway is a process of its own: messaging/ knows no process, and the dispatcher does not need the gateway",
+        "the gateway is its own process: messaging/ knows no process, and the dispatcher does not need the gateway",
     ),
     (
         ("dispatcher",),
         ("dispatcher", "ops"),
-        "the dispatcher is a process of its own: messaging/ knows no process, and the gateway does not need the dispatcher",
+        "the dispatcher is its own process: messaging/ knows no process, and the gateway does not need it",
     ),
     (
         ("ops",),
@@ -114,7 +114,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (
         ("grpc", "grpc_status", "grpc_health", "grpc_reflection"),
         ("gateway_grpc", "ops", "bench", "messaging/runtime/health"),
-        "only the gateway speaks gRPC: errors are plain values until they leave the process; a health probe is a caller",
+        "only the gateway speaks gRPC: errors are plain values until they leave the process; a probe is a caller",
     ),
     (
         ("phonenumbers",),
