@@ -1,1 +1,1 @@
-"""Hand two: from the stream to the provider."""
+"""The dispatcher: takes messages from the stream and sends them to the providers."""

@@ -11,7 +11,7 @@ from messaging.runtime.process import run_process
 
 @click.group()
 def main() -> None:
-    """From the stream to the provider."""
+    """Send messages, divide the rate, or write the history."""
 
 
 @main.command()
@@ -23,13 +23,13 @@ def work(provider: str) -> None:
 
 @main.command()
 def coordinate() -> None:
-    """Divide the fleet's rate over its pods, and keep the schedule."""
+    """Divide the fleet's rate among its pods, and schedule messages."""
     sys.exit(run_process("coordinator", app.coordinate))
 
 
 @main.command()
 def project() -> None:
-    """Write the history into PostgreSQL."""
+    """Write the history to PostgreSQL."""
     sys.exit(run_process("projector", app.project))
 
 

@@ -1,4 +1,4 @@
-"""Puts the dispatcher's three processes together: work, coordinate, project."""
+"""Assembles and runs the dispatcher's three processes: work, coordinate, project."""
 
 import asyncio
 import secrets
@@ -17,15 +17,15 @@ from dispatcher.rate.lease import LeaseHolder
 from dispatcher.rate.pacer import Pacer
 from dispatcher.transport.client import ProviderClient
 from dispatcher.transport.http import open_client
-from dispatcher.work.admitting import Admitting
-from dispatcher.work.attempt import Attempt
-from dispatcher.work.circumstances import Circumstances
+from dispatcher.work.attempt import AttemptRunner
+from dispatcher.work.dispatch_context import DispatchContext
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.intake import Intake
+from dispatcher.work.job_finisher import JobFinisher
+from dispatcher.work.job_reader import JobReader
+from dispatcher.work.job_starter import JobStarter
 from dispatcher.work.job_tasks import JobTasks
-from dispatcher.work.opening import Opening
 from dispatcher.work.recovery import Recovery
-from dispatcher.work.settling import Settling
 from dispatcher.work.verdict import Policy
 from dispatcher.work.worker import Demand, Worker
 from messaging.errors import ConfigError
@@ -45,12 +45,12 @@ _BACKLOG_EVERY_S = 1.0
 
 
 def timing_of(fleet: FleetSettings) -> Timing:
-    """Take the limiter's timing from the settings."""
+    """Read the timing of leases and shares from the settings."""
     return Timing(fleet.lease_s, fleet.renew_s, fleet.window_s, leader_ttl_s=max(3.0, fleet.lease_s))
 
 
 def policy_of(fleet: FleetSettings) -> Policy:
-    """Take the verdicts' policy from the settings."""
+    """Read the policy for verdicts from the settings."""
     chosen = {
         pb.PRIORITY_OTP: fleet.ambiguous_otp,
         pb.PRIORITY_NORMAL: fleet.ambiguous_other,
@@ -61,18 +61,18 @@ def policy_of(fleet: FleetSettings) -> Policy:
     return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s)
 
 
-def limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits:
-    """Take the breaker's limits from the settings; a probe has its cooldown and one call's time to end."""
+def breaker_limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits:
+    """Read the breaker's limits from the settings. A probe may take the cooldown and one call's time-out."""
     return BreakerLimits(
-        fleet.breaker_failures,
-        fleet.breaker_calls,
-        fleet.breaker_window_s,
-        fleet.breaker_cooldown_s,
-        fleet.breaker_cooldown_s + provider.timeout_s,
+        failures=fleet.breaker_failures,
+        calls=fleet.breaker_calls,
+        window_s=fleet.breaker_window_s,
+        cooldown_s=fleet.breaker_cooldown_s,
+        probe_timeout_s=fleet.breaker_cooldown_s + provider.timeout_s,
     )
 
 
-def _named(name: str, providers: Sequence[Provider]) -> Provider:
+def _provider_named(name: str, providers: Sequence[Provider]) -> Provider:
     for one in providers:
         if one.name == name:
             return one
@@ -82,68 +82,94 @@ def _named(name: str, providers: Sequence[Provider]) -> Provider:
 
 async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
     """Send the messages of one provider until SIGTERM, then drain."""
-    provider = _named(name, providers)
-    adapter = open_client(provider, dialect_of(provider))
+    provider = _provider_named(name, providers)
+    provider_client = open_client(provider, dialect_of(provider))
     fleet = settings.fleet
-    # A name for this life only: a restarted pod must never take over the share of the one before, whose last second
-    # of sends it does not know.
+    # A new name after each start: a restarted pod does not know what its predecessor sent in the last second, so it
+    # must not use that pod's share.
     pod = f"{settings.process.pod}-{secrets.token_hex(3)}"
     async with process_lifetime(settings, providers, "dispatcher") as life:
-        life.stack.push_async_callback(adapter.aclose)
+        life.stack.push_async_callback(provider_client.aclose)
         view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
         await view.refresh_breakers()
         await view.refresh_backlog()
         pacer = Pacer(fleet.window_s)
         board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
-        breaker = BreakerSync(board, name, Breaker(pod, limits_of(fleet, provider)), pacer)
+        breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer)
         await breaker.refresh()
-        around = Circumstances(provider, pod, policy_of(fleet), view.facts, adapter.can_look_up)
-        worker = await _worker(settings, life, around, adapter, breaker, pacer)
+        context = DispatchContext(
+            provider=provider,
+            pod=pod,
+            policy=policy_of(fleet),
+            provider_facts=view.facts,
+            can_look_up=provider_client.can_look_up,
+        )
+        worker = await assemble_worker(
+            settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
+        )
         limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
         demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
-        lease = LeaseHolder(limits, pod, name, pacer, timing_of(fleet), demand)
+        lease = LeaseHolder(board=limits, pod=pod, provider=name, pacer=pacer, timing=timing_of(fleet), demand=demand)
         _log.info("working", provider=name)
         async with asyncio.TaskGroup() as group:
-            beside = [
+            background = [
                 group.create_task(view.run(), name="fleet-view"),
                 group.create_task(breaker.run(), name="breaker-sync"),
                 group.create_task(lease.run(), name="lease"),
             ]
             await worker.run(life.stopping, settings.process.drain_s)
-            for task in beside:
+            for task in background:
                 task.cancel()
         await lease.give_back()
 
 
-async def _worker(
+async def assemble_worker(
     settings: Settings,
     life: Lifetime,
-    around: Circumstances,
-    adapter: ProviderClient,
+    *,
+    context: DispatchContext,
+    provider_client: ProviderClient,
     breaker: BreakerSync,
     pacer: Pacer,
 ) -> Worker:
-    """Put the parts of one pod together."""
-    name, connection, tracer = around.provider.name, life.connection, life.tracer
+    """Assemble the worker of one pod; raises StreamDown."""
+    name, connection, tracer = context.provider.name, life.connection, life.tracer
     consumers = {lane: await connection.consumer(topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
     intake, event_log = Intake(consumers), EventLog(connection)
-    recovery = Recovery(around, adapter, event_log, tracer)
-    attempt = Attempt(around, adapter, event_log, pacer, breaker, tracer)
-    settling = Settling(intake, event_log, recovery)
-    tasks = JobTasks(settling.let_go)
+    recovery = Recovery(context, provider_client, event_log, tracer)
+    attempts = AttemptRunner(
+        context=context,
+        provider_client=provider_client,
+        event_log=event_log,
+        pacer=pacer,
+        breaker=breaker,
+        tracer=tracer,
+    )
+    finisher = JobFinisher(intake, event_log, recovery)
+    tasks = JobTasks(on_failure=finisher.release)
+    starter = JobStarter(
+        context=context,
+        pacer=pacer,
+        breaker=breaker,
+        attempts=attempts,
+        recovery=recovery,
+        finisher=finisher,
+        tasks=tasks,
+        tracer=tracer,
+    )
     return Worker(
         intake=intake,
-        opening=Opening(name, around.pod, event_log, tracer, settings.servers.event_days * 86_400),
-        admitting=Admitting(around, pacer, breaker, attempt, recovery, settling, tasks, tracer),
-        settling=settling,
+        reader=JobReader(name, context.pod, event_log, tracer, settings.servers.event_days * 86_400),
+        starter=starter,
+        finisher=finisher,
         tasks=tasks,
-        attempt=attempt,
+        attempts=attempts,
         ack_wait_s=settings.fleet.ack_wait_s,
     )
 
 
 async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
-    """Divide the fleet's rate, keep the schedule, and see that the queue is fed, until SIGTERM."""
+    """Divide the fleet's rate, schedule messages and watch the work queue's sources, until SIGTERM."""
     async with process_lifetime(settings, providers, "coordinator") as life:
         rates = {provider.name: provider.rate_per_s for provider in providers}
         board = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
@@ -161,7 +187,7 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
 
 
 async def project(settings: Settings, providers: Sequence[Provider]) -> None:
-    """Write the history into PostgreSQL until SIGTERM."""
+    """Write the history to PostgreSQL until SIGTERM."""
     from dispatcher.duties.projector import Projector
     from dispatcher.duties.sweeper import Sweeper
     from messaging.store.engine import open_engine

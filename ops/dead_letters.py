@@ -17,7 +17,7 @@ from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import REPLAYABLE
 from messaging.model import LANE_OF_PRIORITY, Address, Lane, address_of, parse_address, state_name
-from messaging.story import deadline_of
+from messaging.status import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Publisher

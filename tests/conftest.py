@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.contract.stream")
 
 _LONG = frozenset({"e2e", "load"})
-_ON_THE_SHARED_SYSTEM = frozenset({"test_breakers", "test_front_door", "test_readme_lines", "test_sending"})
+_ON_THE_SHARED_SYSTEM = frozenset({"test_breakers", "test_gateway", "test_readme_lines", "test_sending"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

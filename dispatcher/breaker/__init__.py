@@ -1,1 +1,1 @@
-"""The breaker of a provider, shared by its pods."""
+"""The breaker of a provider, shared by the provider's pods."""

@@ -1,9 +1,10 @@
-"""When a provider is left alone. Pure: monotonic seconds come in as `now`.
+"""Decides when sending to a failing provider stops and starts again. Pure: monotonic seconds come in as `now`.
 
-Each pod counts the failures of its own calls; the state that follows is shared by all pods of the provider (a document
-that `BreakerSync` writes by compare-and-set). Opens after failures in a row, or when more than half of enough calls in
-the window failed; after the cooldown one pod may probe with single calls. Answers to calls that began before the last
-change are ignored. An operator's `forced` opening stays until it is reset.
+Each pod counts the failures of its own calls. The resulting state is shared by all pods of the provider, in a document
+that `breaker.sync` writes by compare-and-set. The breaker opens after several failures in a row, or when more than half
+of the calls in the window failed and there were enough of them. After the cooldown one pod may probe with one call at
+a time. Answers to calls that started before the last change of state are ignored. A breaker that an operator has
+`forced` open stays open until the operator resets it.
 """
 
 from collections import deque
@@ -15,30 +16,34 @@ from messaging.documents import BreakerState, Mode
 
 @attrs.frozen
 class BreakerLimits:
-    """When to open, and how long to wait. Seconds and counts."""
+    """When to open, and how long to wait; seconds and counts.
+
+    `failures` in a row open the breaker; so does a majority of failures among at least `calls` calls in `window_s`.
+    Another pod takes over the probe after `probe_timeout_s`.
+    """
 
     failures: int = 5
     calls: int = 20
     window_s: float = 60.0
     cooldown_s: float = 30.0
-    patience_s: float = 45.0
+    probe_timeout_s: float = 45.0
 
 
 class Breaker:
-    """One pod's part of a provider's breaker. Its methods answer with the shared state that should be written."""
+    """One pod's part of a provider's breaker. `due_change` and `record` return the shared state to write, or None."""
 
     def __init__(self, pod: str, limits: BreakerLimits) -> None:
         self._pod = pod
         self._limits = limits
         self._in_a_row = 0
         self._calls: deque[tuple[float, bool]] = deque()
-        self._failures = 0  # of those calls
+        self._failures = 0  # among `_calls`
         self._seen_at = float("-inf")
         self._probing = False
         self.state = BreakerState()
 
     def adopt(self, state: BreakerState, now: float) -> None:
-        """Take over what the bucket says; a change forgets what was counted before it."""
+        """Take over the shared state; a change resets the counts."""
         if state == self.state:
             return
         if state.generation != self.state.generation or state.mode != self.state.mode:
@@ -49,7 +54,7 @@ class Breaker:
         self._probing = False
 
     def admits(self) -> bool:
-        """Whether a call may begin now; a half-open breaker admits one at a time, and only its prober's."""
+        """Whether a call may start now. A half-open breaker admits one call at a time, from the probing pod only."""
         match self.state.mode:
             case Mode.CLOSED:
                 return True
@@ -59,28 +64,28 @@ class Breaker:
                 return False
 
     def begin(self) -> int:
-        """Note that a call begins; gives the generation that its answer must name."""
+        """Note that a call starts; return the generation to pass with its answer."""
         if self.state.mode is Mode.HALF_OPEN:
             self._probing = True
         return self.state.generation
 
     def abandon(self, generation: int) -> None:
-        """Note that a call which had begun was never made."""
+        """Note that a call announced by `begin` was not made."""
         if generation == self.state.generation:
             self._probing = False
 
-    def wanted(self, now: float) -> BreakerState | None:
-        """Say what time alone asks for: a probe after the cooldown, or another prober for one that fell silent."""
+    def due_change(self, now: float) -> BreakerState | None:
+        """Return the change that is due by time alone: a probe after the cooldown, or a new prober for a silent one."""
         state = self.state
         if state.mode is Mode.OPEN and not state.forced and now >= self._seen_at + self._limits.cooldown_s:
             return attrs.evolve(state, mode=Mode.HALF_OPEN, probe=self._pod, generation=state.generation + 1)
-        silent = now >= self._seen_at + self._limits.patience_s
-        if state.mode is Mode.HALF_OPEN and state.probe != self._pod and silent:
+        prober_is_silent = now >= self._seen_at + self._limits.probe_timeout_s
+        if state.mode is Mode.HALF_OPEN and state.probe != self._pod and prober_is_silent:
             return attrs.evolve(state, probe=self._pod, generation=state.generation + 1)
         return None
 
     def record(self, generation: int, now: float, *, failed: bool | None) -> BreakerState | None:
-        """Count the answer to a call; `failed` None means that it says nothing of the provider's health."""
+        """Count the answer to a call; `failed` is None when it says nothing about the provider's health."""
         state = self.state
         if generation != state.generation:
             return None

@@ -1,4 +1,4 @@
-"""Keeps a pod's breaker in step with the one that all pods of its provider share."""
+"""Keeps a pod's breaker in sync with the state that all pods of its provider share."""
 
 import asyncio
 import math
@@ -16,12 +16,12 @@ from messaging.stream.board import BreakerBoard
 
 _log = structlog.get_logger(__name__)
 
-_EVERY_S = 0.8
-"""However a hint is lost: every pod agrees within a second."""
+_REFRESH_EVERY_S = 0.8
+"""Every pod has the shared state within a second, even when a hint is lost."""
 
 
 class BreakerSync:
-    """One pod's breaker, and the pauses that its provider asks for, both shared with the provider's other pods."""
+    """One pod's breaker and the pauses that the provider asks for; both are shared by all pods of the provider."""
 
     def __init__(self, board: BreakerBoard, provider: str, breaker: Breaker, pacer: Pacer) -> None:
         self._board = board
@@ -35,37 +35,37 @@ class BreakerSync:
 
     @property
     def state(self) -> BreakerState:
-        """The shared state as far as this pod knows."""
+        """The shared state, as this pod last read or wrote it."""
         return self._breaker.state
 
     def admits(self) -> bool:
-        """Whether a call may begin now."""
+        """Whether a call may start now."""
         return self._breaker.admits()
 
     def begin(self) -> int:
-        """Note that a call begins; gives the generation that its answer must name."""
+        """Note that a call starts; return the generation to pass with its answer."""
         return self._breaker.begin()
 
     def abandon(self, generation: int) -> None:
-        """Note that a call which had begun was never made."""
+        """Note that a call announced by `begin` was not made."""
         self._breaker.abandon(generation)
 
     async def run(self) -> None:
-        """Follow the shared state until cancelled: read it when somebody wrote, and regularly."""
+        """Follow the shared state until cancelled: read it after each notification of a write, and regularly."""
         async with self._board.changes(self._provider) as changes:
             while True:
                 try:
                     await self.refresh()
                 except Unavailable as exc:
                     _log.debug("breaker not refreshed", error=str(exc))
-                await changes.wait(_EVERY_S)
+                await changes.wait(_REFRESH_EVERY_S)
 
     async def refresh(self) -> None:
-        """Read the shared state and what time asks for; raises StreamDown."""
+        """Read the shared state and the pause, and write a change that is due; raises Unavailable."""
         async with self._lock:
             await self._adopt()
-            if (wanted := self._breaker.wanted(time.monotonic())) is not None:
-                await self._write(wanted)
+            if (due := self._breaker.due_change(time.monotonic())) is not None:
+                await self._write(due)
         revision, pause_s = await self._board.pause(self._provider)
         if pause_s is not None and revision > self._pause_revision:
             self._pacer.pause(pause_s)
@@ -77,40 +77,40 @@ class BreakerSync:
             self._revision = revision
             self._breaker.adopt(state, time.monotonic())
 
-    async def _write(self, wanted: BreakerState) -> None:
-        stored = await self._board.set_breaker(self._provider, wanted, self._revision)
+    async def _write(self, state: BreakerState) -> None:
+        stored = await self._board.set_breaker(self._provider, state, self._revision)
         if stored is None:
             await self._adopt()
             return
         self._revision = stored
-        self._breaker.adopt(wanted, time.monotonic())
-        level = _log.warning if wanted.mode is Mode.OPEN else _log.info
-        level("breaker", provider=self._provider, state=str(wanted.mode), reason=wanted.reason or None)
+        self._breaker.adopt(state, time.monotonic())
+        log = _log.warning if state.mode is Mode.OPEN else _log.info
+        log("breaker", provider=self._provider, state=str(state.mode), reason=state.reason or None)
 
     def record(self, generation: int, *, failed: bool | None) -> None:
-        """Count the answer to a call; a change of state is written at once, beside the caller."""
-        wanted = self._breaker.record(generation, time.monotonic(), failed=failed)
-        if wanted is not None:
-            self._spawn(self._change(wanted))
+        """Count the answer to a call. A change of state is written at once, in a task of its own."""
+        change = self._breaker.record(generation, time.monotonic(), failed=failed)
+        if change is not None:
+            self._spawn(self._write_change(change))
 
-    async def _change(self, wanted: BreakerState) -> None:
+    async def _write_change(self, change: BreakerState) -> None:
         try:
             async with self._lock:
-                if wanted.generation == self.state.generation + 1:
-                    await self._write(wanted)
+                if change.generation == self.state.generation + 1:
+                    await self._write(change)
         except Unavailable as exc:
             _log.warning("breaker not written", provider=self._provider, error=str(exc))
 
     def pause(self, seconds: float) -> None:
-        """Hold the whole lane, here at once and in the provider's other pods as soon as they look."""
+        """Pause all sends to the provider: in this pod at once, in the others when they next read the shared pause."""
         self._pacer.pause(seconds)
-        self._spawn(self._spread(seconds))
+        self._spawn(self._share_pause(seconds))
 
-    async def _spread(self, seconds: float) -> None:
+    async def _share_pause(self, seconds: float) -> None:
         try:
             revision = await self._board.set_pause(self._provider, seconds, math.ceil(seconds) + 1)
         except Unavailable as exc:
-            _log.warning("pause not spread", provider=self._provider, error=str(exc))
+            _log.warning("pause not shared", provider=self._provider, error=str(exc))
         else:
             self._pause_revision = max(revision, self._pause_revision)
 

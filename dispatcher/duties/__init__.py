@@ -1,1 +1,1 @@
-"""What runs beside the pods: schedule, deadlines, history, sources."""
+"""Background duties: schedules, deadlines, the history, and the work queue's sources."""

@@ -1,4 +1,7 @@
-"""From the stream into PostgreSQL: batches in one transaction, acknowledged after the commit."""
+"""Copies acceptances and events from the stream to PostgreSQL.
+
+Each batch is one transaction, and is acknowledged after its commit.
+"""
 
 import asyncio
 import time
@@ -25,21 +28,21 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _FETCH_S = 0.5
-_GATHER_S = 0.1
-"""How long messages may gather after a small batch: a transaction for each would cost several times as much."""
+_PAUSE_S = 0.1
+"""The pause after a small batch, so that the next one is larger: a transaction for each message costs much more."""
 _ACK_S = 3.0
 _STORE_AWAY = Backoff(first_s=0.1, longest_s=5.0)
 _PARTITIONS_EVERY_S = 3600.0
 
 
 class Writer(Protocol):
-    """What the store offers the projector."""
+    """What the projector needs of the store."""
 
     async def write(self, batch: Sequence[Projected]) -> None:
-        """Write all of it in one transaction; raises StoreDown, or StoreRefuses when it can never be written."""
+        """Write the batch in one transaction; raises StoreDown, or StoreRefuses when it can never be written."""
 
     async def ensure_partitions(self, now: datetime, weeks_ahead: int = 5) -> object:
-        """Make the partitions that the next weeks need; raises StoreDown."""
+        """Create the partitions for the next weeks; raises StoreDown."""
 
 
 @attrs.frozen
@@ -49,7 +52,7 @@ class _Item:
 
 
 class Projector:
-    """Several may run: the store takes everything once, whoever brings it."""
+    """Several projectors may run: the store keeps each record once, whoever writes it."""
 
     def __init__(
         self,
@@ -69,15 +72,15 @@ class Projector:
         events = await self._connection.consumer(topo.EVENT, topo.PROJECT_EVENT)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._partitions(), name="partitions")
-            group.create_task(self._stream(accepts, _from_accept), name="project-accepts")
-            group.create_task(self._stream(events, _from_event), name="project-events")
+            group.create_task(self._project_stream(accepts, _from_accept), name="project-accepts")
+            group.create_task(self._project_stream(events, _from_event), name="project-events")
 
     async def _partitions(self) -> None:
         while True:
             await self._until_stored(lambda: self._writer.ensure_partitions(datetime.now(UTC)))
             await asyncio.sleep(_PARTITIONS_EVERY_S)
 
-    async def _stream(self, consumer: Consumer, read: Callable[[Delivery], Projected]) -> None:
+    async def _project_stream(self, consumer: Consumer, read: Callable[[Delivery], Projected]) -> None:
         while True:
             deliveries = await consumer.fetch(_BATCH, _FETCH_S)
             items = []
@@ -88,18 +91,19 @@ class Projector:
                     _log.error("unreadable record left out of the history", error=str(exc))
             if items:
                 await self._project(items, deliveries)
-            # One word of the server for a batch: what a crash loses of the others is projected again, to no effect.
+            # Only the last acknowledgement waits for the server. If a crash loses the others, their records are written
+            # again, which changes nothing.
             for delivery in deliveries[:-1]:
                 await delivery.ack_lightly()
             for delivery in deliveries[-1:]:
                 await delivery.ack(_ACK_S)
             if 0 < len(deliveries) < _BATCH:
-                await asyncio.sleep(_GATHER_S)
+                await asyncio.sleep(_PAUSE_S)
 
-    async def _project(self, items: list[_Item], held: Sequence[Delivery]) -> None:
-        """Write a batch, however long the store is away; what cannot be written at all is named in the log."""
+    async def _project(self, items: list[_Item], deliveries: Sequence[Delivery]) -> None:
+        """Write a batch, waiting while the store is down; a record that can never be written is logged."""
         began = time.time_ns()
-        extender = asyncio.create_task(extend_acks(lambda: held, self._ack_wait_s), name="ack-extender")
+        extender = asyncio.create_task(extend_acks(lambda: deliveries, self._ack_wait_s), name="ack-extender")
         try:
             await self._until_stored(lambda: self._write(items))
         finally:
@@ -115,12 +119,11 @@ class Projector:
         except (StoreRefuses, CorruptRecord):
             if len(items) == 1:
                 record = items[0].projected.event or items[0].projected.entry
-                name = (
-                    record.command.message_id if isinstance(record, wire.QueueEntry) else record and record.message_id
-                )
-                _log.exception("a record that the store refuses is left out of the history", message_id=name)
+                message = record.command if isinstance(record, wire.QueueEntry) else record
+                message_id = message and message.message_id
+                _log.exception("a record that the store refuses is left out of the history", message_id=message_id)
                 return
-            # Find the one that is refused.
+            # Halve the batch to find the record that is refused.
             middle = len(items) // 2
             await self._write(items[:middle])
             await self._write(items[middle:])
@@ -130,7 +133,7 @@ class Projector:
             try:
                 await write()
             except StoreDown as exc:
-                _log.warning("the history waits for the store", error=str(exc))
+                _log.warning("the projector waits for the store", error=str(exc))
                 raise
 
         await retry(once, _STORE_AWAY, StoreDown)

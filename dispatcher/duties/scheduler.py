@@ -1,4 +1,4 @@
-"""Moves accepted messages that wait for their time into the schedule, and sees that schedules fire."""
+"""Schedules accepted messages that are to be sent later, and checks that schedules fire."""
 
 import asyncio
 import time
@@ -18,49 +18,50 @@ from messaging.stream.publisher import Publisher
 _log = structlog.get_logger(__name__)
 
 _BATCH = 64
-_PAUSE_S = 1.0
-_WATCH_EVERY_S = 15.0
+_RETRY_S = 1.0
+_CHECK_EVERY_S = 15.0
 _OVERDUE_S = 30.0
 
 
 class Scheduler:
-    """Runs beside the coordinator; several may run, a repeat replaces."""
+    """Runs in the coordinator's process. Several may run: scheduling a message again replaces its schedule."""
 
     def __init__(self, connection: Connection, ack_wait_s: float) -> None:
         self._connection = connection
         self._ack_wait_s = ack_wait_s
-        self._held: list[Delivery] = []
+        self._deliveries: list[Delivery] = []
         self._publisher = Publisher(connection)
         self._event_log = EventLog(connection)
 
     async def run(self) -> None:
-        """Move and watch until cancelled."""
+        """Schedule messages and check schedules until cancelled."""
         consumer = await self._connection.consumer(topo.ACCEPT, topo.SCHEDULE_CONSUMER)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch(), name="schedule-watch")
-            group.create_task(extend_acks(lambda: self._held, self._ack_wait_s), name="ack-extender")
+            group.create_task(self._check(), name="schedule-watch")
+            group.create_task(extend_acks(lambda: self._deliveries, self._ack_wait_s), name="ack-extender")
             while True:
-                self._held = await consumer.fetch(_BATCH)
-                await asyncio.gather(*(self._take(delivery) for delivery in self._held))
-                self._held = []
+                self._deliveries = await consumer.fetch(_BATCH)
+                await asyncio.gather(*(self._handle(delivery) for delivery in self._deliveries))
+                self._deliveries = []
 
-    async def _take(self, delivery: Delivery) -> None:
-        """Schedule one message, or let it come again when the stream does not answer or has no room."""
+    async def _handle(self, delivery: Delivery) -> None:
+        """Schedule one message and acknowledge it; give it back when the stream is unavailable or full."""
         try:
-            await self._move(delivery)
+            await self._schedule(delivery)
         except CorruptRecord as exc:
             _log.error("unreadable record", error=str(exc))
         except Unavailable as exc:
             _log.warning("left for redelivery", error=str(exc))
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_RETRY_S)
             await delivery.give_back()
             return
         await delivery.ack()
 
-    async def _move(self, delivery: Delivery) -> None:
-        """Schedule one message; a crash before its acknowledgement repeats that, which replaces itself.
+    async def _schedule(self, delivery: Delivery) -> None:
+        """Schedule one message; after a crash it is scheduled again, which replaces the schedule.
 
-        Who cancels it in between finds no schedule to take back yet, so the event is read again afterwards.
+        A caller that cancels the message meanwhile finds no schedule to remove, so the last event is read again
+        afterwards.
         """
         address = parse_address(delivery.subject)
         entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
@@ -74,16 +75,17 @@ class Scheduler:
         if event is not None and event.state in FINAL_STATES:
             await self._publisher.unschedule(address)
 
-    async def _watch(self) -> None:
-        """Look for a schedule that is overdue: a stream whose account was full needs its leader to step down."""
+    async def _check(self) -> None:
+        """Check for overdue schedules regularly, until cancelled."""
         while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
+            await asyncio.sleep(_CHECK_EVERY_S)
             try:
-                await self._look()
+                await self._check_first()
             except (Unavailable, ApiError, CorruptRecord) as exc:
-                _log.warning("schedules not watched", error=str(exc))
+                _log.warning("schedules not checked", error=str(exc))
 
-    async def _look(self) -> None:
+    async def _check_first(self) -> None:
+        """Ask for another leader when the first schedule is overdue: one whose account was full may have stalled."""
         first = await self._connection.next_after(topo.LATER_STREAM, 1, "sms.later.>")
         if first is None:
             return

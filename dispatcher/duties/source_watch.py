@@ -1,8 +1,8 @@
-"""Sees that accepted and due messages flow into the work queue, also after a server has died.
+"""Watches that accepted and due messages reach the work queue, and asks for another leader of the queue when not.
 
-The server that leads the work queue draws from the other streams by itself. When it or the other stream's leader dies,
-taking that up again may cost it 20 seconds and more (seen: 45). A new leader takes it up at once, and so one is asked
-for. Where there is only one server nobody else could lead, and nothing is done.
+The server that leads the work queue copies from its sources, the other streams. When that server or the leader of a
+source has died, resuming may take it 20 seconds or more (45 were seen). A new leader resumes at once. With a single
+server there is no other leader, and nothing is done.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ _ASK_S = 5.0
 
 @attrs.define
 class SourceHealth:
-    """Judges by what the server says of the queue's sources; monotonic seconds come in as `now`.
+    """Finds stalled sources in the queue's stream info; monotonic seconds come in as `now`.
 
-    A source that lives is heard of every second. `silent_s` is how long one may be silent, `patience_s` how long that
-    must go on under one and the same leader before it is asked to step down, and before it is asked again.
+    A live source is active every second. `silent_s` is how long a source may be silent. `patience_s` is how long that
+    must last under the same leader before it is asked to step down, and before it is asked again.
     """
 
     silent_s: float = 2.5
@@ -37,7 +37,7 @@ class SourceHealth:
     _since: float | None = None
 
     def stalled(self, queue: Mapping[str, Any], now: float) -> list[str]:
-        """Name the sources that must be taken up anew by another leader; none while there is hope."""
+        """List the sources for which another leader is needed now; empty while the present leader may still resume."""
         cluster = queue.get("cluster") or {}
         if not cluster.get("replicas") or not cluster.get("leader"):
             self._since = None
@@ -54,13 +54,13 @@ class SourceHealth:
         return silent
 
     def _silent(self, source: Mapping[str, Any]) -> bool:
-        """Whether nothing was heard for too long; a negative time means that nothing was heard at all."""
+        """Whether a source was inactive for too long; a negative time means that it was never active."""
         active_s = source.get("active", 0) / topo.NANOS
         return not 0 <= active_s <= self.silent_s
 
 
 class SourceWatch:
-    """Asks for another leader of the work queue when its sources have dried up."""
+    """Asks for another leader of the work queue when its sources have stalled."""
 
     def __init__(self, connection: Connection, health: SourceHealth | None = None) -> None:
         self._connection = connection
@@ -71,19 +71,19 @@ class SourceWatch:
         while True:
             await asyncio.sleep(_EVERY_S)
             try:
-                await self.look()
+                await self.check()
             except (StreamDown, ApiError) as exc:
-                _log.debug("the queue's sources could not be looked at", error=str(exc))
+                _log.debug("the queue's sources could not be checked", error=str(exc))
 
-    async def look(self) -> bool:
-        """Look once; True when another leader was asked for. Raises StreamDown, ApiError."""
+    async def check(self) -> bool:
+        """Check once; True when another leader was asked for. Raises StreamDown, ApiError."""
         queue = await self._connection.api(f"STREAM.INFO.{topo.SEND}")
-        dry = self._health.stalled(queue, time.monotonic())
-        for source in dry:
-            # Without a leader of its own a source cannot be drawn from by anyone.
+        stalled = self._health.stalled(queue, time.monotonic())
+        for source in stalled:
+            # No server can copy from a source that has no leader itself.
             if not (await self._connection.api(f"STREAM.INFO.{source}"))["cluster"].get("leader"):
                 return False
-        if dry:
-            _log.warning("the work queue is not fed: asking for another leader", sources=dry)
+        if stalled:
+            _log.warning("the work queue is not fed: asking for another leader", sources=stalled)
             await self._connection.api(f"STREAM.LEADER.STEPDOWN.{topo.SEND}", timeout_s=_ASK_S)
-        return bool(dry)
+        return bool(stalled)

@@ -1,7 +1,8 @@
-"""Ends messages whose deadline passed while they waited where no pod would look at them.
+"""Ends messages whose deadline passed while they waited in a queue that no pod draws from.
 
-A lane may be paused, its breaker open, its pods away: what waits there is drawn late or never. The history knows every
-deadline; the event log still decides, by compare-and-set, and the queue entry that is left is recognised as stale.
+A lane may be paused, its breaker open or its pods down; messages there are drawn late or never. The sweeper finds them
+by their deadlines in the history. The event log still decides, by compare-and-set, and the queue entry that remains is
+recognised as stale when it is drawn.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from messaging import codec, events
 from messaging.errors import CorruptRecord, Unavailable
 from messaging.lifecycle import may_follow
 from messaging.model import address_of
+from messaging.status import deadline_of, first_state
 from messaging.store.reader import Overdue
-from messaging.story import deadline_of, first_state
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
@@ -30,24 +31,24 @@ _EVERY_S = 1.0
 _BATCH = 200
 _BUDGET_S = 5.0
 _DISPATCH_FIRST_S = 1.0
-"""A pod that holds the message ends it itself; the sweeper comes after."""
+"""How long after its deadline a message is left to the pod that holds it."""
 
 _UNCLEAR_S = 180.0
-"""No attempt lasts this long: one without a recorded end has no pod any more."""
+"""No attempt lasts this long: the pod of one without a recorded end must have vanished."""
 
 
 class Deadlines(Protocol):
-    """What the store tells the sweeper."""
+    """What the sweeper needs of the store."""
 
     async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> Sequence[Overdue]:
-        """Give messages whose deadline lies before a time and that are not final, a page of them; raises StoreDown."""
+        """Return a page of messages that are not final and whose deadline is before a time; raises StoreDown."""
 
     async def command(self, client: str, message_id: str) -> wire.Command | None:
-        """Give what was accepted; raises StoreDown."""
+        """Return the message as it was accepted; None when the store has none. Raises StoreDown."""
 
 
 class Sweeper:
-    """Runs beside the projector; several may run, the compare-and-set lets one win."""
+    """Runs in the projector's process. Several may run: compare-and-set lets one of them end a message."""
 
     def __init__(self, connection: Connection, deadlines: Deadlines, pod: str, events_kept_s: float) -> None:
         self._connection = connection
@@ -55,7 +56,7 @@ class Sweeper:
         self._deadlines = deadlines
         self._pod = pod
         self._events_kept_s = events_kept_s
-        self._place: Overdue | None = None
+        self._after: Overdue | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -67,13 +68,14 @@ class Sweeper:
             await asyncio.sleep(_EVERY_S)
 
     async def sweep(self, now: float) -> int:
-        """End one page of what is overdue at `now` (Unix seconds); gives how many. Raises Unavailable.
+        """End one page of the messages overdue at `now` (Unix seconds); return how many. Raises Unavailable.
 
-        The next sweep goes on behind it, and begins anew after the last page: what cannot be ended bars nobody's way.
+        The next sweep continues after that page, and starts again after the last one, so messages that cannot be ended
+        do not block the others.
         """
         before = datetime.fromtimestamp(now - _DISPATCH_FIRST_S, UTC)
-        late = await self._deadlines.overdue(before, _BATCH, self._place)
-        self._place = late[-1] if len(late) == _BATCH else None
+        late = await self._deadlines.overdue(before, _BATCH, self._after)
+        self._after = late[-1] if len(late) == _BATCH else None
         ended = await asyncio.gather(*(self._try(one, now) for one in late))
         return sum(ended)
 
@@ -92,7 +94,7 @@ class Sweeper:
         record = await self._connection.last(topo.EVENT, topo.event_subject(address))
         last = codec.decode(wire.Event, record.subject, record.data) if record else wire.Event()
         if record is None and now > deadline_of(command, last) + self._events_kept_s / 2:
-            # Its events may be forgotten: what became of it is told nowhere but there.
+            # The stream may have deleted its events, and only they say what became of the message.
             _log.warning("too old to be ended", message_id=message_id)
             return False
         before = last.state if record else first_state(command)
@@ -111,7 +113,7 @@ class Sweeper:
 
 
 def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> events.Change | None:
-    """Decide how an overdue message in state `before` ends; None while it has time, or a pod may be busy with it."""
+    """Decide how a message in state `before` ends; None before its deadline, or while a pod may be sending it."""
     deadline = deadline_of(command, last)
     if now < deadline:
         return None

@@ -1,1 +1,1 @@
-"""Dividing the fleet's rate, and keeping to a share of it."""
+"""Divides the fleet's rate into shares, and keeps each pod within its share."""

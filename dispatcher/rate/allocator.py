@@ -1,13 +1,13 @@
-"""How the bought rate is divided and kept. Pure: monotonic seconds come in as `now`.
+"""Divides the fleet's limit into shares. Pure: monotonic seconds come in as `now`.
 
-Two halves. The *allocator* (one in the fleet) divides the fleet's limit into whole shares, one for each pod, and never
-has more than the limit reserved. The *window* (one in each pod, `rate.window`) starts a send only while fewer
-than its share lie within the last window. Shares add up, so no second of the whole fleet holds more than its limit,
-wherever that second starts.
+The limiter has two halves. The *allocator* (one in the fleet) divides the limit into shares, one for each pod, and
+never reserves more than the limit. The *window* (one in each pod, `rate.window`) permits no more sends than the pod's
+share in any window. The sum of the shares is at most the limit, so in no window does the fleet send more than the
+limit.
 
-A share is lowered at once, but what was lowered stays *held* until the pod has confirmed the table that lowered it and
-one window has passed. A silent pod keeps its reservation until its own view of its lease must have ended. Units are
-sends, or segments where a provider charges those.
+The allocator lowers a share at once, but the old share stays reserved (`held`) until the pod has confirmed the table
+that lowered it and one window has passed. A pod that falls silent keeps its reservation until its lease has ended on
+its own clock too. Units are sends, or segments where the provider charges segments.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,15 @@ import attrs
 from messaging.documents import Grant, Lease, Table
 
 MIN_DEMAND = 2
-"""Share that an idle pod keeps, so that its first message need not wait for the allocator."""
+"""The demand of an idle pod, so that it keeps a share and its first message need not wait for the allocator."""
 
 
 @attrs.frozen
 class Timing:
-    """Seconds. `window_s` is one second and an allowance for the jitter between our write and the provider's socket."""
+    """Seconds. `window_s` is one second plus an allowance for jitter between our write and the provider's socket.
+
+    `guard_s` is added to the waits after which a pod's share may go to another pod.
+    """
 
     lease_s: float = 2.5
     renew_s: float = 0.5
@@ -32,22 +35,24 @@ class Timing:
 
 
 def waterfill(total: int, caps: Mapping[str, int]) -> dict[str, int]:
-    """Split `total` into whole parts, as equal as the caps allow; small caps are filled first."""
+    """Split `total` into whole parts, as equal as the caps allow; returns the part of each name."""
     parts = dict.fromkeys(caps, 0)
     left = total
-    hungry = {name for name, cap in caps.items() if cap > 0}
-    while hungry and left > 0:
-        step = max(left // len(hungry), 1)
-        for name in sorted(hungry):
-            given = min(step, caps[name] - parts[name], left)
-            parts[name] += given
-            left -= given
-        hungry = {name for name in hungry if parts[name] < caps[name]}
+    unfilled = {name for name, cap in caps.items() if cap > 0}
+    while unfilled and left > 0:
+        step = max(left // len(unfilled), 1)
+        for name in sorted(unfilled):
+            added = min(step, caps[name] - parts[name], left)
+            parts[name] += added
+            left -= added
+        unfilled = {name for name in unfilled if parts[name] < caps[name]}
     return parts
 
 
 @attrs.define
-class _Seen:
+class _Observation:
+    """What is known of a pod: its newest lease, that lease's sequence, and when the allocator first saw it."""
+
     sequence: int
     at: float
     lease: Lease | None = None
@@ -55,10 +60,10 @@ class _Seen:
 
 
 class Allocator:
-    """Decides the next table from the leases; lives as long as one leadership.
+    """Computes the next table from the leases; a coordinator makes a new one each time it starts to lead.
 
-    `limit` is the fleet's, `rates` the providers' (units a second). `table` is the stored one, or None when there was
-    none: then nothing is granted for one lease and one window, because pods may still hold what a lost table gave.
+    `limit` is the fleet's, `rates` the providers' (units a second). `table` is the stored one, or None when there is
+    none: then no share is raised for one lease and one window, because pods may still use shares of a lost table.
     """
 
     def __init__(
@@ -68,91 +73,93 @@ class Allocator:
         self.rates = dict(rates)
         self.timing = timing or Timing()
         self.table = table or Table()
-        self._cold_until = 0.0 if table else now + self.timing.lease_s + self.timing.window_s
-        self._seen = {pod: _Seen(0, now) for pod in self.table.grants}
-        self._forgotten: dict[str, int] = {}
+        self._no_raise_until = 0.0 if table else now + self.timing.lease_s + self.timing.window_s
+        self._pods = {pod: _Observation(0, now) for pod in self.table.grants}
+        self._removed: dict[str, int] = {}
 
     def observe(self, leases: Mapping[str, tuple[int, Lease]], now: float) -> None:
-        """Take in the leases as (stream sequence, lease) of each pod; only a new sequence counts as a sign of life."""
-        self._forgotten = {pod: sequence for pod, sequence in self._forgotten.items() if pod in leases}
+        """Take in each pod's (stream sequence, lease); only a new sequence shows that the pod is alive."""
+        self._removed = {pod: sequence for pod, sequence in self._removed.items() if pod in leases}
         for pod, (sequence, lease) in leases.items():
-            seen = self._seen.get(pod)
-            if seen is None:
-                if lease.gone or sequence <= self._forgotten.get(pod, 0):
+            known = self._pods.get(pod)
+            if known is None:
+                if lease.gone or sequence <= self._removed.get(pod, 0):
                     continue
-                seen = self._seen[pod] = _Seen(0, now)
-            if sequence > seen.sequence:
-                seen.sequence, seen.at, seen.lease = sequence, now, lease
+                known = self._pods[pod] = _Observation(0, now)
+            if sequence > known.sequence:
+                known.sequence, known.at, known.lease = sequence, now, lease
 
-    def quiet(self, now: float) -> list[str]:
-        """Name the pods that hold a share and were not heard of for two renewals: worth a look at the leader."""
-        silence = 2 * self.timing.renew_s
-        return [pod for pod in self.table.grants if pod in self._seen and now > self._seen[pod].at + silence]
+    def silent(self, now: float) -> list[str]:
+        """List the pods of the table that have missed two renewals; their leases should be read from the leader."""
+        limit_s = 2 * self.timing.renew_s
+        return [pod for pod in self.table.grants if pod in self._pods and now > self._pods[pod].at + limit_s]
 
     def step(self, now: float) -> Table:
-        """Give the table that should be in force; the same object when nothing changes."""
-        grants = self._alive(now)
-        grants = {pod: self._released(pod, grant, now) for pod, grant in grants.items()}
+        """Return the table that should be in force; the same object when nothing changes."""
+        grants = {pod: self._without_confirmed(pod, grant, now) for pod, grant in self._live_grants(now).items()}
         targets = self._targets(now)
         version = self.table.version + 1
         for pod, grant in grants.items():
             target = targets.get(pod, 0)
             if target < grant.share:
                 grants[pod] = attrs.evolve(grant, share=target, held=grant.reserved, held_version=version)
-        if now >= self._cold_until:
-            self._raise(grants, targets)
+        if now >= self._no_raise_until:
+            self._raise_shares(grants, targets)
         if grants != self.table.grants:
             self.table = Table(version, grants)
         return self.table
 
-    def _alive(self, now: float) -> dict[str, Grant]:
+    def _live_grants(self, now: float) -> dict[str, Grant]:
+        """Remove the pods that can no longer send; return the grants of the others."""
         timing = self.timing
-        silence = timing.lease_s + timing.window_s + timing.guard_s
-        farewell = timing.window_s + timing.guard_s
-        for pod, seen in list(self._seen.items()):
-            gone = seen.lease is not None and seen.lease.gone
-            if now > seen.at + (farewell if gone else silence):
-                self._forgotten[pod] = seen.sequence  # its lease stays in the bucket for a while
-                del self._seen[pod]
-        return {pod: grant for pod, grant in self.table.grants.items() if pod in self._seen}
+        after_gone_s = timing.window_s + timing.guard_s
+        after_silence_s = timing.lease_s + after_gone_s
+        for pod, known in list(self._pods.items()):
+            gone = known.lease is not None and known.lease.gone
+            if now > known.at + (after_gone_s if gone else after_silence_s):
+                self._removed[pod] = known.sequence  # its old lease stays in the bucket for a while
+                del self._pods[pod]
+        return {pod: grant for pod, grant in self.table.grants.items() if pod in self._pods}
 
-    def _released(self, pod: str, grant: Grant, now: float) -> Grant:
-        seen = self._seen[pod]
-        if grant.held <= grant.share or seen.lease is None or seen.lease.version < grant.held_version:
+    def _without_confirmed(self, pod: str, grant: Grant, now: float) -> Grant:
+        """Free the held part of a grant once the pod has confirmed its lower share and one window has passed."""
+        known = self._pods[pod]
+        if grant.held <= grant.share or known.lease is None or known.lease.version < grant.held_version:
             return grant
-        since = seen.confirmed_at.setdefault(grant.held_version, now)
+        since = known.confirmed_at.setdefault(grant.held_version, now)
         if now < since + self.timing.window_s + self.timing.guard_s:
             return grant
-        seen.confirmed_at.clear()
+        known.confirmed_at.clear()
         return attrs.evolve(grant, held=grant.share, held_version=0)
 
     def _targets(self, now: float) -> dict[str, int]:
+        """Compute the share that each pod should have, whatever is reserved now."""
         by_provider: dict[str, dict[str, int]] = {}
         floors: dict[str, int] = {}
-        for pod, seen in self._seen.items():
-            lease = seen.lease
+        for pod, known in self._pods.items():
+            lease = known.lease
             if (
                 lease is None
                 or lease.gone
-                or now >= seen.at + self.timing.lease_s
+                or now >= known.at + self.timing.lease_s
                 or self.rates.get(lease.provider, 0) <= 0
             ):
                 continue
             rate = self.rates[lease.provider]
             floors[pod] = min(max(lease.floor, 1), rate)
-            wish = max(lease.demand, lease.floor, MIN_DEMAND)
-            by_provider.setdefault(lease.provider, {})[pod] = min(wish, rate)
-        wishes = {name: min(self.rates[name], sum(pods.values())) for name, pods in by_provider.items()}
-        shares = waterfill(self.limit, wishes)
+            demand = max(lease.demand, lease.floor, MIN_DEMAND)
+            by_provider.setdefault(lease.provider, {})[pod] = min(demand, rate)
+        demands = {name: min(self.rates[name], sum(pods.values())) for name, pods in by_provider.items()}
+        parts = waterfill(self.limit, demands)
         targets: dict[str, int] = {}
         for name, pods in by_provider.items():
-            targets.update(_with_floors(shares[name], pods, floors))
+            targets.update(_with_floors(parts[name], pods, floors))
         return targets
 
-    def _raise(self, grants: dict[str, Grant], targets: Mapping[str, int]) -> None:
-        """Raise shares toward their targets, only out of what nobody has reserved."""
+    def _raise_shares(self, grants: dict[str, Grant], targets: Mapping[str, int]) -> None:
+        """Raise shares towards their targets, using only units that no pod has reserved."""
         for pod in targets:
-            lease = self._seen[pod].lease
+            lease = self._pods[pod].lease
             if pod not in grants and lease is not None:
                 grants[pod] = Grant(lease.provider)
         for pod in sorted(targets, key=lambda pod: (grants[pod].share, pod)):
@@ -172,12 +179,14 @@ class Allocator:
                 )
 
 
-def _with_floors(total: int, wishes: Mapping[str, int], floors: Mapping[str, int]) -> dict[str, int]:
-    """Split a provider's part over its pods; each first gets what its dearest message costs, while that lasts."""
+def _with_floors(total: int, demands: Mapping[str, int], floors: Mapping[str, int]) -> dict[str, int]:
+    """Split a provider's part among its pods: first each pod's floor, as far as the part goes; then by demand."""
     parts: dict[str, int] = {}
     left = total
-    for pod in sorted(wishes, key=lambda pod: (floors[pod], pod)):
+    for pod in sorted(demands, key=lambda pod: (floors[pod], pod)):
         parts[pod] = floors[pod] if floors[pod] <= left else 0
         left -= parts[pod]
-    rest = waterfill(left, {pod: wish - parts[pod] for pod, wish in wishes.items() if parts[pod] or not floors[pod]})
+    rest = waterfill(
+        left, {pod: demand - parts[pod] for pod, demand in demands.items() if parts[pod] or not floors[pod]}
+    )
     return {pod: part + rest.get(pod, 0) for pod, part in parts.items()}

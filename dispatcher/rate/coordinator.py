@@ -1,4 +1,7 @@
-"""The allocator's hands: lead, read the leases, write the table. Any number may run; one leads."""
+"""Runs the allocator on the stream: elects a leader, reads the leases, writes the table.
+
+Any number of coordinators may run; one leads.
+"""
 
 import asyncio
 import contextlib
@@ -16,15 +19,15 @@ from messaging.stream.board import LimitsBoard
 
 _log = structlog.get_logger(__name__)
 
-_STEP_S = 0.25
-_SOONEST_S = 0.03
-_FOLLOW_S = 0.5
+_ALLOCATE_EVERY_S = 0.25
+_ALLOCATE_SOONEST_S = 0.03
+_ELECTION_EVERY_S = 0.5
 _STALE_S = 0.5
-"""Leases that took longer to read may hide that a pod lives: half of the window by which a silent one is outlived."""
+"""Leases that took longer to read are not used: a pod could look silent that has renewed its lease meanwhile."""
 
 
 class Coordinator:
-    """Divides the fleet's rate over the pods while it leads."""
+    """Divides the fleet's rate among the pods while it leads."""
 
     def __init__(self, board: LimitsBoard, name: str, limit: int, rates: Mapping[str, int], timing: Timing) -> None:
         self._board = board
@@ -32,33 +35,34 @@ class Coordinator:
         self._limit = limit
         self._rates = rates
         self._timing = timing
-        self._wishes: dict[str, Lease] = {}
-        self._hint = asyncio.Event()
+        self._requests: dict[str, Lease] = {}
+        self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Lead or wait to lead, until cancelled."""
-        async with self._board.on_lease(self._heard):
-            await self._take_turns()
+        async with self._board.on_lease(self._on_lease):
+            await self._lead_by_turns()
 
-    def _heard(self, pod: str, lease: Lease) -> None:
-        """Look at once when a pod wishes for something else or confirms a table."""
-        wish = attrs.evolve(lease, sent=0)
-        if self._wishes.get(pod) != wish:
-            self._wishes[pod] = wish
-            self._hint.set()
+    def _on_lease(self, pod: str, lease: Lease) -> None:
+        """Allocate at once when a pod changes its demand or confirms a table."""
+        request = attrs.evolve(lease, sent=0)
+        if self._requests.get(pod) != request:
+            self._requests[pod] = request
+            self._changed.set()
 
-    async def _take_turns(self) -> None:
+    async def _lead_by_turns(self) -> None:
         while True:
             try:
-                if (revision := await self._win()) is not None:
+                if (revision := await self._try_to_lead()) is not None:
                     _log.info("leading the allocation")
                     await self._lead(revision)
                     _log.info("no longer leading")
             except Unavailable as exc:
                 _log.warning("allocation interrupted", error=str(exc))
-            await asyncio.sleep(_FOLLOW_S * random.uniform(1.0, 1.6))  # noqa: S311
+            await asyncio.sleep(_ELECTION_EVERY_S * random.uniform(1.0, 1.6))  # noqa: S311
 
-    async def _win(self) -> int | None:
+    async def _try_to_lead(self) -> int | None:
+        """Become the leader when there is none; returns the revision of the leadership, None when another leads."""
         revision, leader = await self._board.leader()
         if leader is not None:
             return None
@@ -69,20 +73,20 @@ class Coordinator:
         return await self._board.set_leader(self._name, revision, ttl)
 
     async def _lead(self, leadership: int) -> None:
-        """Allocate until the leadership or the table turns out to be another's."""
+        """Allocate until another coordinator has taken the leadership or written the table."""
         table_revision, table = await self._board.table()
         allocator = Allocator(self._limit, self._rates, table, time.monotonic(), self._timing)
         renewed = time.monotonic()
         while True:
             now = time.monotonic()
             if now - renewed > self._timing.leader_ttl_s / 3:
-                won = await self._set_leader(leadership)
-                if won is None:
+                revision = await self._set_leader(leadership)
+                if revision is None:
                     return
-                leadership, renewed = won, now
-            asked = time.monotonic()
+                leadership, renewed = revision, now
+            began = time.monotonic()
             leases = await self._leases(allocator)
-            if time.monotonic() > asked + _STALE_S:
+            if time.monotonic() > began + _STALE_S:
                 continue
             allocator.observe(leases, time.monotonic())
             before = allocator.table
@@ -92,23 +96,23 @@ class Coordinator:
                 if stored is None:
                     return
                 table_revision = stored
-            await asyncio.sleep(_SOONEST_S)
+            await asyncio.sleep(_ALLOCATE_SOONEST_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STEP_S - _SOONEST_S):
-                    await self._hint.wait()
-            self._hint.clear()
+                async with asyncio.timeout(_ALLOCATE_EVERY_S - _ALLOCATE_SOONEST_S):
+                    await self._changed.wait()
+            self._changed.clear()
 
     async def _leases(self, allocator: Allocator) -> dict[str, tuple[int, Lease]]:
-        """Read every lease; those of pods that seem silent from the leader, because a replica may lag behind."""
+        """Read every lease. Those of silent pods are read again from the stream's leader, because a replica may lag."""
         found = await self._board.leases()
-        for pod in allocator.quiet(time.monotonic()):
+        for pod in allocator.silent(time.monotonic()):
             revision, lease = await self._board.lease(pod)
             if lease is not None:
                 found[pod] = (revision, lease)
         return found
 
     async def resign(self) -> None:
-        """Let another lead at once."""
+        """Give up the leadership, so that another coordinator can lead at once."""
         try:
             revision, leader = await self._board.leader()
             if leader == self._name:

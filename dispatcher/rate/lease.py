@@ -1,7 +1,7 @@
-"""The pod's side of the allocation: renew the lease, apply the table, confirm what was lowered.
+"""Keeps a pod's lease: renews it, applies the table of shares, and confirms a lowered share.
 
-A lease that ended is never taken up again: what it held may be another's by now. The pod leaves it behind and comes
-back under a new name (`<pod>=2`), to which the allocator gives a share like to any new pod.
+A lease that has ended is never renewed, because its share may belong to another pod by now. The pod abandons it and
+takes a new lease under a new name (`<pod>=2`); the allocator treats that name as a new pod.
 """
 
 import asyncio
@@ -21,14 +21,18 @@ from messaging.stream.buckets import STORE_DELAY_S
 _log = structlog.get_logger(__name__)
 
 _LEASE_TTL_S = 30
-_SOONEST_S = 0.05
+_RENEW_SOONEST_S = 0.05
 
 
 class LeaseHolder:
-    """Keeps one pod's lease. `demand` gives (units a second that it could use, its dearest waiting message)."""
+    """Keeps one pod's lease.
+
+    `demand` returns (units a second that the pod could use, the cost of its most expensive waiting message).
+    """
 
     def __init__(
         self,
+        *,
         board: LimitsBoard,
         pod: str,
         provider: str,
@@ -43,109 +47,122 @@ class LeaseHolder:
         self._timing = timing
         self._demand = demand
         self._name = pod
-        self._lives = 1
-        self._good_until: float | None = None
-        self._revision = 0
-        self._version = 0
-        self._told = 0
-        self._told_floor = 1
-        self._hint = asyncio.Event()
-        self._looking = False
+        self._lease_count = 1
+        self._valid_until: float | None = None
+        self._table_revision = 0
+        self._applied_version = 0
+        self._reported_demand = 0
+        self._reported_floor = 1
+        self._renew_now = asyncio.Event()
+        self._reading_table = False
 
     async def run(self) -> None:
-        """Renew until cancelled; while the bucket is away the lease runs out by itself."""
-        async with self._board.on_table(self._heard):
+        """Renew until cancelled; while the bucket cannot be reached the lease runs out."""
+        async with self._board.on_table(self._on_table):
             while True:
                 began = time.monotonic()
                 try:
                     await self.sync()
                 except Unavailable as exc:
                     _log.debug("lease not renewed", error=str(exc))
-                await self._rest(began)
+                await self._wait_to_renew(began)
 
-    def _heard(self, table: Table | None) -> None:
-        """Look at once when a table speaks of us: most speak of others only. While we read one we cannot know."""
+    def _on_table(self, table: Table | None) -> None:
+        """Renew at once when a table changes this pod's share, or arrives while another one is being read."""
         grant = table.grants.get(self._name) if table else None
-        known = grant is not None and grant.share == self._pacer.share and grant.held_version <= self._version
-        if self._looking or not known:
-            self._hint.set()
+        applied = grant is not None and grant.share == self._pacer.share and grant.held_version <= self._applied_version
+        if self._reading_table or not applied:
+            self._renew_now.set()
 
-    async def _rest(self, began: float) -> None:
-        """Wait until the next renewal: sooner when the table has changed or our wish has."""
+    async def _wait_to_renew(self, began: float) -> None:
+        """Wait until the next renewal: sooner when the share or the demand has changed."""
         jitter = random.uniform(0.92, 1.0)  # noqa: S311
         end = began + self._timing.renew_s * jitter
         while True:
             left = end - time.monotonic()
             try:
-                async with asyncio.timeout(max(_SOONEST_S, min(left, 2 * _SOONEST_S))):
-                    await self._hint.wait()
+                async with asyncio.timeout(max(_RENEW_SOONEST_S, min(left, 2 * _RENEW_SOONEST_S))):
+                    await self._renew_now.wait()
             except TimeoutError:
-                if left <= 2 * _SOONEST_S or self._wish_has_changed():
+                if left <= 2 * _RENEW_SOONEST_S or self._demand_has_changed():
                     return
                 continue
-            self._hint.clear()
+            self._renew_now.clear()
             await asyncio.sleep(STORE_DELAY_S)
             return
 
-    def _wish_has_changed(self) -> bool:
+    def _demand_has_changed(self) -> bool:
         demand, floor = self._demand()
-        return abs(demand - self._told) > max(2, self._told // 4) or floor > self._told_floor
+        return abs(demand - self._reported_demand) > max(2, self._reported_demand // 4) or floor > self._reported_floor
 
     async def sync(self) -> None:
-        """Renew, read the table, apply it; a share that was lowered is confirmed by a second renewal."""
-        began = await self._tell()
-        self._looking = True
+        """Renew the lease and apply the table; a second renewal confirms a lowered share. Raises Unavailable."""
+        began = await self._write_lease()
+        self._reading_table = True
         try:
-            await self._look(began)
+            await self._apply_table(began)
         finally:
-            self._looking = False
+            self._reading_table = False
 
-    async def _look(self, began: float) -> None:
+    async def _apply_table(self, began: float) -> None:
         revision, table = await self._board.table()
-        if self._revision and (table is None or revision < self._revision):
-            await self._begin_anew()  # the table is lost
-        elif await self._extend(began) and table is not None and revision != self._revision:
-            self._revision = revision
+        if self._table_revision and (table is None or revision < self._table_revision):
+            await self._start_new_lease()  # the table was lost
+        elif await self._extend(began) and table is not None and revision != self._table_revision:
+            self._table_revision = revision
             grant = table.grants.get(self._name)
             self._pacer.set_share(grant.share if grant else 0)
-            awaited = grant is not None and grant.held_version > self._version
-            self._version = table.version
-            if awaited:
-                await self._extend(await self._tell())
+            confirms = grant is not None and grant.held_version > self._applied_version
+            self._applied_version = table.version
+            if confirms:
+                await self._extend(await self._write_lease())
 
     async def _extend(self, began: float) -> bool:
-        """Make the lease last from `began`; False when it had ended: what it held may have been given away."""
-        if self._good_until is None or time.monotonic() >= self._good_until:
-            await self._begin_anew()
+        """Extend the lease, counted from `began`; False when it had already ended and a new one was started."""
+        if self._valid_until is None or time.monotonic() >= self._valid_until:
+            await self._start_new_lease()
             return False
-        self._good_until = began + self._timing.lease_s
-        self._pacer.renewed(self._good_until)
+        self._valid_until = began + self._timing.lease_s
+        self._pacer.renewed(self._valid_until)
         return True
 
-    async def _tell(self) -> float:
-        """Write the lease; gives the moment before, from which it counts: the allocator counts from a later one."""
+    async def _write_lease(self) -> float:
+        """Write the lease; return the time before the write, from which the lease counts.
+
+        The allocator counts from the time when it has read the lease, so for it the lease ends later.
+        """
         began = time.monotonic()
-        demand, floor = self._told, self._told_floor = self._demand()
-        lease = Lease(self._provider, demand, floor, self._version, self._pacer.sent_units)
-        if self._good_until is None:
-            self._good_until = began + self._timing.lease_s
+        self._reported_demand, self._reported_floor = self._demand()
+        lease = Lease(
+            provider=self._provider,
+            demand=self._reported_demand,
+            floor=self._reported_floor,
+            version=self._applied_version,
+            sent=self._pacer.sent_units,
+        )
+        if self._valid_until is None:
+            self._valid_until = began + self._timing.lease_s
         await self._board.put_lease(self._name, lease, _LEASE_TTL_S)
         return began
 
-    async def _begin_anew(self) -> None:
-        """Leave the share where it is and ask for another under a new name, so that none is ever used twice."""
+    async def _start_new_lease(self) -> None:
+        """Give up the share and ask for another one under a new name, so that no share is used by two pods."""
         self._pacer.set_share(0)
-        left, self._lives = self._name, self._lives + 1
-        self._name = f"{self._pod}={self._lives}"
-        self._version, self._revision, self._good_until = 0, 0, None
-        lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
-        await self._board.put_lease(left, lease, _LEASE_TTL_S)
+        old_name, self._lease_count = self._name, self._lease_count + 1
+        self._name = f"{self._pod}={self._lease_count}"
+        self._applied_version, self._table_revision, self._valid_until = 0, 0, None
+        await self._board.put_lease(old_name, self._last_lease(), _LEASE_TTL_S)
 
     async def give_back(self) -> None:
-        """Send nothing more, and say so, so that others may use the share at once."""
+        """Stop sending and give the lease back, so that others can use the share soon."""
         self._pacer.give_up()
-        lease = Lease(self._provider, 0, 1, self._version, self._pacer.sent_units, gone=True)
         try:
-            await self._board.put_lease(self._name, lease, _LEASE_TTL_S)
+            await self._board.put_lease(self._name, self._last_lease(), _LEASE_TTL_S)
         except Unavailable as exc:
-            _log.info("lease runs out by itself", error=str(exc))
+            _log.info("lease not given back: it runs out", error=str(exc))
+
+    def _last_lease(self) -> Lease:
+        """Make the lease that tells the allocator that this name sends no more."""
+        return Lease(
+            provider=self._provider, demand=0, version=self._applied_version, sent=self._pacer.sent_units, gone=True
+        )

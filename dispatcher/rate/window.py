@@ -1,6 +1,6 @@
-"""How a pod keeps to its share: slots, each of which is used once a window. Pure: monotonic seconds come in as `now`.
+"""Keeps a pod within its share: each unit of the share is a slot, used once a window. Pure: `now` is monotonic seconds.
 
-The other half of the limiter: `rate.allocator` divides the fleet's rate into shares, this one holds to the share.
+This is the other half of the limiter: `rate.allocator` divides the fleet's rate into shares.
 """
 
 from bisect import insort
@@ -11,7 +11,7 @@ import attrs
 
 @attrs.define(eq=False)
 class _Slot:
-    """One unit of the share: usable again a window after its last write. `retired`: the share was lowered by it."""
+    """Room for one unit in a window, usable again one window after its last write. A retired slot left the share."""
 
     ready_at: float = 0.0
     retired: bool = False
@@ -19,7 +19,7 @@ class _Slot:
 
 @attrs.define(eq=False)
 class Permit:
-    """The right to start one send: its slots are taken. Not to be used before `ready_at` (monotonic seconds)."""
+    """The right to make one send. It holds its slots, and must not be used before `ready_at` (monotonic seconds)."""
 
     slots: tuple[_Slot, ...]
     sent_at: float | None = None
@@ -27,27 +27,26 @@ class Permit:
 
     @property
     def cost(self) -> int:
-        """Units that the send takes."""
+        """How many units the send takes."""
         return len(self.slots)
 
     @property
     def ready_at(self) -> float:
-        """The earliest moment of the write."""
+        """The earliest time of the write."""
         return max(slot.ready_at for slot in self.slots)
 
     @property
     def retired(self) -> bool:
-        """Whether the share was lowered by what this permit holds: it must not be used any more."""
+        """Whether the share was lowered by a slot of this permit: then it must not be used."""
         return any(slot.retired for slot in self.slots)
 
 
 class Window:
-    """One pod's share as slots. Each slot's writes lie a window apart, so no window holds more writes than slots.
+    """One pod's share as slots. Writes of one slot are at least a window apart, so no window exceeds the share.
 
-    Between two uses of a slot lies the window, counted from the time *after* the earlier write to the time *before* the
-    later one. `smoothing` spreads the starts: 1.0 keeps them exactly 1/share apart, smaller lets a late one catch up.
-    A permit may be taken `lead_s` before it is ready, so that what has to be done between taking and writing costs
-    none of the rate.
+    That time is measured from the time *after* the earlier write to the time *before* the later one. `smoothing`
+    spreads the starts: with 1.0 they are exactly 1/share apart, with less a late start can catch up. A permit may be
+    taken `lead_s` before it is ready, so that the work between taking it and writing does not lower the rate.
     """
 
     def __init__(self, window_s: float, *, lead_s: float = 0.0, smoothing: float = 0.98, burst_s: float = 0.02) -> None:
@@ -55,21 +54,21 @@ class Window:
         self._lead_s = lead_s
         self._smoothing = smoothing
         self._burst_s = burst_s
-        self._free: list[_Slot] = []  # this and `_retired` in the order of `ready_at`
+        self._free: list[_Slot] = []  # sorted by `ready_at`, as is `_retired`
         self._retired: list[_Slot] = []
-        self._busy: set[_Slot] = set()
-        self._leaving: set[_Slot] = set()  # busy, and retired as soon as they are released
+        self._busy: set[_Slot] = set()  # held by permits
+        self._leaving: set[_Slot] = set()  # held by permits, and retired when these are returned
         self._sent: deque[tuple[float, int]] = deque()
         self._next = 0.0
 
     @property
     def share(self) -> int:
-        """How many slots there are."""
+        """How many slots the share has, free or busy."""
         return len(self._free) + len(self._busy)
 
     @share.setter
     def share(self, share: int) -> None:
-        """Add or retire slots. A slot keeps its past when it comes back, so that lowering and raising gains nothing."""
+        """Add or retire slots. A slot that returns keeps its last write, so lowering and raising gains no sends."""
         change = share - self.share
         for _ in range(change):
             self._add()
@@ -83,7 +82,7 @@ class Window:
             slot = self._leaving.pop()
             self._busy.add(slot)
         else:
-            # The one used last: with an older past than those that stay behind, it would send beside what they sent.
+            # The slot used last: an older one could be used while the sends of those left out are still in the window.
             slot = self._retired.pop() if self._retired else _Slot()
             self._free.append(slot)
         slot.retired = False
@@ -98,14 +97,14 @@ class Window:
         slot.retired = True
 
     def wait_s(self, now: float, cost: int) -> float | None:
-        """Say how long until a permit may be taken: 0.0 means now, None means that only a change can tell."""
+        """Return how long until a permit may be taken; None while too few slots are free."""
         if cost > len(self._free):
             return None
         ready = max(self._next, self._free[cost - 1].ready_at)
         return max(0.0, ready - self._lead_s - now)
 
     def take(self, now: float, cost: int) -> Permit:
-        """Take a permit; only right after `wait_s` answered 0.0."""
+        """Take a permit; call it only right after `wait_s` has returned 0.0."""
         share = self.share
         taken = self._free[:cost]
         del self._free[:cost]
@@ -115,7 +114,7 @@ class Window:
         return Permit(tuple(taken))
 
     def sent(self, permit: Permit, now: float) -> None:
-        """Note the time after a permit's bytes were written: its slots rest for a window."""
+        """Note that a permit's bytes were written before `now`: its slots are usable again a window later."""
         permit.sent_at = now
         for slot in permit.slots:
             slot.ready_at = now + self._window_s
@@ -141,7 +140,7 @@ class Window:
                 insort(self._free, slot, key=_ready)
 
     def used(self, now: float, span_s: float) -> int:
-        """Count the units sent in the last `span_s` (at most the window), and those under way."""
+        """Count the units sent in the last `span_s` (at most the window), and those held by permits."""
         lately = sum(cost for at, cost in self._sent if at > now - span_s)
         return lately + len(self._busy) + len(self._leaving)
 

@@ -1,1 +1,1 @@
-"""Sending one provider's messages."""
+"""Sends one provider's messages."""

@@ -1,4 +1,4 @@
-"""One attempt: marker, call, outcome. Between marker and outcome nobody else may send the message."""
+"""Makes one attempt: marker, call, outcome. Between marker and outcome no other pod may send the message."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from dispatcher.rate.pacer import Pacer, PermitGate
 from dispatcher.rate.window import Permit
 from dispatcher.transport.client import ProviderClient
 from dispatcher.transport.gate import GateClosed
-from dispatcher.work.circumstances import Circumstances
+from dispatcher.work.dispatch_context import DispatchContext
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Verdict, judge, not_sent
@@ -25,10 +25,13 @@ from providers.base import AMBIGUOUS, TRANSIENT, Outcome, Submission
 
 _log = structlog.get_logger(__name__)
 
-GATE_S = 2.0
-"""How long a marker may stand before the bytes leave; a second look waits for this and the call's time-out."""
+GATE_WAIT_S = 2.0
+"""The longest time between an attempt's marker and its first byte.
 
-_FAILED: dict[int, bool | None] = {
+A pod that finds a marker without an outcome waits this long, plus the call's time-out, before it calls it unclear.
+"""
+
+_COUNTS_AS_FAILURE: dict[int, bool | None] = {
     pb.ATTEMPT_OUTCOME_ACCEPTED: False,
     pb.ATTEMPT_OUTCOME_THROTTLED: None,
     pb.ATTEMPT_OUTCOME_TRANSIENT: True,
@@ -36,23 +39,24 @@ _FAILED: dict[int, bool | None] = {
     pb.ATTEMPT_OUTCOME_PROVIDER_FAULT: True,
     pb.ATTEMPT_OUTCOME_AMBIGUOUS: True,
 }
-"""What an outcome tells the breaker: a failure, a success, or nothing."""
+"""What the breaker counts for an outcome: a failure (True), a success (False) or nothing (None)."""
 
 
-class Attempt:
-    """Makes attempts for one pod."""
+class AttemptRunner:
+    """Makes the attempts of one pod."""
 
     def __init__(
         self,
-        circumstances: Circumstances,
-        adapter: ProviderClient,
+        *,
+        context: DispatchContext,
+        provider_client: ProviderClient,
         event_log: EventLog,
         pacer: Pacer,
         breaker: BreakerSync,
         tracer: Tracer,
     ) -> None:
-        self._circumstances = circumstances
-        self._adapter = adapter
+        self._context = context
+        self._provider_client = provider_client
         self._event_log = event_log
         self._pacer = pacer
         self._breaker = breaker
@@ -60,43 +64,50 @@ class Attempt:
         self._calls: set[asyncio.Timeout] = set()
         self._cut = False
 
-    def cut(self) -> None:
-        """End every call now: those whose bytes have left become unclear."""
+    def cut_calls(self) -> None:
+        """End every call now; those whose bytes have left become unclear."""
         self._cut = True
         for limit in self._calls:
             limit.reschedule(0)
 
-    async def make(self, job: Job, permit: Permit, generation: int) -> bool:
-        """Make one attempt and write down what follows; False when another pod has the message."""
+    async def run(self, job: Job, permit: Permit, generation: int) -> bool:
+        """Make one attempt and record what follows; False when another writer changed the message first."""
         began = time.monotonic()
-        gate = PermitGate(self._pacer, permit, began + GATE_S, job.deadline, time.monotonic, time.time)
+        gate = PermitGate(
+            pacer=self._pacer,
+            permit=permit,
+            give_up_at=began + GATE_WAIT_S,
+            deadline=job.deadline,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
         try:
-            if not await self._event_log.start_attempt(job, self._circumstances.provider.name):
+            if not await self._event_log.start_attempt(job, self._context.provider.name):
                 self._breaker.abandon(generation)
                 return False
             outcome = await self._call(job, gate)
         except BaseException:
-            self._breaker.abandon(generation)  # or a probe that broke would keep a half-open breaker for ever
+            self._breaker.abandon(generation)  # or a probe that failed like this would keep the breaker half-open
             raise
         finally:
             gate.close()
         if outcome is None:
             self._breaker.abandon(generation)
             outcome = Outcome(TRANSIENT, code="not-sent", detail="the right to send was lost before the bytes left")
-            verdict = not_sent(self._circumstances.case(job), outcome.detail)
+            verdict = not_sent(self._context.verdict_facts(job), outcome.detail)
             return await self._event_log.record(job, verdict, outcome)
-        self._breaker.record(generation, failed=_FAILED[outcome.kind])
-        verdict = judge(outcome, self._circumstances.case(job))
+        self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind])
+        verdict = judge(outcome, self._context.verdict_facts(job))
         if verdict.pause_s:
             self._breaker.pause(verdict.pause_s)
         self._log(job, outcome, verdict, time.monotonic() - began)
         if await self._event_log.record(job, verdict, outcome):
             return True
-        return await self._late_truth(job, outcome)
+        return await self._record_late_answer(job, outcome)
 
     async def _call(self, job: Job, gate: PermitGate) -> Outcome | None:
-        """Call the provider; None when the gate let nothing out."""
-        command, provider = job.command, self._circumstances.provider
+        """Call the provider; None when nothing was sent."""
+        command, provider = job.command, self._context.provider
         with telemetry.span(
             self._tracer,
             "send",
@@ -109,32 +120,32 @@ class Attempt:
             },
         ) as span:
             submission = Submission(
-                command.message_id,
-                command.recipient,
-                command.body,
-                command.sender,
-                command.segments,
-                command.encoding == pb.ENCODING_UCS2,
-                job.last.attempt_count,
-                max(0.0, job.deadline - time.time()),
-                telemetry.traceparent_of(span),
+                message_id=command.message_id,
+                recipient=command.recipient,
+                body=command.body,
+                sender=command.sender,
+                segments=command.segments,
+                unicode=command.encoding == pb.ENCODING_UCS2,
+                attempt=job.last.attempt_count,
+                validity_s=max(0.0, job.deadline - time.time()),
+                traceparent=telemetry.traceparent_of(span),
             )
-            outcome = await self._until_cut(submission, gate)
+            outcome = await self._send_until_cut(submission, gate)
             name = "not sent" if outcome is None else outcome_name(outcome.kind)
             span.set_attribute("sms.outcome", name)
-            if outcome is None or _FAILED[outcome.kind]:
+            if outcome is None or _COUNTS_AS_FAILURE[outcome.kind]:
                 span.set_status(Status(StatusCode.ERROR, name))
             return outcome
 
-    async def _until_cut(self, submission: Submission, gate: PermitGate) -> Outcome | None:
+    async def _send_until_cut(self, submission: Submission, gate: PermitGate) -> Outcome | None:
         if self._cut:
             return None
-        # Not a task that is cancelled: this one goes on and writes down what the cut means.
+        # The call ends by its time-out, not by cancelling this task, which still has to record the outcome.
         limit = asyncio.timeout(None)
         self._calls.add(limit)
         try:
             async with limit:
-                return await self._adapter.send(submission, gate)
+                return await self._provider_client.send(submission, gate)
         except GateClosed:
             return None
         except TimeoutError:
@@ -146,16 +157,19 @@ class Attempt:
         finally:
             self._calls.discard(limit)
 
-    async def _late_truth(self, job: Job, outcome: Outcome) -> bool:
-        """Write an answer that came after another pod had called the attempt unclear, where that still helps."""
+    async def _record_late_answer(self, job: Job, outcome: Outcome) -> bool:
+        """Record an answer that came after another pod had recorded the attempt as unclear.
+
+        False when it changes nothing: the message has moved on, or the answer is unclear too.
+        """
         number = job.last.attempt_count
         last, sequence = await self._event_log.last_event(job.address)
         waiting = last is not None and (last.held or last.state == pb.MESSAGE_STATE_UNKNOWN)
         if last is None or not waiting or last.attempt_count != number or outcome.kind == AMBIGUOUS:
             _log.warning("late answer ignored", message_id=job.command.message_id, outcome=outcome_name(outcome.kind))
             return False
-        job.place(last, sequence)
-        verdict = judge(outcome, self._circumstances.case(job, settled=number))
+        job.set_last(last, sequence)
+        verdict = judge(outcome, self._context.verdict_facts(job, resolved_attempt=number))
         if not may_follow(last.state, verdict.state):
             return False
         return await self._event_log.record(job, verdict, outcome)
@@ -164,7 +178,7 @@ class Attempt:
         _log.info(
             "attempt",
             message_id=job.command.message_id,
-            provider=self._circumstances.provider.name,
+            provider=self._context.provider.name,
             attempt=job.last.attempt_count,
             outcome=outcome_name(outcome.kind),
             code=outcome.code or None,

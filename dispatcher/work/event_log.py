@@ -1,6 +1,7 @@
-"""Writes what happened to a message and takes the step that follows, in the order that survives a crash.
+"""Reads and writes the events of messages, and takes the step that an event names.
 
-Event first, by compare-and-set; then the step that the event names, which may be repeated; then the acknowledgement.
+The order survives a crash at any point: first the event, by compare-and-set; then its next step, which may be repeated;
+then the acknowledgement.
 """
 
 import time
@@ -12,47 +13,47 @@ from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import may_follow
 from messaging.model import Address
-from messaging.story import first_state
+from messaging.status import first_state
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection, Delivery
 from messaging.stream.publisher import Publisher
 
 
 class EventLog:
-    """The events of messages, as a dispatcher reads and writes them."""
+    """The events of messages, for dispatchers."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
 
     async def last_event(self, address: Address) -> tuple[wire.Event | None, int]:
-        """Read the last event of a message and its sequence, from the leader; raises StreamDown."""
+        """Read a message's last event and its sequence from the leader, or (None, 0); raises StreamDown."""
         record = await self._connection.last(topo.EVENT, topo.event_subject(address))
         if record is None:
             return None, 0
         return codec.decode(wire.Event, record.subject, record.data), record.sequence
 
     async def start_attempt(self, job: Job, provider: str) -> bool:
-        """Write the marker that an attempt begins; False when another writer was faster."""
+        """Write the marker that an attempt starts; False when another writer was first."""
         return await self._append(job, events.attempt_started(job.command, job.last, provider, job.writer, time.time()))
 
     async def record(self, job: Job, change: events.Change, ended: events.CallEnd | None = None) -> bool:
-        """Write a change of the message, which may end its attempt; False when another writer was faster."""
+        """Write a change of the message; `ended` also ends its attempt. False when another writer was first."""
         return await self._append(job, events.following(job.command, job.last, change, job.writer, time.time(), ended))
 
     async def _append(self, job: Job, event: wire.Event) -> bool:
-        """Write the job's next event; repeats until the outcome is known."""
+        """Write the job's next event, repeating until the stream answers; raises CorruptRecord if it may not follow."""
         before = job.last.state if job.sequence else first_state(job.command)
         if not may_follow(before, event.state):
             raise CorruptRecord(topo.event_subject(job.address), f"state {before} cannot become {event.state}")
         sequence = await self._publisher.append_event(job.address, event, job.sequence)
         if sequence is None:
             return False
-        job.place(event, sequence)
+        job.set_last(event, sequence)
         return True
 
     async def take_next_step(self, job: Job) -> None:
-        """Take the step that the last event names; repeating it is harmless."""
+        """Take the step that the last event names; it may be repeated."""
         event = job.last
         match event.next:
             case wire.NEXT_STEP_MOVE:
@@ -65,12 +66,12 @@ class EventLog:
             case _:
                 return
 
-    async def bury_unreadable(self, delivery: Delivery, address: Address, provider: str, why: str) -> None:
-        """Keep a record that nobody can read among the dead letters."""
+    async def dead_letter_unreadable(self, delivery: Delivery, address: Address, provider: str, why: str) -> None:
+        """Write an unreadable record to the dead letters; `why` says what is wrong with it."""
         letter = events.unreadable_letter(address, provider, delivery.data, why, time.time())
         await self._publisher.bury(letter, address)
 
     async def unchanged(self, job: Job) -> bool:
-        """Whether the job's last event is still the last one; raises StreamDown."""
+        """Whether the stream has no newer event than the job's last one; raises StreamDown."""
         _, sequence = await self.last_event(job.address)
         return sequence == job.sequence

@@ -1,4 +1,4 @@
-"""Drawing from a provider's lanes: little ahead, urgent first, and no lane starved."""
+"""Draws from a provider's lanes: a few messages ahead, urgent ones first, and no lane starves."""
 
 import asyncio
 from collections import deque
@@ -12,19 +12,19 @@ from messaging.routing import ProviderFacts, Rotation
 from messaging.stream.interface import Consumer, Delivery
 
 SHARES: dict[Lane, int] = {Lane.OTP: 6, Lane.NORMAL: 3, Lane.BULK: 1}
-"""Guaranteed parts of the rate while all three lanes have work; what one does not use goes to the others."""
+"""Relative parts of the rate while all three lanes have work; what one does not use goes to the others."""
 
 PREFETCH = 8
-"""Messages held ahead for each lane: more would let drawn bulk delay an OTP."""
+"""Messages drawn ahead for each lane. With more, bulk messages already drawn could delay an OTP."""
 
 _FETCH_S = 1.0
 LAST_FETCH_S = _FETCH_S + 0.2
-"""After `stop`, what a fetch under way still brings has arrived within this time."""
+"""After `stop`, a running fetch has returned within this time."""
 
 
 @attrs.frozen(eq=False)
 class Drawn:
-    """A message whose turn it is; `job` is there once it has been read."""
+    """The next message to work on; `job` is None until the delivery has been read."""
 
     lane: Lane
     delivery: Delivery
@@ -32,32 +32,32 @@ class Drawn:
 
 
 class Intake:
-    """Fills a small buffer for each lane, hands out the next message by shares, and knows all that the pod holds."""
+    """Fills a small buffer for each lane, hands out the next message, and lists every delivery that the pod holds."""
 
     def __init__(self, consumers: Mapping[Lane, Consumer], prefetch: int = PREFETCH) -> None:
         self._consumers = consumers
         self._prefetch = prefetch
         self._buffers: dict[Lane, deque[Drawn]] = {lane: deque() for lane in consumers}
-        self._behind: dict[Lane, int] = dict.fromkeys(consumers, 0)
+        self._on_stream: dict[Lane, int] = dict.fromkeys(consumers, 0)
         self._facts = {lane: ProviderFacts(lane, SHARES[lane]) for lane in consumers}
         self._turns = Rotation()
-        self._held: set[Delivery] = set()
+        self._outstanding: set[Delivery] = set()
         self._filled = asyncio.Event()
         self._room = {lane: asyncio.Event() for lane in consumers}
         self.stopping = False
 
     @property
     def waiting(self) -> int:
-        """About how many messages wait, in the buffers and behind them on the stream."""
-        return sum(map(len, self._buffers.values())) + sum(self._behind.values())
+        """About how many messages wait, in the buffers and on the stream."""
+        return sum(map(len, self._buffers.values())) + sum(self._on_stream.values())
 
     @property
-    def held(self) -> set[Delivery]:
-        """Everything that was drawn and not released: it waits here, is being read, or is at work."""
-        return set(self._held)
+    def outstanding(self) -> set[Delivery]:
+        """Every delivery that was drawn and not released: buffered, being read, or in a task."""
+        return set(self._outstanding)
 
     async def run(self) -> None:
-        """Keep the buffers filled until `stop`; what a fetch under way still brings is kept for giving back."""
+        """Keep the buffers filled until `stop`. Messages of a fetch that is still running are buffered too."""
         async with asyncio.TaskGroup() as group:
             for lane, consumer in self._consumers.items():
                 group.create_task(self._fill(lane, consumer), name=f"intake-{lane}")
@@ -76,14 +76,14 @@ class Intake:
                 await room.wait()
                 continue
             deliveries = await consumer.fetch(self._prefetch - len(buffer), _FETCH_S)
-            self._behind[lane] = deliveries[-1].waiting if deliveries else 0
+            self._on_stream[lane] = deliveries[-1].waiting if deliveries else 0
             if deliveries:
-                self._held.update(deliveries)
+                self._outstanding.update(deliveries)
                 buffer.extend(Drawn(lane, delivery) for delivery in deliveries)
                 self._filled.set()
 
     async def next(self) -> Drawn:
-        """Wait for the next message: by shares among the lanes that have one."""
+        """Wait for the next message, chosen by SHARES among the lanes that have one."""
         while True:
             ready = [self._facts[lane] for lane, buffer in self._buffers.items() if buffer]
             if ready:
@@ -95,10 +95,10 @@ class Intake:
             await self._filled.wait()
 
     def put_back(self, job: Job) -> None:
-        """Let a message that is ours go first in its lane."""
+        """Put a job of this pod at the front of its lane."""
         self._buffers[job.lane].appendleft(Drawn(job.lane, job.delivery, job))
         self._filled.set()
 
     def release(self, delivery: Delivery) -> None:
-        """Forget a message that was acknowledged, given back or left for redelivery."""
-        self._held.discard(delivery)
+        """Stop holding a delivery that was acknowledged, given back or left for redelivery."""
+        self._outstanding.discard(delivery)

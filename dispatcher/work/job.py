@@ -1,4 +1,4 @@
-"""One message in this pod's hands. Pure but for holding the delivery and the span."""
+"""One message that this pod has drawn and not yet released. Pure, except that it holds the delivery and the span."""
 
 import attrs
 from opentelemetry.trace import Span
@@ -7,16 +7,16 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from dispatcher.work.verdict import Progress
 from messaging.events import Writer
 from messaging.model import Address, Lane
-from messaging.story import deadline_of
+from messaging.status import deadline_of
 from messaging.stream.interface import Delivery
 
 
 @attrs.define(eq=False, kw_only=True)
 class Job:
-    """A drawn message: its queue entry, and its last event as far as we know with its sequence (0: none).
+    """A drawn message: its queue entry, and its last known event with that event's sequence (0: no event).
 
-    `placed` says whether that event may be taken for the last one. If not, it is read from the stream first. `writer`
-    signs the events that this job writes.
+    `last_is_current` is False when the stream may hold a newer event: then read it before doing anything else.
+    `writer` signs the events that this job writes.
     """
 
     delivery: Delivery
@@ -25,7 +25,7 @@ class Job:
     lane: Lane
     span: Span
     writer: Writer
-    placed: bool
+    last_is_current: bool
     last: wire.Event = attrs.field()
     sequence: int = attrs.field()
 
@@ -44,18 +44,18 @@ class Job:
 
     @property
     def deadline(self) -> float:
-        """Unix seconds after which no attempt begins."""
+        """Unix seconds after which no attempt starts."""
         return deadline_of(self.command, self.last)
 
     @property
     def progress(self) -> Progress:
-        """How far the message has come."""
+        """How many attempts and rounds the message has had, and which providers it tried in this round."""
         return Progress(self.last.attempt_count, self.last.round, tuple(self.last.tried))
 
-    def place(self, last: wire.Event | None, sequence: int) -> None:
-        """Take over what the stream says is the last event; None when there is none."""
-        self.last, self.sequence, self.placed = last or wire.Event(), sequence, True
+    def set_last(self, last: wire.Event | None, sequence: int) -> None:
+        """Set the last event as the stream has it; None when the message has no event."""
+        self.last, self.sequence, self.last_is_current = last or wire.Event(), sequence, True
 
     def next_entry(self) -> wire.QueueEntry:
-        """Make the queue entry that follows from the last event."""
+        """Make the queue entry that the last event asks for."""
         return wire.QueueEntry(command=self.command, last=self.last, last_sequence=self.sequence)

@@ -1,4 +1,4 @@
-"""The tasks of a pod's jobs: each has a name and a slot, and none takes another one down."""
+"""The tasks of a pod's jobs: each has a name and a slot, and the failure of one does not end another."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,19 +14,19 @@ _log = structlog.get_logger(__name__)
 
 
 class JobTasks:
-    """Runs the work of jobs beside each other; `left` is called with what must be left for redelivery."""
+    """Runs jobs concurrently; `on_failure` is called with each job that is left for redelivery."""
 
-    def __init__(self, left: Callable[[Job], None]) -> None:
-        self._left = left
+    def __init__(self, on_failure: Callable[[Job], None]) -> None:
+        self._on_failure = on_failure
         self._tasks: dict[asyncio.Task[None], Job] = {}
 
     @property
-    def at_work(self) -> set[Delivery]:
+    def running(self) -> set[Delivery]:
         """The deliveries whose jobs have a task now."""
         return {job.delivery for job in self._tasks.values()}
 
     def spawn(self, work: Coroutine[Any, Any, None], job: Job, slots: asyncio.Semaphore) -> None:
-        """Begin the work of one job; its slot, which the caller has acquired, is free when it ends."""
+        """Start a task for one job. The caller has acquired a slot; it is released when the task ends."""
         task = asyncio.create_task(self._guarded(work, job), name=f"job-{job.command.message_id}")
         self._tasks[task] = job
 
@@ -38,24 +38,24 @@ class JobTasks:
         task.add_done_callback(done)
 
     async def _guarded(self, work: Coroutine[Any, Any, None], job: Job) -> None:
-        """Catch what goes wrong with one job: it is logged, and the redelivery tries again."""
+        """Log any error of one job and leave the message for redelivery, which tries again."""
         try:
             await work
         except (StreamDown, CorruptRecord) as exc:
             _log.warning("left for redelivery", message_id=job.command.message_id, error=str(exc))
-            self._left(job)
+            self._on_failure(job)
         except Exception as exc:  # noqa: BLE001 - the outermost loop
-            _log.exception("a job broke", message_id=job.command.message_id, error=type(exc).__name__)
-            self._left(job)
+            _log.exception("a job failed", message_id=job.command.message_id, error=type(exc).__name__)
+            self._on_failure(job)
 
-    async def finish(self, within_s: float) -> int:
-        """Wait for everything that is under way; gives how many are not done in time."""
+    async def wait(self, within_s: float) -> int:
+        """Wait for the running tasks; return how many are still running after `within_s`."""
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=within_s)
         return len(late)
 
     def cancel(self) -> None:
-        """End what is still under way."""
+        """Cancel the tasks that are still running."""
         for task in self._tasks:
             task.cancel()

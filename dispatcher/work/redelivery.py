@@ -1,6 +1,7 @@
-"""What a drawn message means, in the light of its last event. Pure.
+"""Decides what to do with a queue entry, from the message's last event. Pure.
 
-Queue entries are hints: one may come twice, late, or for a message that has moved on. The event log decides.
+A queue entry is only a hint: it may be delivered twice, late, or for a message that has moved on. The event log
+decides.
 """
 
 import enum
@@ -8,29 +9,33 @@ import enum
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-_STEPS = frozenset({wire.NEXT_STEP_MOVE, wire.NEXT_STEP_LATER, wire.NEXT_STEP_BURY})
+_REPEATABLE_STEPS = frozenset({wire.NEXT_STEP_MOVE, wire.NEXT_STEP_LATER, wire.NEXT_STEP_BURY})
 
 
-class Meaning(enum.Enum):
+class RedeliveryAction(enum.Enum):
     """What to do with the message."""
 
-    READY = "an attempt may begin"
-    FORGET = "it has moved on: acknowledge"
-    REPEAT = "its next step may be missing: take it again, then acknowledge"
-    UNCLEAR = "an attempt was begun and has no recorded end: look again after it must have ended"
-    HELD = "its outcome is unclear, and it is time to ask again"
+    START_ATTEMPT = "an attempt may start"
+    ACKNOWLEDGE = "the message has moved on: acknowledge the entry"
+    REPEAT_STEP = "the next step may not have been taken: take it, then acknowledge"
+    AWAIT_ATTEMPT = "an attempt has started and has no recorded end: wait until it must have ended"
+    RESOLVE_HELD = "the message is held with an unclear outcome: look it up, or end it at its deadline"
 
 
-def meaning_of(entry_sequence: int, last: wire.Event | None, last_sequence: int) -> Meaning:
-    """Judge an entry that follows from the event at `entry_sequence` (0: from acceptance) by the last event."""
+def action_for(entry_sequence: int, last: wire.Event | None, last_sequence: int) -> RedeliveryAction:
+    """Compare an entry with the message's last event.
+
+    `entry_sequence` is the sequence of the event that asked for the entry, 0 when the acceptance did; `last` is None
+    when the message has no event.
+    """
     if last is None:
-        return Meaning.READY
+        return RedeliveryAction.START_ATTEMPT
     if last_sequence == entry_sequence:
-        return Meaning.HELD if last.held else Meaning.READY
+        return RedeliveryAction.RESOLVE_HELD if last.held else RedeliveryAction.START_ATTEMPT
     if last.next == wire.NEXT_STEP_AGAIN:
-        return Meaning.READY
-    if last.next in _STEPS:
-        return Meaning.REPEAT
+        return RedeliveryAction.START_ATTEMPT
+    if last.next in _REPEATABLE_STEPS:
+        return RedeliveryAction.REPEAT_STEP
     if last.state == pb.MESSAGE_STATE_SENDING:
-        return Meaning.UNCLEAR
-    return Meaning.FORGET
+        return RedeliveryAction.AWAIT_ATTEMPT
+    return RedeliveryAction.ACKNOWLEDGE

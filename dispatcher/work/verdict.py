@@ -1,11 +1,11 @@
-"""What follows from the outcome of a call. Pure: facts and `now` (Unix seconds) come in, a verdict goes out.
+"""Decides what follows from the outcome of a call. Pure: facts and `now` (Unix seconds) come in, a verdict goes out.
 
 accepted        → SENT
-throttled       → the same provider again, when its lane goes on
-transient       → another untried provider now; none left: later; exhausted: dead letter
+throttled       → the same provider again, after the pause
+transient       → another untried provider now; none left: later; no round left: dead letter
 provider fault  → as transient
 permanent       → FAILED, no other provider
-ambiguous       → by policy of the priority: resend as transient, or hold for a receipt, a look-up, the deadline
+ambiguous       → by the priority's policy: resend as transient, or hold for a receipt, a look-up or the deadline
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,12 +18,12 @@ from messaging.events import Change
 from providers.base import Outcome
 
 NextProvider = Callable[[Collection[str]], str | None]
-"""Gives a provider for the message that is not among those tried, or None."""
+"""Chooses a provider for the message that is not among those tried; None when there is none."""
 
 
 @attrs.frozen
 class Policy:
-    """What the operator chose. `resend` holds the priorities whose unclear outcomes are sent again."""
+    """What the operator chose. `resend` holds the priorities whose messages are resent after an unclear outcome."""
 
     retry_delays_s: Sequence[float]
     resend: Collection[int]
@@ -33,7 +33,7 @@ class Policy:
 
 @attrs.frozen
 class Progress:
-    """How far a message has come: attempts in all, rounds put off, providers tried in this round."""
+    """How far a message has come: attempts in all, the number of its round, providers tried in this round."""
 
     attempts: int = 0
     round: int = 0
@@ -42,14 +42,14 @@ class Progress:
 
 @attrs.frozen
 class Verdict(Change):
-    """The change that follows from an outcome; `pause_s` holds the whole lane."""
+    """The change that follows from an outcome. `pause_s` pauses all of the provider's lanes."""
 
     pause_s: float = 0.0
 
 
-@attrs.frozen
-class Case:
-    """All that a verdict rests on. `unclear`: of an earlier attempt nobody knows whether it was taken."""
+@attrs.frozen(kw_only=True)
+class VerdictFacts:
+    """Everything a verdict depends on. `has_unclear_attempt`: the outcome of an earlier attempt is still unclear."""
 
     provider: str
     priority: int
@@ -59,111 +59,109 @@ class Case:
     next_provider: NextProvider
     can_look_up: bool
     now: float
-    unclear: bool = False
+    has_unclear_attempt: bool = False
 
 
-def judge(outcome: Outcome, case: Case) -> Verdict:
+def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
     """Decide what follows from an outcome."""
     match outcome.kind:
         case pb.ATTEMPT_OUTCOME_ACCEPTED:
-            return _end(case, pb.MESSAGE_STATE_SENT)
+            return _end(facts, pb.MESSAGE_STATE_SENT)
         case pb.ATTEMPT_OUTCOME_PERMANENT:
-            failed = (case, pb.MESSAGE_STATE_FAILED, "REFUSED", outcome.detail)
-            return _bury(*failed) if case.unclear else _end(*failed)
+            end = _dead_letter if facts.has_unclear_attempt else _end
+            return end(facts, pb.MESSAGE_STATE_FAILED, "REFUSED", outcome.detail)
         case pb.ATTEMPT_OUTCOME_THROTTLED:
-            pause = outcome.retry_after_s if outcome.retry_after_s is not None else case.policy.throttle_s
-            if case.now + pause < case.deadline:
-                again = _step(case, wire.NEXT_STEP_AGAIN, case.provider, "THROTTLED", outcome.detail)
-                return attrs.evolve(again, pause_s=pause)
-            return attrs.evolve(_elsewhere(case, "THROTTLED", outcome.detail), pause_s=pause)
+            pause_s = outcome.retry_after_s if outcome.retry_after_s is not None else facts.policy.throttle_s
+            if facts.now + pause_s < facts.deadline:
+                again = _requeue(facts, wire.NEXT_STEP_AGAIN, facts.provider, "THROTTLED", outcome.detail)
+                return attrs.evolve(again, pause_s=pause_s)
+            return attrs.evolve(_fail_over(facts, "THROTTLED", outcome.detail), pause_s=pause_s)
         case pb.ATTEMPT_OUTCOME_TRANSIENT:
-            return _elsewhere(case, "TRANSIENT", outcome.detail)
+            return _fail_over(facts, "TRANSIENT", outcome.detail)
         case pb.ATTEMPT_OUTCOME_PROVIDER_FAULT:
-            return _elsewhere(case, "PROVIDER_FAULT", outcome.detail)
+            return _fail_over(facts, "PROVIDER_FAULT", outcome.detail)
         case _:
-            if case.priority in case.policy.resend:
-                again = _elsewhere(case, "UNCLEAR_RESENT", outcome.detail)
+            if facts.priority in facts.policy.resend:
+                again = _fail_over(facts, "UNCLEAR_RESENT", outcome.detail)
                 if again.next != wire.NEXT_STEP_BURY:
                     return again
-            return hold(case, outcome.detail)  # with nothing left to try it is still unclear, not a failure
+            return hold(facts, outcome.detail)  # with nothing left to try it is still unclear, not a failure
 
 
-def hold(case: Case, detail: str, waited_s: float = 0.0) -> Verdict:
-    """Wait for clarity: a look-up after a while, each time twice as late, and UNKNOWN at the deadline."""
-    if case.now >= case.deadline:
-        return _bury(case, pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN", detail)
-    wait = max(case.policy.lookup_after_s, waited_s) if case.can_look_up else case.deadline - case.now
+def hold(facts: VerdictFacts, detail: str, least_wait_s: float = 0.0) -> Verdict:
+    """Keep a message whose outcome is unclear until its next look-up, or until its deadline, when it ends as UNKNOWN.
+
+    The look-up comes after the policy's wait or `least_wait_s`, whichever is longer.
+    """
+    if facts.now >= facts.deadline:
+        return _dead_letter(facts, pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN", detail)
+    wait_s = max(facts.policy.lookup_after_s, least_wait_s) if facts.can_look_up else facts.deadline - facts.now
     return Verdict(
-        pb.MESSAGE_STATE_SENDING,
-        wire.NEXT_STEP_LATER,
-        case.provider,
-        "UNCLEAR",
-        detail,
-        due=min(case.deadline, case.now + wait),
+        state=pb.MESSAGE_STATE_SENDING,
+        next=wire.NEXT_STEP_LATER,
+        provider=facts.provider,
+        reason="UNCLEAR",
+        detail=detail,
+        due=min(facts.deadline, facts.now + wait_s),
         held=True,
-        round=case.progress.round,
-        tried=case.progress.tried,
+        round=facts.progress.round,
+        tried=facts.progress.tried,
     )
 
 
-def expire(case: Case) -> Verdict:
+def expire(facts: VerdictFacts) -> Verdict:
     """End a message whose deadline has passed before a provider took it."""
-    return _bury(case, pb.MESSAGE_STATE_EXPIRED, "EXPIRED", "the deadline passed before a provider took it")
+    detail = "the deadline passed before a provider took it"
+    return _dead_letter(facts, pb.MESSAGE_STATE_EXPIRED, "EXPIRED", detail)
 
 
-def not_sent(case: Case, detail: str) -> Verdict:
-    """Try again at the same provider: the attempt was marked, and its bytes never left."""
-    if case.now >= case.deadline:
-        return expire(case)
-    return _step(case, wire.NEXT_STEP_AGAIN, case.provider, "NOT_SENT", detail)
+def not_sent(facts: VerdictFacts, detail: str) -> Verdict:
+    """Try again at the same provider: the attempt was recorded, but its bytes never left."""
+    if facts.now >= facts.deadline:
+        return expire(facts)
+    return _requeue(facts, wire.NEXT_STEP_AGAIN, facts.provider, "NOT_SENT", detail)
 
 
-def step_aside(case: Case, target: str) -> Verdict:
-    """Move a message that waits behind an open breaker; it was not tried, so nothing is marked as tried."""
-    return _step(case, wire.NEXT_STEP_MOVE, target, "BREAKER_OPEN", f"{case.provider} is not available now")
+def move(facts: VerdictFacts, target: str) -> Verdict:
+    """Move a message that waits behind an open breaker. Its provider was not called, so it does not count as tried."""
+    return _requeue(facts, wire.NEXT_STEP_MOVE, target, "BREAKER_OPEN", f"{facts.provider} is not available now")
 
 
-def _elsewhere(case: Case, reason: str, detail: str) -> Verdict:
-    tried = tuple(dict.fromkeys((*case.progress.tried, case.provider)))
-    if (target := case.next_provider(tried)) is not None:
-        return attrs.evolve(_step(case, wire.NEXT_STEP_MOVE, target, reason, detail), tried=tried)
-    if case.progress.round >= len(case.policy.retry_delays_s):
-        return _bury(case, pb.MESSAGE_STATE_FAILED, "EXHAUSTED", f"every attempt failed, the last: {detail}")
-    due = case.now + case.policy.retry_delays_s[case.progress.round]
-    if due >= case.deadline:
-        return _bury(case, pb.MESSAGE_STATE_EXPIRED, "EXPIRED", f"no attempt is left before the deadline: {detail}")
-    target = case.next_provider(()) or case.provider
-    later = _step(case, wire.NEXT_STEP_LATER, target, reason, detail)
-    return attrs.evolve(later, due=due, round=case.progress.round + 1, tried=())
+def _fail_over(facts: VerdictFacts, reason: str, detail: str) -> Verdict:
+    """Try another provider now; when none is left, start the next round later, or give up."""
+    tried = tuple(dict.fromkeys((*facts.progress.tried, facts.provider)))
+    if (target := facts.next_provider(tried)) is not None:
+        return attrs.evolve(_requeue(facts, wire.NEXT_STEP_MOVE, target, reason, detail), tried=tried)
+    if facts.progress.round >= len(facts.policy.retry_delays_s):
+        detail = f"every attempt failed, the last: {detail}"
+        return _dead_letter(facts, pb.MESSAGE_STATE_FAILED, "EXHAUSTED", detail)
+    due = facts.now + facts.policy.retry_delays_s[facts.progress.round]
+    if due >= facts.deadline:
+        detail = f"no attempt is left before the deadline: {detail}"
+        return _dead_letter(facts, pb.MESSAGE_STATE_EXPIRED, "EXPIRED", detail)
+    target = facts.next_provider(()) or facts.provider
+    later = _requeue(facts, wire.NEXT_STEP_LATER, target, reason, detail)
+    return attrs.evolve(later, due=due, round=facts.progress.round + 1, tried=())
 
 
-def _step(case: Case, step: wire.NextStep.ValueType, provider: str, reason: str, detail: str) -> Verdict:
+def _requeue(facts: VerdictFacts, step: wire.NextStep.ValueType, provider: str, reason: str, detail: str) -> Verdict:
+    return attrs.evolve(_end(facts, pb.MESSAGE_STATE_QUEUED, reason, detail), next=step, provider=provider)
+
+
+def _end(facts: VerdictFacts, state: pb.MessageState.ValueType, reason: str = "", detail: str = "") -> Verdict:
+    """Change the state without a next step."""
     return Verdict(
-        pb.MESSAGE_STATE_QUEUED,
-        step,
-        provider,
-        reason,
-        detail,
-        round=case.progress.round,
-        tried=case.progress.tried,
+        state=state,
+        provider=facts.provider,
+        reason=reason,
+        detail=detail,
+        round=facts.progress.round,
+        tried=facts.progress.tried,
     )
 
 
-def _end(case: Case, state: pb.MessageState.ValueType, reason: str = "", detail: str = "") -> Verdict:
-    progress = case.progress
-    return Verdict(
-        state,
-        wire.NEXT_STEP_UNSPECIFIED,
-        case.provider,
-        reason,
-        detail,
-        round=progress.round,
-        tried=progress.tried,
-    )
-
-
-def _bury(case: Case, state: pb.MessageState.ValueType, reason: str, detail: str) -> Verdict:
-    """Give up; with an unclear attempt behind it nobody can say that the message was not sent."""
-    if case.unclear and state != pb.MESSAGE_STATE_UNKNOWN:
+def _dead_letter(facts: VerdictFacts, state: pb.MessageState.ValueType, reason: str, detail: str) -> Verdict:
+    """Give up. After an unclear attempt the state is UNKNOWN, because the message may have been sent."""
+    if facts.has_unclear_attempt and state != pb.MESSAGE_STATE_UNKNOWN:
         state, reason, detail = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN", f"an earlier attempt is unclear; {detail}"
-    return attrs.evolve(_end(case, state, reason, detail), next=wire.NEXT_STEP_BURY)
+    return attrs.evolve(_end(facts, state, reason, detail), next=wire.NEXT_STEP_BURY)

@@ -16,7 +16,7 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.errors import CorruptRecord
-from messaging.story import first_state
+from messaging.status import first_state
 
 Row = dict[str, Any]
 

@@ -9,9 +9,10 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import Row
 
-from messaging import codec, story
+from messaging import codec
 from messaging.errors import CorruptRecord
 from messaging.model import FINAL_STATES
+from messaging.status import status_of
 
 _SEARCHED_FIELDS = ("request_id", "client_reference", "recipient")
 _STATE_FIELDS = ("state", "provider", "provider_message_id", "deadline", "update_time", "next_attempt_time")
@@ -27,7 +28,7 @@ def status_from_row(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageSt
         command = command_from_row(row)
     except CorruptRecord:
         command = None
-    status = pb.MessageStatus() if command is None else story.status_of(command, None)
+    status = pb.MessageStatus() if command is None else status_of(command, None)
     status.message_id = str(row.message_id)
     status.final = row.state in FINAL_STATES
     _fill(status, row, _STATE_FIELDS)

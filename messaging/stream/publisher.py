@@ -203,5 +203,5 @@ async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | Non
                 raise StreamDown("the key stays in flight")
         return answer
 
-    upon = (StreamDown, StreamFull) if budget_s is None else (StreamDown,)
-    return await retry(answered, _STREAM_AWAY, upon, budget_s)
+    retried = (StreamDown, StreamFull) if budget_s is None else (StreamDown,)
+    return await retry(answered, _STREAM_AWAY, retried, budget_s)

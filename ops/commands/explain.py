@@ -12,7 +12,7 @@ from messaging import codec
 from messaging.errors import CorruptRecord, StoreDown
 from messaging.model import Address, address_of, mask, state_name
 from messaging.runtime.config import Settings
-from messaging.story import deadline_of
+from messaging.status import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from ops import discovery

@@ -9,7 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import outcome_name, state_name
-from messaging.story import first_state
+from messaging.status import first_state
 from ops.commands.output import moment, span
 
 

@@ -1,4 +1,4 @@
-"""One system for the scenarios that leave it as they found it."""
+"""One system that is shared by the scenarios that do not change it for good."""
 
 import pathlib
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from rig import Rig, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure the fleet before the shared system starts: its processes would take their part of two cores."""
+    """Run the fleet's measurements before the shared system starts, whose processes would take CPU time."""
     items.sort(key=lambda item: "test_fleet" not in item.nodeid)
 
 
@@ -30,4 +30,4 @@ async def shared_rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
 async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
     yield shared_rig
     await shared_rig.behave()
-    await shared_rig.forget_failures()
+    await shared_rig.close_breakers()

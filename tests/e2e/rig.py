@@ -1,4 +1,4 @@
-"""The whole system as separate processes, and the words in which a scenario is told."""
+"""The whole system as separate processes, and the operations that scenarios use."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ QUICK = {
 }
 
 
-_COME_AGAIN = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 def state(status: pb.MessageStatus) -> str:
@@ -48,7 +48,7 @@ def _read(request: urllib.request.Request | str) -> bytes:
 
 
 async def eventually(claim: Callable[[], Awaitable[bool]], within_s: float = 40.0, what: object = "") -> None:
-    """Wait until a claim holds: how long that takes says how busy the machine is, and is no part of what is shown."""
+    """Wait until a claim holds. How long that takes depends on the machine and is not part of the test."""
     end = time.monotonic() + within_s
     while not await claim():
         assert time.monotonic() < end, what or claim.__qualname__
@@ -56,7 +56,7 @@ async def eventually(claim: Callable[[], Awaitable[bool]], within_s: float = 40.
 
 
 class Rig:
-    """A running system. Every message of a scenario has a recipient of its own, so scenarios share one system."""
+    """A running system. Every message of a scenario has its own recipient, so scenarios can share one system."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -75,7 +75,7 @@ class Rig:
             await channel.close()
 
     def number(self, suffix: str = "0000") -> str:
-        """A number that no other scenario uses; its last four digits choose a fault."""
+        """Make a number that no other scenario uses; its last four digits choose a fault."""
         self._next += 1
         return f"+23320{self._next % 1000:03d}{suffix}"
 
@@ -113,7 +113,7 @@ class Rig:
         return [result async for response in call for result in response.results]
 
     def load(self, count: int, **fields: Any) -> list[api.SendSmsRequest]:
-        """`count` messages, each with a request_id."""
+        """Make `count` messages, each with a request_id."""
         run = uuid.uuid4().hex[:10]
         return [
             api.SendSmsRequest(
@@ -123,14 +123,14 @@ class Rig:
         ]
 
     async def behave(self, *providers: str, **behaviour: Any) -> None:
-        """Set what providers do; nothing means that they behave well."""
+        """Set the behaviour of providers; without arguments they take every message."""
         data = json.dumps({"latency_s": 0.02, **behaviour}).encode()
         for name in providers or tuple(self.system.simulators):
             request = urllib.request.Request(self.system.simulators[name] + "/_behaviour", data, method="PUT")
             await asyncio.to_thread(_read, request)
 
-    async def forget_failures(self) -> None:
-        """Close every breaker, so that what one scenario did to a provider does not lead the next one elsewhere."""
+    async def close_breakers(self) -> None:
+        """Close every breaker, so that the failures of one scenario do not change the routing of the next one."""
         waits = 0.0
         async with open_connection(self.system.environment["SMSGW_NATS_URL"], "rig") as connection:
             board = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
@@ -138,14 +138,14 @@ class Rig:
                 revision, state = await board.breaker(name)
                 await board.set_breaker(name, BreakerState(generation=state.generation + 1), revision)
                 waits = max(waits, 0.0 if state.mode is Mode.CLOSED else 1.0)
-        await asyncio.sleep(waits)  # until gateways and pods have looked
+        await asyncio.sleep(waits)  # until gateways and pods have read it
 
     async def until_attempted(self, message_id: str) -> pb.MessageStatus:
         """Wait until the outcome of its first attempt is known."""
         return await self.until(message_id, lambda status: bool(status.attempts and status.attempts[0].outcome))
 
     async def requests(self, *providers: str) -> list[dict[str, Any]]:
-        """What the sockets of some or all providers have received, in order of time."""
+        """Return what the sockets of some or all providers have received, in order of time."""
         found = []
         for name in providers or tuple(self.system.simulators):
             url = self.system.simulators[name] + "/_requests"
@@ -158,7 +158,7 @@ class Rig:
         return [one for one in await self.requests() if one["reference"] in wanted]
 
     async def until_received(self, count: int, references: set[str], within_s: float) -> list[dict[str, Any]]:
-        """Wait until so many of these messages have been taken."""
+        """Wait until `count` of these messages have been taken; return what was received of them."""
         end = time.monotonic() + within_s
         while True:
             mine = [one for one in await self.requests() if one["reference"] in references]
@@ -174,7 +174,7 @@ class Rig:
         assert highest_window([one["at_ns"] for one in requests]) <= fleet
 
     async def send_until_accepted(self, messages: list[api.SendSmsRequest], *, at_once: int = 16) -> list[str]:
-        """What a careful caller does: sends again, with the same request_id, what was not answered."""
+        """Send messages, repeating each with the same request_id until it is answered."""
         slots = asyncio.Semaphore(at_once)
 
         async def one(message: api.SendSmsRequest) -> str:
@@ -185,15 +185,15 @@ class Rig:
                     try:
                         return str((await self.stub().SendSms(message, timeout=10)).message_id)
                     except grpc.aio.AioRpcError as error:
-                        if error.code() not in _COME_AGAIN:
+                        if error.code() not in _RETRYABLE:
                             raise
                     assert time.monotonic() < end
                     await asyncio.sleep(0.2)
 
         return await asyncio.gather(*map(one, messages))
 
-    async def everything_ends(self, ids: set[str], within_s: float) -> None:
-        """Every message is settled; a second receipt at a provider is preceded by an unclear attempt in its story."""
+    async def all_settle(self, ids: set[str], within_s: float) -> None:
+        """Check that every message settles, and is taken twice only after an unclear attempt."""
         end = time.monotonic() + within_s
         waiting = set(ids)
         statuses: dict[str, pb.MessageStatus] = {}
@@ -235,7 +235,7 @@ async def running(folder: pathlib.Path, **plan: Any) -> AsyncIterator[Rig]:
 
 
 def reasons(error: grpc.aio.AioRpcError) -> dict[str, Any]:
-    """The rich details of an error by their kind."""
+    """Return the rich details of an error by their type."""
     from google.rpc import error_details_pb2 as details
     from grpc_status import rpc_status
 

@@ -1,4 +1,4 @@
-"""A provider that keeps failing is left alone, its messages go elsewhere, and it comes back by itself."""
+"""A provider that keeps failing gets no messages until a probe succeeds; its messages go to other providers."""
 
 import asyncio
 
@@ -19,10 +19,10 @@ async def breaker(rig: Rig, provider: str) -> str:
 
 
 async def until_breaker(rig: Rig, provider: str, state: str) -> None:
-    async def is_so() -> bool:
+    async def has_state() -> bool:
         return await breaker(rig, provider) == state
 
-    await eventually(is_so, what=f"{provider} {state}")
+    await eventually(has_state, what=f"{provider} {state}")
 
 
 async def until_closed_by_probes(rig: Rig, provider: str) -> None:
@@ -33,7 +33,7 @@ async def until_closed_by_probes(rig: Rig, provider: str) -> None:
     await eventually(closed)
 
 
-async def test_an_open_breaker_is_routed_around_and_closes_after_a_probe(rig: Rig) -> None:
+async def test_routing_avoids_an_open_breaker_which_closes_after_a_probe(rig: Rig) -> None:
     await rig.behave("p3", force="unavailable")
     first = [(await rig.send(providers=["p3", "p1"])).message_id for _ in range(6)]
     for one in first:
@@ -41,12 +41,12 @@ async def test_an_open_breaker_is_routed_around_and_closes_after_a_probe(rig: Ri
     await until_breaker(rig, "p3", "open")
     routed: list[api.SendSmsResponse] = []
 
-    async def passed_over() -> bool:
+    async def failed_over() -> bool:
         routed[:] = [one.accepted for one in await rig.batch(rig.load(20))]
-        # Half-open, one message at a time may be routed there as a probe; it too ends elsewhere.
+        # Half-open, one message at a time may be routed there as a probe; it fails over as well.
         return sum(one.provider == "p3" for one in routed) <= 2
 
-    await eventually(passed_over)
+    await eventually(failed_over)
     for one in routed:
         assert (await rig.until(one.message_id, "SENT")).provider != "p3"
     tried = [one for one in await rig.received([one.message_id for one in routed]) if one["provider"] == "p3"]
@@ -57,7 +57,7 @@ async def test_an_open_breaker_is_routed_around_and_closes_after_a_probe(rig: Ri
     assert (await rig.until(answer.message_id, "SENT")).provider == "p3"
 
 
-async def test_waiting_messages_move_to_others_with_room(rig: Rig) -> None:
+async def test_waiting_messages_move_to_providers_with_room(rig: Rig) -> None:
     results = await rig.batch(rig.load(300, providers=["p2", "p4"], priority=NORMAL))
     ids = {one.accepted.message_id for one in results}
     assert {one.accepted.provider for one in results} == {"p2"}
@@ -75,22 +75,22 @@ async def test_waiting_messages_move_to_others_with_room(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("fault", ["throttle", "bad_request"])
-async def test_throttling_and_refused_recipients_do_not_open_it(rig: Rig, fault: str) -> None:
+async def test_throttling_and_refused_recipients_do_not_open_a_breaker(rig: Rig, fault: str) -> None:
     await rig.behave("p5", by_suffix={"0321": fault}, retry_after_s=0)
     sending = (rig.send(recipient=rig.number("0321"), providers=["p5"]) for _ in range(7))
     ids = [answer.message_id for answer in await asyncio.gather(*sending)]
 
-    async def as_often_as_failures_would_open_it() -> bool:
+    async def as_many_as_would_open_the_breaker() -> bool:
         return len(await rig.received(ids)) >= 5
 
-    await eventually(as_often_as_failures_would_open_it)
-    await asyncio.sleep(1)  # for a breaker that would open
+    await eventually(as_many_as_would_open_the_breaker)
+    await asyncio.sleep(1)  # time for the breaker to open
     assert await breaker(rig, "p5") == "closed"
     await rig.behave("p5")
 
 
-async def test_a_long_call_is_not_given_to_another_pod(rig: Rig) -> None:
-    # p5 takes longer than the stream waits for a sign of life.
+async def test_message_in_a_long_call_is_not_redelivered(rig: Rig) -> None:
+    # p5 takes longer than the ack wait.
     await rig.behave("p5", latency_s=6.0)
     answer = await rig.send(providers=["p5"])
     status = await rig.until(answer.message_id, "SENT")

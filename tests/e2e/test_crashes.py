@@ -1,4 +1,4 @@
-"""Servers and processes die at the worst moment: what was accepted is sent, and what was sent is not sent again."""
+"""Servers and processes are killed at the worst moment: accepted messages are sent, and sent ones not again."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
 OUTAGE_S = 15
-"""Several times what the stream waits for an acknowledgement, so that history is given out again and again."""
+"""Several times the ack wait, so that records for the history would be redelivered again and again."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
-    # At p1 a test has to kill a pod before its call ends.
+    # Calls at p1 are long, so that a test can kill a pod before its call ends.
     tables = {"p1": ["timeout_s = 4"], **{name: ["timeout_s = 2"] for name in ("p2", "p3", "p4", "p5")}}
     environment = {"SMSGW_ACK_WAIT_S": "3", "SMSGW_BREAKER_FAILURES": "50"}
     async with running(open_folder / "crashes", tables=tables, environment=environment, dispatchers_each=1) as rig:
@@ -34,15 +34,15 @@ async def kill(rig: Rig, name: str) -> None:
     await asyncio.to_thread(rig.system.processes[name].wait, 5)
 
 
-async def test_a_dispatcher_killed_in_mid_call_does_not_send_again(rig: Rig) -> None:
+async def test_dispatcher_killed_during_a_call_does_not_send_again(rig: Rig) -> None:
     await rig.behave("p1", latency_s=3.5)
     normal = await rig.send(providers=["p1"], priority=NORMAL, ttl=Duration(seconds=18))
     otp = await rig.send(providers=["p1", "p2"], priority=OTP)
 
-    async def both_under_way() -> bool:
+    async def both_in_progress() -> bool:
         return len(await rig.received([normal.message_id, otp.message_id])) == 2
 
-    await eventually(both_under_way)
+    await eventually(both_in_progress)
     await kill(rig, "dispatcher-p1-1")
     rig.system.restart("dispatcher-p1-1")
     await rig.behave("p1")
@@ -53,14 +53,14 @@ async def test_a_dispatcher_killed_in_mid_call_does_not_send_again(rig: Rig) -> 
     assert len(await rig.received([normal.message_id])) == 1
 
 
-async def test_a_dispatcher_killed_under_load_loses_nothing_and_doubles_nothing_known(rig: Rig) -> None:
+async def test_dispatcher_killed_under_load_loses_nothing_and_duplicates_only_unclear_attempts(rig: Rig) -> None:
     results = await rig.batch(rig.load(900, priority=BULK, ttl=Duration(seconds=35)))
     ids = {one.accepted.message_id for one in results}
     for name, taken in (("dispatcher-p1-1", 150), ("dispatcher-p4-1", 300)):
         await rig.until_received(taken, ids, 40)
         await kill(rig, name)
         rig.system.restart(name)
-    await rig.everything_ends(ids, 90)
+    await rig.all_settle(ids, 90)
 
 
 async def test_nats_killed_and_restarted_under_load_loses_nothing(rig: Rig) -> None:
@@ -73,23 +73,23 @@ async def test_nats_killed_and_restarted_under_load_loses_nothing(rig: Rig) -> N
         await asyncio.to_thread(rig.system.nats.start)
     ids = await sending
     assert len(set(ids)) == 900
-    await rig.everything_ends(set(ids), 150)
+    await rig.all_settle(set(ids), 150)
 
 
-async def test_while_the_stream_is_away_the_door_says_so_and_comes_back_by_itself(rig: Rig) -> None:
+async def test_gateway_answers_unavailable_while_the_stream_is_down_and_recovers_by_itself(rig: Rig) -> None:
     assert rig.system.nats is not None
     channel = grpc.aio.insecure_channel(rig.system.gateways[0])
     check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
 
-    async def says(wanted: int) -> None:
-        async def said() -> bool:
+    async def until_health(wanted: int) -> None:
+        async def reported() -> bool:
             return bool((await check(health_pb2.HealthCheckRequest())).status == wanted)
 
-        await eventually(said, what=wanted)
+        await eventually(reported, what=wanted)
 
     await asyncio.to_thread(rig.system.nats.kill)
     try:
-        await says(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await until_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await rig.stub().SendSms(rig.load(1)[0], timeout=20)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -97,13 +97,13 @@ async def test_while_the_stream_is_away_the_door_says_so_and_comes_back_by_itsel
         assert (details["ErrorInfo"].reason, "RetryInfo" in details) == ("STREAM_DOWN", True)
     finally:
         await asyncio.to_thread(rig.system.nats.start)
-    await says(health_pb2.HealthCheckResponse.SERVING)
+    await until_health(health_pb2.HealthCheckResponse.SERVING)
     answer = await rig.send()
     await rig.until(answer.message_id, "SENT")
     await channel.close()
 
 
-async def test_with_the_database_away_sending_goes_on_and_the_history_catches_up(rig: Rig) -> None:
+async def test_sending_continues_while_the_database_is_down_and_the_history_catches_up(rig: Rig) -> None:
     postgres = rig.system.postgres
     assert postgres is not None
     before = await rig.send(client_reference="outage")
@@ -136,7 +136,7 @@ async def test_with_the_database_away_sending_goes_on_and_the_history_catches_up
         await asyncio.sleep(0.5)
 
 
-async def test_a_projector_killed_at_any_moment_writes_everything_once(rig: Rig) -> None:
+async def test_projector_killed_at_any_moment_writes_everything_once(rig: Rig) -> None:
     results = await rig.batch(rig.load(600, priority=BULK, client_reference="projected"))
     ids = {one.accepted.message_id for one in results}
     for _ in range(3):

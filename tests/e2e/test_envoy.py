@@ -1,4 +1,4 @@
-"""The REST endpoints, through a real Envoy with the manifests' own configuration, as curl would call them."""
+"""The REST endpoints through a real Envoy with the manifests' configuration, called as curl would."""
 
 import contextlib
 import datetime as dt
@@ -20,7 +20,7 @@ from ops.embedded.child import free_port
 REST = pathlib.Path(__file__).parents[2] / "deploy/k8s/components/rest"
 ENVOY = pathlib.Path(sys.executable).parent / "envoy"
 UNARY_S = 5
-"""What the route of all calls but the watch allows here, instead of 15 s."""
+"""The time-out of all routes except the watch in this test, instead of 15 s."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
 
 @pytest.fixture(scope="module")
 def envoy(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where Envoy listens; of its configuration only places and one time-out are changed."""
+    """Return where Envoy listens; only addresses and one time-out of its configuration are changed."""
     folder = tmp_path_factory.mktemp("envoy")
     port = free_port()
     host, _, gateway = rig.system.gateways[0].rpartition(":")
@@ -63,7 +63,7 @@ def envoy(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def call(url: str, document: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """Give status and JSON, as `curl URL [-d DOCUMENT]` would show them."""
+    """Return status and JSON, as `curl URL [-d DOCUMENT]` would show them."""
     data = json.dumps(document).encode() if document is not None else None
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     try:
@@ -78,7 +78,7 @@ def call(url: str, document: dict[str, Any] | None = None) -> tuple[int, Any]:
         return 0, {}
 
 
-def test_a_message_goes_in_and_its_story_comes_out(envoy: str) -> None:
+def test_message_is_sent_and_its_status_is_read(envoy: str) -> None:
     order = {"recipient": "+233201234567", "body": "Hello", "requestId": "order-17"}
     code, accepted = call(f"{envoy}/v1/messages", order)
     assert code == 200, accepted
@@ -91,7 +91,7 @@ def test_a_message_goes_in_and_its_story_comes_out(envoy: str) -> None:
     assert story[0] == 200
 
 
-def test_a_watch_outlives_the_time_out_of_other_calls_and_ends_with_its_message(envoy: str) -> None:
+def test_watch_lasts_longer_than_the_time_out_of_other_calls_and_ends_with_its_message(envoy: str) -> None:
     began = time.monotonic()
     due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=UNARY_S + 3)
     order = {"recipient": "+233201234567", "body": "Later", "scheduleTime": due.isoformat()}
@@ -104,7 +104,7 @@ def test_a_watch_outlives_the_time_out_of_other_calls_and_ends_with_its_message(
     assert len(told) > 1
 
 
-def test_faults_come_as_http_statuses_with_every_detail(envoy: str) -> None:
+def test_errors_become_http_statuses_with_every_detail(envoy: str) -> None:
     code, told = call(f"{envoy}/v1/messages", {"recipient": "12", "body": ""})
     assert code == 400
     fields = [one["field"] for detail in told["details"] for one in detail.get("fieldViolations", [])]

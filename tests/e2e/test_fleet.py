@@ -1,4 +1,4 @@
-"""The rate that was bought: never more, hardly less, measured at the providers' sockets by the kernel's clock."""
+"""The fleet uses the rate that was bought and never more, measured by the kernel's clock at the providers' sockets."""
 
 import asyncio
 import pathlib
@@ -39,12 +39,12 @@ async def test_the_fleet_uses_its_whole_rate_and_never_more(fleet: Rig) -> None:
     seen = await fleet.received(ids)
     assert len(seen) == 4400
     fleet.assert_within_limits(seen)
-    # From when the shares have settled to when the first provider's backlog may have ended.
+    # From the time when the shares are stable to the earliest end of a provider's backlog.
     start = seen[0]["at_ns"] + 5 * SECOND
     assert len(between(seen, start, start + 12 * SECOND)) / 12 >= 0.99 * 200
 
 
-async def test_an_unused_share_goes_to_those_with_work_within_two_seconds(fleet: Rig) -> None:
+async def test_unused_share_goes_to_pods_with_work_within_two_seconds(fleet: Rig) -> None:
     everyone = ["p1", "p2", "p3", "p4", "p5"]
     loads = [load(fleet, 440, providers=[name], priority=BULK) for name in everyone[:4]]
     ids = set().union(*await asyncio.gather(*loads, load(fleet, 80, providers=["p5"], priority=BULK)))
@@ -56,7 +56,7 @@ async def test_an_unused_share_goes_to_those_with_work_within_two_seconds(fleet:
     assert len(after) / 3 >= 0.97 * 200
 
 
-async def test_an_otp_overtakes_a_bulk_backlog(fleet: Rig) -> None:
+async def test_otp_overtakes_a_bulk_backlog(fleet: Rig) -> None:
     bulk = await load(fleet, 350, providers=["p1"], priority=BULK)
     await fleet.until_received(20, bulk, 40)
     before = time.time_ns()
@@ -68,7 +68,7 @@ async def test_an_otp_overtakes_a_bulk_backlog(fleet: Rig) -> None:
     assert len(behind) > 100
 
 
-async def test_a_slow_provider_still_gets_its_rate(fleet: Rig) -> None:
+async def test_slow_provider_still_gets_its_rate(fleet: Rig) -> None:
     await fleet.behave("p2", latency_s=2.0)
     ids = await load(fleet, 500, providers=["p2"], priority=NORMAL)
     await fleet.until_received(500, ids, 60)
@@ -80,7 +80,7 @@ async def test_a_slow_provider_still_gets_its_rate(fleet: Rig) -> None:
     assert len(between(seen, start, start + 5 * SECOND)) / 5 >= 0.97 * 50
 
 
-async def test_crashes_of_coordinator_and_dispatcher_never_lift_the_limit(fleet: Rig) -> None:
+async def test_limit_holds_when_coordinator_and_dispatcher_crash(fleet: Rig) -> None:
     ids = await load(fleet, 2400, priority=BULK)
     system = fleet.system
     for victim in ("coordinator-1", "dispatcher-p3-1", "coordinator-1", "dispatcher-p1-2"):
@@ -95,7 +95,7 @@ async def test_crashes_of_coordinator_and_dispatcher_never_lift_the_limit(fleet:
     assert len(seen) == len({one["reference"] for one in seen})
 
 
-async def test_without_a_coordinator_the_fleet_keeps_its_safe_share(fleet: Rig) -> None:
+async def test_fleet_keeps_its_shares_without_a_coordinator(fleet: Rig) -> None:
     system = fleet.system
     system.signal("coordinator-1", signal.SIGKILL)
     await asyncio.to_thread(system.processes["coordinator-1"].wait, 5)
@@ -107,7 +107,7 @@ async def test_without_a_coordinator_the_fleet_keeps_its_safe_share(fleet: Rig) 
         system.restart("coordinator-1")
 
 
-async def test_a_paused_dispatcher_wakes_up_without_exceeding_anything(fleet: Rig) -> None:
+async def test_paused_dispatcher_resumes_without_exceeding_a_limit(fleet: Rig) -> None:
     ids = await load(fleet, 2000, priority=BULK)
     await fleet.until_received(200, ids, 40)
     for victim in ("dispatcher-p4-1", "dispatcher-p5-2"):
@@ -119,7 +119,7 @@ async def test_a_paused_dispatcher_wakes_up_without_exceeding_anything(fleet: Ri
     fleet.assert_within_limits(await fleet.received(ids))
 
 
-async def test_a_dispatcher_told_to_stop_drains_and_gives_back_at_once(fleet: Rig) -> None:
+async def test_stopping_dispatcher_drains_and_gives_its_messages_back_at_once(fleet: Rig) -> None:
     await fleet.behave("p5", latency_s=1.0)
     ids = await load(fleet, 400, providers=["p5"], priority=NORMAL)
     await fleet.until_received(60, ids, 40)
@@ -127,7 +127,7 @@ async def test_a_dispatcher_told_to_stop_drains_and_gives_back_at_once(fleet: Ri
     began = time.monotonic()
     victim.send(signal.SIGTERM)
     assert await asyncio.to_thread(victim.wait, 20)
-    # Its budget, and what a busy machine takes to end a process.
+    # The drain budget, and what a busy machine takes to end a process.
     assert (victim.exit_code, time.monotonic() - began < 6) == (0, True)
     left = time.time_ns()
     seen = await fleet.until_received(400, ids, 60)
@@ -139,7 +139,7 @@ async def test_a_dispatcher_told_to_stop_drains_and_gives_back_at_once(fleet: Ri
     assert len(after) >= 0.9 * 2 * 50
 
 
-async def test_a_dispatcher_draws_no_more_than_it_can_soon_send(fleet: Rig) -> None:
+async def test_dispatcher_draws_no_more_than_it_can_send_soon(fleet: Rig) -> None:
     ids = await load(fleet, 300, providers=["p1"], priority=BULK)
     async with open_connection(fleet.system.environment["SMSGW_NATS_URL"], "test") as connection:
         await fleet.until_received(60, ids, 40)
@@ -148,7 +148,7 @@ async def test_a_dispatcher_draws_no_more_than_it_can_soon_send(fleet: Rig) -> N
             info = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'bulk')}")
             drawn.append(info["num_ack_pending"])
             await asyncio.sleep(0.1)
-    # Two pods, a few messages held ahead and a few in flight in each, of a backlog of hundreds.
+    # Two pods, each with a few messages drawn ahead and a few in flight, of a backlog of hundreds.
     assert max(drawn) <= 2 * (PREFETCH + 12)
     assert len(await fleet.received(ids)) < 300, "the backlog had not ended"
     await fleet.until_received(300, ids, 60)

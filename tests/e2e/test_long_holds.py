@@ -1,4 +1,4 @@
-"""A pod holds messages of every lane for several times the acknowledgement's wait, and none is given out again."""
+"""A pod holds messages of every lane for several times the ack wait, and none is redelivered."""
 
 import asyncio
 import pathlib
@@ -32,7 +32,7 @@ async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
 
 
 async def deliveries(rig: Rig) -> tuple[int, int]:
-    """How many entries the queue has had, and how often one was given to a pod."""
+    """The number of entries the queue has had, and of deliveries to pods."""
     async with open_connection(rig.system.environment["SMSGW_NATS_URL"], "test") as connection:
         stream = await connection.api(f"STREAM.INFO.{topo.SEND}")
         given = 0
@@ -43,13 +43,13 @@ async def deliveries(rig: Rig) -> tuple[int, int]:
     return stream["state"]["last_seq"], given
 
 
-async def test_messages_in_calls_and_those_drawn_ahead_of_them_are_held(rig: Rig) -> None:
-    """Twelve are in their calls, those behind wait for a place for one or two calls more."""
+async def test_messages_in_calls_and_those_drawn_ahead_are_held(rig: Rig) -> None:
+    """Twelve are in their calls; the others wait for a slot during one or two more calls."""
     await rig.behave("p1", latency_s=LONG_S)
     messages = [rig.load(EACH, priority=priority) for priority in (BULK, NORMAL, OTP)]
     began = time.monotonic()
     ids = {one.accepted.message_id for load in messages for one in await rig.batch(load)}
-    await rig.everything_ends(ids, 60)
+    await rig.all_settle(ids, 60)
     assert time.monotonic() - began > 2.9 * LONG_S
     assert await deliveries(rig) == (3 * EACH, 3 * EACH)
     await rig.behave("p1")
@@ -70,7 +70,7 @@ async def test_messages_behind_an_open_breaker_and_at_a_paused_pacer_are_held(
     began = time.monotonic()
     loads = [rig.load(4, priority=priority) for priority in (BULK, NORMAL, OTP)]
     ids = {one.accepted.message_id for load in loads for one in await rig.batch(load)}
-    await rig.everything_ends(ids | first, 40)
+    await rig.all_settle(ids | first, 40)
     assert time.monotonic() - began > 2 * ACK_WAIT_S
     entries, given = await deliveries(rig)
     assert entries == given

@@ -1,4 +1,4 @@
-"""The README's grpcurl and buf curl lines as they stand, also with the grpcurl that Go installs today."""
+"""The README's grpcurl and buf curl lines, also with the newest grpcurl that Go installs."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ async def run(rig: Rig, line: str, program: pathlib.Path, message_id: str = "") 
 
 
 @pytest.mark.parametrize("program", [BIN / "grpcurl", TODAYS], ids=["of the wheel", "of today"])
-async def test_the_lines_with_grpcurl_and_buf_curl_work(rig: Rig, program: pathlib.Path) -> None:
+async def test_lines_with_grpcurl_and_buf_curl_work(rig: Rig, program: pathlib.Path) -> None:
     if not program.exists():
         pytest.skip("`make var/tools/grpcurl` installs today's grpcurl where Go is there")
     send, ask = lines("grpcurl")

@@ -1,4 +1,4 @@
-"""From a caller to a provider and back: what becomes of one message."""
+"""One message from a caller to a provider, and what follows from each answer."""
 
 import signal
 import time
@@ -18,7 +18,7 @@ from messaging.stream.connection import open_connection
 from messaging.stream.interface import Record
 
 
-async def test_a_message_is_sent_once_and_its_story_is_told(rig: Rig) -> None:
+async def test_message_is_sent_once_and_its_events_are_listed(rig: Rig) -> None:
     answer = await rig.send(body="Your code is 123456", client_reference="order-7", labels={"team": "shop"})
     status = await rig.until(answer.message_id, "SENT")
     assert status.provider == answer.provider
@@ -29,7 +29,7 @@ async def test_a_message_is_sent_once_and_its_story_is_told(rig: Rig) -> None:
     assert len(await rig.received([answer.message_id])) == 1
 
 
-async def test_a_message_is_found_at_once_by_either_name(rig: Rig) -> None:
+async def test_message_is_found_at_once_by_message_id_and_request_id(rig: Rig) -> None:
     answer = await rig.send(request_id="found-at-once")
     found = await rig.stub().GetStatus(api.GetStatusRequest(request_id="found-at-once"))
     assert found.status.message_id == answer.message_id
@@ -37,7 +37,7 @@ async def test_a_message_is_found_at_once_by_either_name(rig: Rig) -> None:
     assert again.status.message_id == answer.message_id
 
 
-async def test_a_provider_that_says_503_is_passed_over(rig: Rig) -> None:
+async def test_message_fails_over_after_a_503(rig: Rig) -> None:
     await rig.behave("p1", by_suffix={"0503": "unavailable"})
     answer = await rig.send(recipient=rig.number("0503"), providers=["p1", "p2"])
     status = await rig.until(answer.message_id, "SENT")
@@ -45,7 +45,7 @@ async def test_a_provider_that_says_503_is_passed_over(rig: Rig) -> None:
     assert outcomes == [("p1", pb.ATTEMPT_OUTCOME_TRANSIENT), ("p2", pb.ATTEMPT_OUTCOME_ACCEPTED)]
 
 
-async def test_a_provider_without_credit_is_passed_over(rig: Rig) -> None:
+async def test_message_fails_over_from_a_provider_without_credit(rig: Rig) -> None:
     await rig.behave("p1", by_suffix={"0402": "payment"})
     answer = await rig.send(recipient=rig.number("0402"), providers=["p1", "p3"])
     status = await rig.until(answer.message_id, "SENT")
@@ -53,7 +53,7 @@ async def test_a_provider_without_credit_is_passed_over(rig: Rig) -> None:
     assert status.provider == "p3"
 
 
-async def test_a_refused_recipient_fails_without_another_provider(rig: Rig) -> None:
+async def test_refused_recipient_fails_without_another_provider(rig: Rig) -> None:
     await rig.behave("p1", by_suffix={"0400": "bad_request"})
     answer = await rig.send(recipient=rig.number("0400"), providers=["p1", "p2"])
     status = await rig.until(answer.message_id, "FAILED")
@@ -77,7 +77,7 @@ async def test_retries_end_in_a_dead_letter_with_the_reason(rig: Rig) -> None:
 
 
 async def dead_letter(rig: Rig, message_id: str) -> wire.DeadLetter:
-    """Give a message's dead letter. It is written after the event that ends the message: a reader may be between."""
+    """Wait for a message's dead letter, which is written after the event that ends the message."""
     pattern = topo.dlq_subject("*", "*", address_of("default", message_id))
     found: list[Record] = []
 
@@ -91,7 +91,7 @@ async def dead_letter(rig: Rig, message_id: str) -> wire.DeadLetter:
     return codec.decode(wire.DeadLetter, found[0].subject, found[0].data)
 
 
-async def test_an_unclear_outcome_is_not_sent_again_and_becomes_unknown_at_the_deadline(rig: Rig) -> None:
+async def test_message_with_an_unclear_outcome_is_not_resent_and_becomes_unknown_at_its_deadline(rig: Rig) -> None:
     await rig.behave("p1", "p2", by_suffix={"0001": "take_and_hang"})
     answer = await rig.send(recipient=rig.number("0001"), providers=["p1", "p2"], ttl=Duration(seconds=6))
     held = await rig.until_attempted(answer.message_id)
@@ -104,7 +104,7 @@ async def test_an_unclear_outcome_is_not_sent_again_and_becomes_unknown_at_the_d
     assert letter.reason == "UNKNOWN"
 
 
-async def test_an_unclear_otp_is_sent_again_elsewhere(rig: Rig) -> None:
+async def test_otp_with_an_unclear_outcome_is_resent_at_another_provider(rig: Rig) -> None:
     await rig.behave("p1", by_suffix={"0002": "take_and_reset"})
     answer = await rig.send(recipient=rig.number("0002"), providers=["p1", "p2"], priority=OTP)
     status = await rig.until(answer.message_id, "SENT")
@@ -112,7 +112,7 @@ async def test_an_unclear_otp_is_sent_again_elsewhere(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "fault", "end"), [("0003", "take_and_hang", "p4"), ("0004", "hang", "p1")])
-async def test_a_look_up_settles_an_unclear_outcome(rig: Rig, suffix: str, fault: str, end: str) -> None:
+async def test_look_up_settles_an_unclear_outcome(rig: Rig, suffix: str, fault: str, end: str) -> None:
     await rig.behave("p4", by_suffix={suffix: fault})
     answer = await rig.send(recipient=rig.number(suffix), providers=["p4", "p1"])
     status = await rig.until(answer.message_id, "SENT")
@@ -121,7 +121,7 @@ async def test_a_look_up_settles_an_unclear_outcome(rig: Rig, suffix: str, fault
     assert [one["provider"] for one in taken] == [end]
 
 
-async def test_answers_that_say_nothing_clear_are_held(rig: Rig) -> None:
+async def test_messages_with_inconclusive_answers_are_held(rig: Rig) -> None:
     faults = {"0005": "malformed", "0006": "take_and_500", "0007": "trickle"}
     await rig.behave("p2", by_suffix=faults, trickle_s=30)
     sent = {
@@ -147,7 +147,7 @@ async def test_retry_after_pauses_the_lane_and_keeps_the_message_there(rig: Rig)
     assert {one["provider"] for one in seen} == {"p3"}
 
 
-async def test_a_message_past_its_deadline_is_not_sent(rig: Rig) -> None:
+async def test_message_past_its_deadline_is_not_sent(rig: Rig) -> None:
     await rig.behave("p1", by_suffix={"0888": "unavailable"})
     answer = await rig.send(recipient=rig.number("0888"), providers=["p1"], ttl=Duration(seconds=5))
     status = await rig.until(answer.message_id, lambda s: s.final)
@@ -155,7 +155,7 @@ async def test_a_message_past_its_deadline_is_not_sent(rig: Rig) -> None:
     assert all(codec.unix(one.start_time) < codec.unix(answer.deadline) for one in status.attempts)
 
 
-async def test_a_scheduled_message_goes_out_at_its_time(rig: Rig) -> None:
+async def test_scheduled_message_is_sent_at_its_time(rig: Rig) -> None:
     due = time.time() + 3
     answer = await rig.send(schedule_time=codec.timestamp(due), priority=BULK)
     assert answer.state == pb.MESSAGE_STATE_SCHEDULED
@@ -165,7 +165,7 @@ async def test_a_scheduled_message_goes_out_at_its_time(rig: Rig) -> None:
     assert due <= seen["at_ns"] / 1e9 < due + 2
 
 
-async def test_a_canceled_message_is_never_sent(rig: Rig) -> None:
+async def test_canceled_message_is_never_sent(rig: Rig) -> None:
     answer = await rig.send(schedule_time=codec.timestamp(time.time() + 2))
     canceled = await rig.stub().CancelMessage(api.CancelMessageRequest(message_id=answer.message_id))
     assert canceled.status.state == pb.MESSAGE_STATE_CANCELED
@@ -176,7 +176,7 @@ async def test_a_canceled_message_is_never_sent(rig: Rig) -> None:
     assert await rig.received([answer.message_id]) == []
 
 
-async def test_a_sent_message_cannot_be_canceled(rig: Rig) -> None:
+async def test_sent_message_cannot_be_canceled(rig: Rig) -> None:
     answer = await rig.send()
     await rig.until(answer.message_id, "SENT")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -197,7 +197,7 @@ async def test_segments_are_charged_where_the_provider_charges_them(rig: Rig) ->
     assert 36 <= window <= 50
 
 
-async def test_watching_ends_when_nothing_is_left_to_do(rig: Rig) -> None:
+async def test_watch_ends_when_the_message_is_settled(rig: Rig) -> None:
     answer = await rig.send(schedule_time=codec.timestamp(time.time() + 3))
     call = rig.stub().WatchStatus(api.WatchStatusRequest(message_id=answer.message_id), timeout=40)
     states = [pb.MessageState.Name(one.status.state) async for one in call]
@@ -205,7 +205,7 @@ async def test_watching_ends_when_nothing_is_left_to_do(rig: Rig) -> None:
     assert states[-1] == "MESSAGE_STATE_SENT"
 
 
-async def test_a_listing_is_paged_newest_first(rig: Rig) -> None:
+async def test_list_is_paged_newest_first(rig: Rig) -> None:
     sent = [(await rig.send(client_reference="paged")).message_id for _ in range(7)]
     for one in sent:
         await rig.until(one, "SENT")
@@ -226,7 +226,7 @@ async def test_a_listing_is_paged_newest_first(rig: Rig) -> None:
     await eventually(all_listed)
 
 
-async def test_a_message_whose_pods_stand_still_still_ends_at_its_deadline(rig: Rig) -> None:
+async def test_message_of_paused_pods_ends_at_its_deadline(rig: Rig) -> None:
     rig.system.signal("dispatcher-p3-1", signal.SIGSTOP)
     try:
         answer = await rig.send(providers=["p3"], ttl=Duration(seconds=5))

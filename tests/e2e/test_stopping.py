@@ -1,4 +1,4 @@
-"""How a gateway takes leave: of callers when it stops, and of connections that have grown old."""
+"""How a gateway ends calls when it stops, and connections that have reached their age limit."""
 
 import asyncio
 import collections
@@ -11,7 +11,7 @@ from typing import cast
 
 import grpc
 import pytest
-from goodbyes import Goodbyes
+from goaway_proxy import GoawayProxy
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rig import Rig, eventually, reasons, running
 from sms.gateway.v1 import gateway_pb2 as api
@@ -20,7 +20,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from ops.embedded.child import Child, free_port
 
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300)]
-_AT_ONCE, _REST_S = 32, 0.2
+_CALLERS, _PAUSE_S = 32, 0.2
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ async def rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
 
 
 async def another(rig: Rig, name: str, **settings: str) -> tuple[str, Child]:
-    """Start one more gateway; gives its address when it serves."""
+    """Start one more gateway; return its address when it serves."""
     address = f"127.0.0.1:{free_port()}"
     child = rig.system.spawn(name, "gateway_grpc", SMSGW_LISTEN=address, **settings)
     async with grpc.aio.insecure_channel(address, options=_RECONNECT) as channel:
@@ -47,32 +47,32 @@ async def another(rig: Rig, name: str, **settings: str) -> tuple[str, Child]:
 
 
 class Callers:
-    """So many that ask again as soon as they are answered, or some after a rest; `heard` counts what they heard."""
+    """Callers that call again at once, some of them after a pause; `answers` counts status codes and reasons."""
 
     def __init__(self, rig: Rig, address: str) -> None:
         self._rig = rig
-        # Without a pool of their own all channels to one address would share one connection.
+        # Without a local pool all channels to one address would share one connection.
         options = [*_RECONNECT, ("grpc.use_local_subchannel_pool", 1)]
         self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(4)]
-        self._tasks = [asyncio.create_task(self._call(n)) for n in range(_AT_ONCE)]
-        self.heard: collections.Counter[str] = collections.Counter()
+        self._tasks = [asyncio.create_task(self._call(n)) for n in range(_CALLERS)]
+        self.answers: collections.Counter[str] = collections.Counter()
 
     async def _call(self, n: int) -> None:
         stub = rpc.SmsGatewayServiceStub(self._channels[n % len(self._channels)])
-        message = api.SendSmsRequest(recipient=self._rig.number(), body="Without a rest")
+        message = api.SendSmsRequest(recipient=self._rig.number(), body="Again")
         while True:
             try:
                 if n % 2:
                     await stub.SendSms(message, timeout=10)
                 else:
                     await stub.EstimateSms(api.EstimateSmsRequest(message=message), timeout=10)
-                self.heard["OK"] += 1
+                self.answers["OK"] += 1
             except grpc.aio.AioRpcError as error:
-                self.heard[error.code().name] += 1
+                self.answers[error.code().name] += 1
                 if error.code() is grpc.StatusCode.UNAVAILABLE and error.trailing_metadata():
-                    said = reasons(error)
-                    self.heard[said["ErrorInfo"].reason] += "RetryInfo" in said
-                await asyncio.sleep(_REST_S if n % 4 < 2 else 0)
+                    details = reasons(error)
+                    self.answers[details["ErrorInfo"].reason] += "RetryInfo" in details
+                await asyncio.sleep(_PAUSE_S if n % 4 < 2 else 0)
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -83,27 +83,27 @@ class Callers:
 
 
 @pytest.mark.parametrize("stop", ["first", "second"])
-async def test_callers_that_hardly_rest_hear_nothing_worse_than_come_again(rig: Rig, stop: str) -> None:
+async def test_busy_callers_of_a_stopping_gateway_get_only_retryable_errors(rig: Rig, stop: str) -> None:
     address, child = await another(rig, f"gateway-{stop}")
     callers = Callers(rig, address)
     try:
 
         async def answered() -> bool:
-            return callers.heard["OK"] >= 300
+            return callers.answers["OK"] >= 300
 
         await eventually(answered)
         child.send(signal.SIGTERM)
         assert await asyncio.to_thread(child.wait, 20)
-        await asyncio.sleep(0.3)  # who was cut off has heard of it
+        await asyncio.sleep(0.3)  # every cut call has its error by now
     finally:
         await callers.end()
         rig.system.processes.pop(f"gateway-{stop}")
     assert child.exit_code == 0
-    assert set(callers.heard) == {"OK", "UNAVAILABLE", "DRAINING"}, callers.heard
-    assert callers.heard["DRAINING"] >= _AT_ONCE
+    assert set(callers.answers) == {"OK", "UNAVAILABLE", "DRAINING"}, callers.answers
+    assert callers.answers["DRAINING"] >= _CALLERS
 
 
-async def test_who_only_watches_health_does_not_delay_a_stop(rig: Rig) -> None:
+async def test_health_watch_does_not_delay_a_stop(rig: Rig) -> None:
     address, child = await another(rig, "gateway-watched", SMSGW_DRAIN_S="15")
     async with grpc.aio.insecure_channel(address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ async def test_who_only_watches_health_does_not_delay_a_stop(rig: Rig) -> None:
     assert time.monotonic() - began < 10
 
 
-async def test_a_connection_that_grows_old_is_left_for_a_new_one_and_its_calls_end(rig: Rig) -> None:
+async def test_old_connection_is_replaced_by_a_new_one_and_its_calls_end_normally(rig: Rig) -> None:
     address, _ = await another(rig, "gateway-ageing", SMSGW_CONNECTION_AGE_S="1")
     asked: asyncio.Queue[api.BatchSendRequest | None] = asyncio.Queue()
 
@@ -125,35 +125,35 @@ async def test_a_connection_that_grows_old_is_left_for_a_new_one_and_its_calls_e
         while (chunk := await asked.get()) is not None:
             yield chunk
 
-    async with Goodbyes(address) as line, grpc.aio.insecure_channel(line.address, options=_RECONNECT) as channel:
+    async with GoawayProxy(address) as proxy, grpc.aio.insecure_channel(proxy.address, options=_RECONNECT) as channel:
         stub = rpc.SmsGatewayServiceStub(channel)
         batch = stub.BatchSend(chunks(), timeout=60)
         await asked.put(api.BatchSendRequest(sequence=1, messages=rig.load(2)))
         first = cast(api.BatchSendResponse, await batch.read())
 
         async def old() -> bool:
-            return bool(line.connections[0].goodbye)
+            return bool(proxy.connections[0].goaway)
 
         await eventually(old)
         answers = [await send_once(stub, rig) for _ in range(20)]
         await asked.put(api.BatchSendRequest(sequence=2, messages=rig.load(2)))
         last = cast(api.BatchSendResponse, await batch.read())
-        assert not line.connections[0].closed
+        assert not proxy.connections[0].closed
         await asked.put(None)
         assert await batch.read() is grpc.aio.EOF
         assert await batch.code() is grpc.StatusCode.OK
 
         async def gone() -> bool:
-            return bool(line.connections[0].closed)
+            return bool(proxy.connections[0].closed)
 
         await eventually(gone)
     rig.system.processes.pop("gateway-ageing").stop(signal.SIGTERM, 20)
     assert [one.sequence for one in (first, last)] == [1, 2]
     assert all(one.HasField("accepted") for answer in (first, last) for one in answer.results)
     assert len({one.message_id for one in answers}) == 20
-    assert len(line.connections) >= 2
+    assert len(proxy.connections) >= 2
 
 
 async def send_once(stub: rpc.SmsGatewayServiceStub, rig: Rig) -> api.SendSmsResponse:
-    """Send one message, which is not asked again."""
+    """Send one message without a retry."""
     return await stub.SendSms(api.SendSmsRequest(recipient=rig.number(), body="Hello"), timeout=10)

@@ -1,4 +1,4 @@
-"""The whole system under the manifests' users and TLS: everybody can do their work, and nobody meets a refusal."""
+"""The whole system with the manifests' users and TLS: every process can work, and none is refused."""
 
 import asyncio
 import pathlib
@@ -54,13 +54,13 @@ async def guarded(open_folder: pathlib.Path, postgres: Postgres, database_templa
 
 
 def refusals(rig: Rig, root: pathlib.Path) -> list[str]:
-    """What the server and the processes say of refusals."""
+    """Return the log lines of the server and the processes about refusals."""
     logs = [root / "etc" / "nats" / "nats-server.log", *rig.system.logs.glob("*.log")]
     words = ("Permissions Violation", "the stream refuses", "authentication error")
     return [line for log in logs for line in log.read_text().splitlines() if any(word in line for word in words)]
 
 
-async def test_every_process_does_its_work_under_its_own_user(guarded: Rig, open_folder: pathlib.Path) -> None:
+async def test_every_process_works_with_its_own_user(guarded: Rig, open_folder: pathlib.Path) -> None:
     rig = guarded
     plain = await rig.send(request_id="plain")
     soon = api.SendSmsRequest(recipient=rig.number(), body="Later")
@@ -77,7 +77,7 @@ async def test_every_process_does_its_work_under_its_own_user(guarded: Rig, open
     await rig.until(scheduled.message_id, "SENT")
     await rig.until(gone.message_id, "CANCELED")
 
-    # Failing over, trying later, giving up: another provider's queue, the schedule, the dead letters; a throttled lane.
+    # Failover, retry and dead letter use another queue, the schedule and the dead letters; then a throttled lane.
     await rig.behave(by_suffix={"0503": "unavailable", "0429": "throttle"}, retry_after_s=1)
     hopeless = await rig.send(recipient=rig.number("0503"))
     throttled = await rig.send(recipient=rig.number("0429"), providers=["p2"])
@@ -87,13 +87,13 @@ async def test_every_process_does_its_work_under_its_own_user(guarded: Rig, open
     await rig.behave()
     await rig.until(throttled.message_id, "SENT")
 
-    # Ended by the sweeper, because nobody draws it.
+    # Ended by the sweeper, because no pod draws it.
     rig.system.signal("dispatcher-p1-1", signal.SIGSTOP)
     overdue = await rig.send(providers=["p1"], ttl=duration_pb2.Duration(seconds=5))
     await rig.until(overdue.message_id, "EXPIRED")
     rig.system.signal("dispatcher-p1-1", signal.SIGCONT)
 
-    # The projector has written all of it.
+    # The projector has written everything.
     end = time.monotonic() + 20
     while True:
         try:

@@ -1,4 +1,4 @@
-"""One trace for each message over every process, and nothing in logs or spans that must not be there."""
+"""One trace for each message across all processes, and no private data in logs or spans."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ class Collector(otlp_rpc.TraceServiceServicer):
         return otlp.ExportTraceServiceResponse()
 
     async def trace(self, trace_id: str, wanted: Counter[tuple[str, str]], within_s: float = 40.0):
-        """Wait for at least these spans, and for the parents of all that came."""
+        """Wait for at least these spans, and for the parents of all received spans."""
         end = time.monotonic() + within_s
         while True:
             found = [(service, span) for service, span in self.spans if span.trace_id.hex() == trace_id]
@@ -68,7 +68,7 @@ async def rig(open_folder: pathlib.Path, collector: tuple[Collector, str]) -> As
         yield rig
 
 
-async def test_one_trace_leads_from_the_caller_over_a_failover_to_the_history(
+async def test_one_trace_goes_from_the_caller_through_a_failover_to_the_history(
     rig: Rig, collector: tuple[Collector, str]
 ) -> None:
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -106,7 +106,7 @@ async def test_one_trace_leads_from_the_caller_over_a_failover_to_the_history(
     assert [one["traceparent"].split("-")[2] for one in seen] == [span.span_id.hex() for span in sends]
 
 
-async def test_each_message_of_a_batch_has_a_trace_of_its_own(rig: Rig, collector: tuple[Collector, str]) -> None:
+async def test_each_message_of_a_batch_has_its_own_trace(rig: Rig, collector: tuple[Collector, str]) -> None:
     results = await rig.batch(rig.load(3))
     stories = [await rig.until(one.accepted.message_id, "SENT") for one in results]
     assert len({one.trace_id for one in stories}) == 3
@@ -114,7 +114,7 @@ async def test_each_message_of_a_batch_has_a_trace_of_its_own(rig: Rig, collecto
         await collector[0].trace(story.trace_id, Counter([("gateway", "accept"), ("dispatcher", "send")]))
 
 
-async def test_no_log_and_no_span_holds_a_text_or_a_number(rig: Rig, collector: tuple[Collector, str]) -> None:
+async def test_no_log_and_no_span_contains_a_text_or_a_number(rig: Rig, collector: tuple[Collector, str]) -> None:
     await rig.behave("p1", "p2", by_suffix={"0400": "bad_request", "0001": "take_and_reset"})
     sent = [
         await rig.send(recipient=f"+23320999{suffix}", body=SECRET_TEXT, request_id=f"hidden-{suffix}")
@@ -126,11 +126,11 @@ async def test_no_log_and_no_span_holds_a_text_or_a_number(rig: Rig, collector: 
         await rig.send(recipient="+2332099905x3", body=SECRET_TEXT * 100)
     traces = {(await rig.until_attempted(one.message_id)).trace_id for one in sent}
 
-    async def told() -> bool:
+    async def exported() -> bool:
         sends = {span.trace_id.hex() for _, span in collector[0].spans if span.name == "send"}
         return traces <= sends and all(logged(rig, one.message_id, "attempt") for one in sent)
 
-    await eventually(told)
+    await eventually(exported)
     logs = "".join(path.read_text() for path in rig.system.logs.glob("*.log"))
     spans = "".join(str(span) for _, span in collector[0].spans)
     for hidden in ("basalt", "23320999"):
@@ -139,7 +139,7 @@ async def test_no_log_and_no_span_holds_a_text_or_a_number(rig: Rig, collector: 
 
 
 def logged(rig: Rig, message_id: str, event: str = "") -> list[dict[str, str]]:
-    """The log lines of gateway and dispatchers about a message."""
+    """Return the log lines of gateway and dispatchers about a message."""
     lines = [
         json.loads(line)
         for path in rig.system.logs.glob("[gd]*.log")
@@ -153,10 +153,10 @@ async def test_logs_are_json_lines_with_message_and_trace(rig: Rig) -> None:
     answer = await rig.send()
     status = await rig.until(answer.message_id, "SENT")
 
-    async def both_told() -> bool:
+    async def both_logged() -> bool:
         return bool(logged(rig, answer.message_id, "call") and logged(rig, answer.message_id, "attempt"))
 
-    await eventually(both_told)
+    await eventually(both_logged)
     lines = logged(rig, answer.message_id)
     assert {(one["event"], one["service"]) for one in lines} == {("call", "gateway"), ("attempt", "dispatcher")}
     assert {one["trace_id"] for one in lines} == {status.trace_id}

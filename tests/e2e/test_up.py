@@ -1,4 +1,4 @@
-"""`smsctl up` as a user starts it: what it prints works, and Ctrl-C leaves nothing behind."""
+"""`smsctl up` as a user starts it: the printed lines work, and Ctrl-C leaves nothing behind."""
 
 import json
 import os
@@ -43,14 +43,14 @@ class Up:
             time.sleep(0.05)
 
     def stop(self) -> float:
-        """Press Ctrl-C; gives the seconds until it had ended."""
+        """Press Ctrl-C; return the seconds until it has ended."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(60) == 0, self.log.read_text()
         return time.monotonic() - began
 
     def run(self, line: str) -> str:
-        """Run a line as it was printed."""
+        """Run a printed line."""
         done = subprocess.run(
             shlex.split(line),
             cwd=self.folder,
@@ -64,7 +64,7 @@ class Up:
         return done.stdout
 
     def left(self) -> list[str]:
-        """Processes that still speak of the folder."""
+        """Return the processes that still use the folder."""
         found = []
         for entry in pathlib.Path("/proc").glob("[0-9]*"):
             try:
@@ -87,7 +87,7 @@ def up(open_folder: pathlib.Path) -> Iterator[Up]:
         one.process.wait()
 
 
-def test_the_lines_of_the_readme_work(up: Up) -> None:
+def test_lines_of_the_readme_work(up: Up) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith(".venv/bin/")]
     assert len(lines) >= 4
@@ -103,10 +103,10 @@ DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "\n```sh" 
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
-def test_every_command_of_the_documents_works_or_says_that_it_is_for_elsewhere(
+def test_every_command_of_the_documents_works_or_is_marked_as_outside(
     up: Up, document: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    """A block begins with ```sh and is run, with ```sh fails and must fail, or with ```sh outside."""
+    """A block starts with ```sh and is run, with ```sh fails and must fail, or with ```sh outside and is skipped."""
     (tmp_path / ".venv").symlink_to(BIN.parent)
     for part in ("proto", "third_party"):
         shutil.copytree(ROOT / part, tmp_path / part)
@@ -146,7 +146,7 @@ def test_existing_servers_are_used_when_they_are_named(open_folder: pathlib.Path
 
 
 def refused(folder: pathlib.Path, **settings: str) -> str:
-    """What `up` says when it cannot start."""
+    """Return what `up` prints when it cannot start."""
     listen = f"127.0.0.1:{free_port()}"
     done = subprocess.run(
         [BIN / "smsctl", "up"],
@@ -163,7 +163,7 @@ def refused(folder: pathlib.Path, **settings: str) -> str:
     return said
 
 
-def test_three_replicas_are_kept_by_three_servers_and_found_again_as_such_only(open_folder: pathlib.Path) -> None:
+def test_three_replicas_start_three_servers_and_keep_that_number(open_folder: pathlib.Path) -> None:
     folder = pathlib.Path(tempfile.mkdtemp(dir=open_folder))
     one = Up(folder, SMSGW_REPLICAS="3")
     one.start()
@@ -179,14 +179,14 @@ def test_three_replicas_are_kept_by_three_servers_and_found_again_as_such_only(o
     assert "set SMSGW_REPLICAS=3 to keep using it" in " ".join(said.split())
 
 
-def test_more_copies_than_servers_are_refused_with_the_cure(open_folder: pathlib.Path) -> None:
+def test_more_replicas_than_servers_are_refused_with_the_remedy(open_folder: pathlib.Path) -> None:
     folder = pathlib.Path(tempfile.mkdtemp(dir=open_folder))
     said = refused(folder, SMSGW_REPLICAS="5")
     assert "SMSGW_REPLICAS: 5 copies" in said
     assert "SMSGW_NATS_URL" in said
 
 
-def test_a_taken_address_is_named_with_the_cure(open_folder: pathlib.Path) -> None:
+def test_taken_address_is_named_with_the_remedy(open_folder: pathlib.Path) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -207,7 +207,7 @@ def test_a_taken_address_is_named_with_the_cure(open_folder: pathlib.Path) -> No
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_second_system_in_the_same_folder_is_refused_at_once_and_leaves_the_first_alone(up: Up) -> None:
+def test_second_system_in_the_same_folder_is_refused_at_once_and_the_first_keeps_running(up: Up) -> None:
     run_file = up.folder / "var" / "run.json"
     providers = up.folder / "var" / "providers.toml"
     before = run_file.read_text(), providers.read_text()
@@ -230,7 +230,7 @@ def test_second_system_in_the_same_folder_is_refused_at_once_and_leaves_the_firs
     up.run(f"{BIN}/smsctl send +233201234567 Hello --wait")
 
 
-def test_what_up_prints_works_and_its_data_survives(up: Up) -> None:
+def test_printed_lines_work_and_data_survives(up: Up) -> None:
     printed = up.log.read_text()
     [grpcurl] = [line.strip() for line in printed.splitlines() if "grpcurl" in line]
     [smsctl] = [line.strip() for line in printed.splitlines() if "smsctl send" in line]

@@ -1,4 +1,4 @@
-"""From the previous version to this one with messages in flight: processes of both work side by side for a while.
+"""Upgrade from the previous version with messages in flight: for a while both versions run side by side.
 
 The previous version is the commit before this one, or the git revision that the variable UPGRADE_FROM names.
 """
@@ -18,7 +18,7 @@ _MARK = """
 import os, pathlib
 (pathlib.Path(__file__).parents[1] / f"ran-{os.getpid()}").touch()
 """
-"""Shows which processes really ran the previous tree."""
+"""Records which processes really ran the previous tree."""
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 class Versions:
-    """Which processes run the previous tree: all, until they are moved."""
+    """Which processes run the previous tree: all, until they are upgraded."""
 
     def __init__(self, previous: pathlib.Path) -> None:
         self._old = {"PYTHONPATH": f"{previous}:{previous / 'gen'}"}
@@ -52,7 +52,7 @@ class Versions:
         return {} if name in self.moved or name == "simulator" else self._old
 
 
-async def test_a_roll_out_loses_and_doubles_nothing_and_stays_within_the_limits(
+async def test_upgrade_loses_and_duplicates_nothing_and_stays_within_the_limits(
     open_folder: pathlib.Path, previous: pathlib.Path
 ) -> None:
     versions = Versions(previous)
@@ -81,6 +81,6 @@ async def test_a_roll_out_loses_and_doubles_nothing_and_stays_within_the_limits(
             rig.system.restart(name)
             await asyncio.sleep(0.3)
         ids = await sending
-        await rig.everything_ends(set(ids), 60)
+        await rig.all_settle(set(ids), 60)
         assert not rig.system.dead()
-        assert len(list(previous.glob("ran-*"))) == len(ours), "a process that was moved runs this tree"
+        assert len(list(previous.glob("ran-*"))) == len(ours), "an upgraded process runs this tree"

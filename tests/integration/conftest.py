@@ -40,7 +40,7 @@ async def system(open_folder: pathlib.Path, postgres: Postgres, database_templat
 
 
 def _wait_for_the_history(system: System) -> None:
-    """Ask for a message that is none until the gateway has looked into the store for it."""
+    """Ask for an unknown message until the gateway has looked it up in the store."""
     end = time.monotonic() + 40
     while run("status", "--request-id", "nobody", SMSGW_VAR=str(system.folder)).exit_code != 1:
         assert time.monotonic() < end
@@ -49,7 +49,7 @@ def _wait_for_the_history(system: System) -> None:
 
 @pytest.fixture
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    """No settings but those of a test; nothing is found unless a test says where."""
+    """Remove all settings except those of a test; no server is found unless a test names it."""
     for name in [name for name in os.environ if name.startswith("SMSGW_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SMSGW_VAR", str(tmp_path / "nowhere"))

@@ -1,4 +1,4 @@
-"""Running smsctl in tests: in this process where that is enough, and the words its tests share."""
+"""Runs smsctl in tests, in this process where that is enough, and what its tests share."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ NUMBER, TEXT = "+233201234567", "Meet me at the harbour"
 
 
 def run(*arguments: str, stdin: str | bytes | None = None, **environment: str) -> Result:
-    """Run a command in this process, in a thread, because it has an event loop of its own."""
+    """Run a command in a thread of this process, because it has its own event loop."""
     with ThreadPoolExecutor(1) as pool:
         invoke = CliRunner().invoke
         return pool.submit(invoke, cli, arguments, input=stdin, env=environment, prog_name="smsctl").result()
@@ -41,7 +41,7 @@ def sent(smsctl: Smsctl, *options: str) -> str:
 
 
 def until(smsctl: Smsctl, message_id: str, *states: str, within_s: float = 40.0) -> str:
-    """Wait until a message is in one of these states; says in which."""
+    """Wait until a message is in one of these states; return that state."""
     end = time.monotonic() + within_s
     while True:
         found = document(smsctl("status", message_id, "--json"))

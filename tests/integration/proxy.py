@@ -8,7 +8,7 @@ from typing import Self
 
 
 class FaultProxy:
-    """Passes bytes on; `muted` swallows what the server answers, `cut` resets every connection."""
+    """Forwards bytes; `muted` drops the server's answers, `cut` resets every connection."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
@@ -42,7 +42,7 @@ class FaultProxy:
             task.add_done_callback(self._tasks.discard)
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the server; one that is down is waited for, as its clients would."""
+        """Connect to the server; wait while it is down, as its clients would."""
         while True:
             try:
                 return await asyncio.open_connection("127.0.0.1", self._upstream)

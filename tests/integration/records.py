@@ -1,4 +1,4 @@
-"""Builds what the streams hold, for the tests of the store."""
+"""Builds records of the streams for the tests of the store."""
 
 import itertools
 import secrets
@@ -61,7 +61,7 @@ def accepted(message_id: str, **fields: Any) -> Projected:
 
 
 def event(message_id: str, state: int, **fields: Any) -> Projected:
-    """Make an event; each one's sequence is higher than the one's made before."""
+    """Make an event; its sequence is higher than that of the event made before."""
     attempts = fields.get("attempts", [])
     values = {
         "message_id": message_id,
@@ -83,7 +83,7 @@ def attempt(number: int, outcome: int = 0, **fields: Any) -> pb.Attempt:
 
 
 def a_long_story(message_id: str) -> list[Projected]:
-    """Accepted, failed at one provider, put off, taken by another, delivered: in the order of events."""
+    """Records of a message: accepted, failed at one provider, retried later, taken by another, delivered."""
     failed = attempt(1, pb.ATTEMPT_OUTCOME_TRANSIENT, code="503", detail="overloaded")
     taken = attempt(2, pb.ATTEMPT_OUTCOME_ACCEPTED, provider="arkesel", provider_message_id="ak-1")
     later = {"next": dispatch_pb2.NEXT_STEP_LATER, "due_time": NOW + timedelta(seconds=30), "round": 1}

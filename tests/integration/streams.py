@@ -1,4 +1,4 @@
-"""Words that the tests of the stream share."""
+"""What the tests of the stream share."""
 
 import os
 import time

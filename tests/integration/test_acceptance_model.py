@@ -50,7 +50,7 @@ Answer = api.SendSmsResponse | RequestIdReused | StreamDown
 
 
 class Gateway:
-    """What `gateway_grpc.app` builds, behind a proxy that can lose answers."""
+    """The acceptance as `gateway_grpc.app` builds it, behind a proxy that can lose answers."""
 
     def __init__(self, server: NatsServer) -> None:
         self._proxy = FaultProxy(urlparse(server.url).port or 0)
@@ -67,13 +67,13 @@ class Gateway:
         self._acceptance = Acceptance(connection, view, admission, GATEWAY, tracer)
 
     async def crash(self) -> None:
-        """Drop every connection at once; what was on its way may or may not have arrived."""
+        """Drop every connection at once; data in flight may or may not have arrived."""
         self._proxy.cut()
         await self.stop()
         self._stack = contextlib.AsyncExitStack()
 
     async def stop(self) -> None:
-        """Close, but not amid a reconnection: the client would leave a socket open."""
+        """Close, but not during a reconnection: the client would leave a socket open."""
         await asyncio.sleep(_ARRIVED_S)
         while not self._connection.connected:
             await asyncio.sleep(0.01)
@@ -87,7 +87,7 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def silence(self) -> Any:
-        """Lose every answer within, and the connection at its end."""
+        """Lose every answer within this context, and the connection at its end."""
         self._proxy.muted = True
         try:
             yield
@@ -205,7 +205,7 @@ class AcceptanceModel(RuleBasedStateMachine):
     # What must hold
 
     def learn(self, number: int, contents: int, answer: Answer) -> None:
-        """Hold an answer against what is known, and remember what it says."""
+        """Check an answer against what is known, and record it."""
         if isinstance(answer, StreamDown):
             self.unclear.setdefault(number, set()).add(contents)
             return
@@ -213,12 +213,12 @@ class AcceptanceModel(RuleBasedStateMachine):
         unclear = self.unclear.get(number, set())
         if isinstance(answer, RequestIdReused):
             stored = {first[0]} if first else unclear - {contents}
-            assert stored - {contents}, "nobody has asked for other contents under this request_id"
+            assert stored - {contents}, "the stream holds contents that were never requested under this request_id"
             [other] = stored
             self.known.setdefault(number, (other, answer.message_id))
         else:
             if answer.replayed:
-                assert first or contents in unclear, "it speaks of a first acceptance, and there was none"
+                assert first or contents in unclear, "replayed without a first acceptance"
             else:
                 assert first is None, "accepted a second time"
             assert first is None or first[0] == contents, "other contents were accepted under the same request_id"
@@ -251,11 +251,11 @@ class AcceptanceModel(RuleBasedStateMachine):
                     self.drawn[address.message_id] += 1
 
     async def _settle(self) -> None:
-        """Everything that is stored comes out of the work queue, each message once."""
+        """Check that every stored message comes out of the work queue once."""
         stored = [one for number in range(4) for one in await self._records(number)]
         end = time.monotonic() + 40
         while not set(stored) <= set(self.drawn):
-            assert time.monotonic() < end, "a message that was accepted never reached its queue"
+            assert time.monotonic() < end, "an accepted message never reached its queue"
             await self._draw(0.2)
         await self._draw(0.1)
         assert set(self.drawn) == set(stored)
@@ -265,7 +265,7 @@ class AcceptanceModel(RuleBasedStateMachine):
         for gateway in self.gateways:
             await gateway.stop()
         await self.stack.aclose()
-        await asyncio.sleep(0.01)  # transports that were aborted end in the loop's next turns
+        await asyncio.sleep(0.01)  # aborted transports end in the loop's next iterations
 
     def teardown(self) -> None:
         try:
@@ -274,7 +274,7 @@ class AcceptanceModel(RuleBasedStateMachine):
                     self.accept(0, number, 0)
                     if number in self.known:
                         break
-                assert number in self.known, "trying again finds out what became of it"
+                assert number in self.known, "a repeated request must find out the outcome"
             self.await_(self._settle())
         finally:
             self.await_(self._close())

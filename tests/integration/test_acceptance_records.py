@@ -30,7 +30,7 @@ GATEWAY = GatewaySettings()
         ("kept-for-later", 3600, None),
     ],
 )
-async def test_only_what_is_queued_at_once_and_nobody_asks_for_again_is_forgotten_early(
+async def test_only_messages_that_are_queued_at_once_and_have_no_request_id_expire_early(
     connection: Connection, request_id: str, in_s: float | None, ttl: str | None
 ) -> None:
     providers = [Provider(name, "simulated", "http://127.0.0.1:1") for name in PROVIDERS]

@@ -1,4 +1,4 @@
-"""BatchSend on a real grpc.aio server, before an acceptance that a test opens and shuts."""
+"""BatchSend on a real grpc.aio server, with an acceptance that a test can block."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
-from gateway_grpc.late_history import LateHistory
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.spans import ChosenIds, Tracer
@@ -24,31 +24,31 @@ READ_AHEAD = 4
 METHOD = "/sms.gateway.v1.SmsGatewayService/BatchSend"
 
 
-class Door:
-    """Accepts everything, once it is open."""
+class FakeAcceptance:
+    """Accepts every message while it is open, and waits otherwise."""
 
     def __init__(self) -> None:
         self.closed = False
         self.open = asyncio.Event()
-        self.under_way = 0
+        self.in_progress = 0
 
     async def accept(self, client: str, request: api.SendSmsRequest, call: Span) -> api.SendSmsResponse:
-        self.under_way += 1
+        self.in_progress += 1
         await self.open.wait()
-        self.under_way -= 1
+        self.in_progress -= 1
         return api.SendSmsResponse(recipient=request.recipient)
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def acceptance() -> FakeAcceptance:
+    return FakeAcceptance()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def channel(door: Door) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(acceptance: FakeAcceptance) -> AsyncIterator[grpc.aio.Channel]:
     tracer = Tracer(None, ChosenIds(), 1.0)
-    history = LateHistory()
-    service = SmsGateway(cast("Acceptance", door), cast("Lookup", None), history, tracer, READ_AHEAD)
+    history = DeferredHistory()
+    service = SmsGateway(cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, READ_AHEAD)
     server = grpc.aio.server()
     watched: Any = Interceptor(server, tracer, DrainGate())
     rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
@@ -64,25 +64,25 @@ def chunk(number: int) -> api.BatchSendRequest:
 
 
 async def stands_still(count: Callable[[], int]) -> int:
-    """Wait until something that grows has not done so for a while."""
+    """Wait until a growing number has stayed the same for a while."""
     before = -1
     while before != (before := count()):
         await asyncio.sleep(0.3)
     return before
 
 
-async def test_as_many_chunks_are_worked_on_at_once_as_the_setting_says(door: Door, channel: grpc.aio.Channel) -> None:
+async def test_setting_limits_the_chunks_in_progress(acceptance: FakeAcceptance, channel: grpc.aio.Channel) -> None:
     call = rpc.SmsGatewayServiceStub(channel).BatchSend(iter([chunk(n) for n in range(12)]), timeout=30)
     async with asyncio.timeout(10):
-        while door.under_way < READ_AHEAD:
+        while acceptance.in_progress < READ_AHEAD:
             await asyncio.sleep(0.01)
-    assert await stands_still(lambda: door.under_way) == READ_AHEAD
-    door.open.set()
+    assert await stands_still(lambda: acceptance.in_progress) == READ_AHEAD
+    acceptance.open.set()
     assert [response.sequence async for response in call] == list(range(12))
 
 
 async def ended(call: Any) -> tuple[list[int], grpc.StatusCode, str]:
-    """What was answered until the call ended, and how it did."""
+    """The answers until the end of the call, and its status."""
     answered: list[int] = []
     with contextlib.suppress(grpc.aio.AioRpcError):
         while (response := await call.read()) is not grpc.aio.EOF:
@@ -90,8 +90,8 @@ async def ended(call: Any) -> tuple[list[int], grpc.StatusCode, str]:
     return answered, await call.code(), await call.details()
 
 
-async def test_an_unreadable_chunk_ends_the_call_after_the_answers_before_it(
-    door: Door, channel: grpc.aio.Channel
+async def test_unreadable_chunk_ends_the_call_after_the_answers_before_it(
+    acceptance: FakeAcceptance, channel: grpc.aio.Channel
 ) -> None:
     raw: Any = channel.stream_stream(METHOD, response_deserializer=api.BatchSendResponse.FromString)
     chunks = [
@@ -101,21 +101,21 @@ async def test_an_unreadable_chunk_ends_the_call_after_the_answers_before_it(
         chunk(3).SerializeToString(),
     ]
     call: Any = raw(iter(chunks), timeout=5)
-    asyncio.get_running_loop().call_later(0.2, door.open.set)
+    asyncio.get_running_loop().call_later(0.2, acceptance.open.set)
     answered, code, details = await ended(call)
     assert (answered, code) == ([0, 1], grpc.StatusCode.INVALID_ARGUMENT)
     assert "BatchSendRequest" in details
 
 
-async def test_whatever_else_ends_the_reading_ends_the_call(
-    door: Door, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+async def test_error_while_the_requests_are_read_ends_the_call(
+    acceptance: FakeAcceptance, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(request: api.BatchSendRequest) -> None:
         if request.sequence:
             raise KeyError
 
     monkeypatch.setattr("gateway_grpc.validation.check_chunk", broken)
-    door.open.set()
+    acceptance.open.set()
     call = rpc.SmsGatewayServiceStub(channel).BatchSend(iter([chunk(0), chunk(1)]), timeout=5)
     answered, code, _ = await ended(call)
     assert (answered, code) == ([0], grpc.StatusCode.UNKNOWN)

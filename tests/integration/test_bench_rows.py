@@ -1,4 +1,4 @@
-"""The rows that a benchmark makes: the store reads them as it reads those of the projector."""
+"""The store reads the rows of a benchmark like rows of the projector."""
 
 import time
 
@@ -15,7 +15,7 @@ FIRST_MS = int(time.time() * 1000) - 3_600_000
 
 
 @pytest.mark.parametrize("batch", [7, 20_000])
-async def test_made_rows_are_read_as_messages_with_their_attempt_and_two_events(
+async def test_generated_rows_are_read_as_messages_with_one_attempt_and_two_events(
     engine: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     monkeypatch.setattr(stored_rows, "_BATCH", batch)
@@ -41,7 +41,7 @@ async def test_made_rows_are_read_as_messages_with_their_attempt_and_two_events(
     assert [one.message_id for one in listed] == [str(stored_rows.message_id(42, FIRST_MS))]
 
 
-async def test_made_rows_lie_in_partitions_and_none_is_missing_or_double(
+async def test_generated_rows_are_in_partitions_and_none_is_missing_or_duplicate(
     engine: AsyncEngine, database_url: str
 ) -> None:
     await stored_rows.prepare(database_url)

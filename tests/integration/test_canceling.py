@@ -1,4 +1,4 @@
-"""What may be withdrawn: nothing that a provider has taken, or may have."""
+"""Which messages can be canceled: none that a provider has taken or may have taken."""
 
 from typing import cast
 
@@ -21,7 +21,7 @@ def lookup(connection: Connection) -> Lookup:
 
 
 async def waiting_after(connection: Connection, *outcomes: pb.AttemptOutcome.ValueType) -> str:
-    """A message that waits for its next attempt; gives its id."""
+    """Store a message that waits for its next attempt; return its id."""
     address = an_address()
     await accept(connection, address)
     attempts = [pb.Attempt(number=number, outcome=outcome) for number, outcome in enumerate(outcomes, 1)]
@@ -37,7 +37,7 @@ async def waiting_after(connection: Connection, *outcomes: pb.AttemptOutcome.Val
 
 
 @pytest.mark.parametrize("outcomes", [(UNCLEAR,), (UNCLEAR, FAILED), (FAILED, UNCLEAR)])
-async def test_what_a_provider_may_have_taken_is_not_canceled(
+async def test_message_that_a_provider_may_have_taken_is_not_canceled(
     connection: Connection, lookup: Lookup, outcomes: tuple[pb.AttemptOutcome.ValueType, ...]
 ) -> None:
     message_id = await waiting_after(connection, *outcomes)
@@ -48,7 +48,7 @@ async def test_what_a_provider_may_have_taken_is_not_canceled(
 
 
 @pytest.mark.parametrize("outcomes", [(), (FAILED,), (FAILED, FAILED)])
-async def test_what_no_provider_has_taken_is_canceled(
+async def test_message_that_no_provider_has_taken_is_canceled(
     connection: Connection, lookup: Lookup, outcomes: tuple[pb.AttemptOutcome.ValueType, ...]
 ) -> None:
     message_id = await waiting_after(connection, *outcomes)

@@ -1,4 +1,4 @@
-"""smsctl itself: quick, clear about what is wrong, and careful with what the streams hold."""
+"""smsctl itself: it starts quickly, explains errors, and never loses data of the streams."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([SMSCTL, "--help"], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Its own work, not the time for which others had the machine.
+        # Its own CPU time, not the time during which other processes had the machine.
         took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.3
 
@@ -56,7 +56,7 @@ def test_unknown_command_is_wrong_usage():
     assert run("sned").exit_code == 2
 
 
-def test_check_config_tells_every_fault_of_settings_and_providers_at_once(tmp_path: pathlib.Path):
+def test_check_config_reports_every_fault_of_settings_and_providers_at_once(tmp_path: pathlib.Path):
     path = tmp_path / "providers.toml"
     path.write_text(
         '[[provider]]\nname = "x"\nadapter = "smoke"\nurl = "http://x"\n'
@@ -90,7 +90,7 @@ def test_check_config_masks_secrets(tmp_path: pathlib.Path):
         assert "postgresql://me:****@db/sms" in done.stdout
 
 
-def test_check_config_markdown_holds_every_setting():
+def test_check_config_markdown_lists_every_setting():
     done = run("check-config", "--markdown")
     rows = done.stdout.splitlines()
     assert rows[0] == "| variable | default | meaning |"
@@ -99,7 +99,7 @@ def test_check_config_markdown_holds_every_setting():
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
 
 
-def test_what_is_away_is_named_with_the_cure_and_69(tmp_path: pathlib.Path):
+def test_unreachable_server_is_named_with_the_remedy_and_exit_code_69(tmp_path: pathlib.Path):
     path = tmp_path / "providers.toml"
     path.write_text('[[provider]]\nname = "p1"\nadapter = "simulated"\nurl = "http://x"\n')
     away = {
@@ -129,7 +129,7 @@ def test_what_is_away_is_named_with_the_cure_and_69(tmp_path: pathlib.Path):
         list(pool.map(ends, cures))
 
 
-def test_batch_without_a_gateway_says_where_it_looked_and_how_to_start_one(tmp_path: pathlib.Path):
+def test_batch_without_a_gateway_names_the_address_and_how_to_start_one(tmp_path: pathlib.Path):
     path = tmp_path / "one.csv"
     path.write_text(f"recipient,body\n{NUMBER},{TEXT}\n")
     address = f"127.0.0.1:{free_port()}"
@@ -141,13 +141,13 @@ def test_batch_without_a_gateway_says_where_it_looked_and_how_to_start_one(tmp_p
 @pytest.mark.parametrize(
     "gateway", ["127.0.0.1", ":50051", "localhost:", "localhost:http", "127.0.0.1:0", "127.0.0.1:70000", "", "a b:1"]
 )
-def test_gateway_that_is_no_address_is_wrong_usage(gateway: str):
+def test_invalid_gateway_address_is_wrong_usage(gateway: str):
     for arguments in (("send", NUMBER, TEXT), ("list",), ("batch", "none.csv")):
         said_in_one_sentence(run(*arguments, "--gateway", gateway), 2, "'--gateway'", "such as 127.0.0.1:50051")
 
 
 @pytest.mark.parametrize("message_id", ["x", "0201234567", "c0ffee00-0000-4000-8000-000000000000"])
-def test_malformed_message_id_is_wrong_usage_in_the_same_words_everywhere(message_id: str):
+def test_malformed_message_id_is_wrong_usage_with_the_same_sentence_everywhere(message_id: str):
     commands = (("status",), ("cancel",), ("explain",), ("dlq", "show"), ("dlq", "replay"), ("dlq", "discard", "--yes"))
     told = set()
     for command in commands:
@@ -157,7 +157,7 @@ def test_malformed_message_id_is_wrong_usage_in_the_same_words_everywhere(messag
     assert len(told) == 1
 
 
-async def test_explain_that_could_not_look_says_what_it_did_not_reach(
+async def test_explain_names_the_sources_that_it_could_not_reach(
     postgres: Postgres, database_template: str, fresh_nats: dict[str, str]
 ):
     some_id = "01a20165-7b42-748d-a7cf-cb216510c492"
@@ -181,12 +181,12 @@ async def test_explain_that_could_not_look_says_what_it_did_not_reach(
     await told(69, neither, "SMSGW_NATS_URL", "SMSGW_DATABASE_URL", **no_stream, **no_store)
 
 
-def test_no_dead_letters_are_said_in_words(fresh_nats: dict[str, str]):
+def test_empty_list_of_dead_letters_is_a_sentence(fresh_nats: dict[str, str]):
     run("topology", "--create", **fresh_nats)
     for options in ([], ["--grouped"], ["--reason", "EXPIRED"]):
         done = run("dlq", "list", *options, **fresh_nats)
         assert (done.exit_code, done.stdout) == (0, "No dead letters.\n")
-    assert run("dlq", "list", "--json", **fresh_nats).stdout == "", "NDJSON of nothing is nothing"
+    assert run("dlq", "list", "--json", **fresh_nats).stdout == "", "NDJSON of an empty list is empty"
     assert document(run("dlq", "list", "--grouped", "--json", **fresh_nats)) == []
 
 
@@ -223,7 +223,7 @@ def fresh_nats(tmp_path: pathlib.Path) -> Iterator[dict[str, str]]:
     server.stop()
 
 
-def test_topology_shows_creates_and_never_changes_what_would_lose_data(fresh_nats: dict[str, str]):
+def test_topology_shows_and_creates_and_refuses_changes_that_would_lose_data(fresh_nats: dict[str, str]):
     before = run("topology", "--json", **fresh_nats)
     assert {finding["state"] for finding in json.loads(before.stdout)} == {"missing"}
     said_in_one_sentence(before, 1, "not as they should be", "--create")

@@ -25,7 +25,7 @@ from tests.integration.control import (
 
 def test_lanes_show_rates_and_breakers(smsctl: Smsctl):
     end = time.monotonic() + 40
-    while True:  # the pods have their shares a moment after the door is open
+    while True:  # the pods get their shares a moment after the gateway serves
         picture = document(smsctl("lanes", "--json"))
         if all(lane["pods"] == 1 and lane["rate"] is not None for lane in picture["lanes"]):
             break
@@ -47,7 +47,7 @@ def test_lanes_watch_until_interrupted(system: System):
     assert all(len(picture["lanes"]) == 2 for picture in pictures)
 
 
-def test_breaker_is_opened_until_it_is_reset_each_time_as_a_new_generation(smsctl: Smsctl):
+def test_breaker_is_opened_and_reset_each_time_with_a_new_generation(smsctl: Smsctl):
     before = document(smsctl("breaker", "show", "p1", "--json"))["p1"]["generation"]
     opened = document(smsctl("breaker", "open", "p1", "--reason", "maintenance", "--json"))["p1"]
     assert (opened["state"], opened["forced"], opened["reason"]) == ("open", True, "maintenance")
@@ -60,7 +60,7 @@ def test_breaker_is_opened_until_it_is_reset_each_time_as_a_new_generation(smsct
 
 
 def expired(smsctl: Smsctl, count: int = 1) -> list[str]:
-    """Let messages wait behind p1's breaker until their deadline has passed; its pod may be slow to see it open."""
+    """Let messages wait behind p1's open breaker until their deadline; its pod may read the breaker late."""
     smsctl("breaker", "open", "p1")
     found: list[str] = []
     for _ in range(5):
@@ -72,10 +72,10 @@ def expired(smsctl: Smsctl, count: int = 1) -> list[str]:
 
 
 def in_the_dead_letters(smsctl: Smsctl, ids: list[str]) -> list[str]:
-    """Wait for the letters: each is written after the event that ends its message."""
+    """Wait for the dead letters: each is written after the event that ends its message."""
     end = time.monotonic() + 20
     while not buried(smsctl).issuperset(ids):
-        assert time.monotonic() < end, "a message has ended, and its dead letter does not come"
+        assert time.monotonic() < end, "a message has ended without a dead letter"
     return ids
 
 
@@ -102,7 +102,7 @@ def test_dead_letters_are_listed_shown_replayed_and_discarded(smsctl: Smsctl):
     assert dry.exit_code == 0
     assert "would be replayed: to p1" in dry.stdout
     assert first in buried(smsctl)
-    # It waits behind the open breaker, past its first deadline, which nobody holds against it any more.
+    # It waits behind the open breaker, past its first deadline, which the replay has replaced.
     assert smsctl("dlq", "replay", first, "--ttl", "60").exit_code == 0
     assert first not in buried(smsctl)
     expired(smsctl)
@@ -165,7 +165,7 @@ def test_batch_reads_ndjson_from_standard_input(smsctl: Smsctl):
     assert "line 4" in done.stderr
 
 
-def test_batch_of_no_file_of_messages_fails_in_one_sentence(smsctl: Smsctl, tmp_path: pathlib.Path):
+def test_batch_with_a_file_that_holds_no_messages_fails_with_one_sentence(smsctl: Smsctl, tmp_path: pathlib.Path):
     said_in_one_sentence(smsctl("batch", str(tmp_path / "none.csv")), 1, "cannot be read")
     path = tmp_path / "wrong.csv"
     path.write_text("number,text\n")
@@ -173,12 +173,12 @@ def test_batch_of_no_file_of_messages_fails_in_one_sentence(smsctl: Smsctl, tmp_
 
 
 def streamed(system: System) -> int:
-    """How many messages were accepted so far."""
+    """The number of messages accepted so far."""
     found: list[dict[str, Any]] = document(run("topology", "--json", SMSGW_VAR=str(system.folder)))
     return sum(one["messages"] for one in found if one["name"] == "SMS_ACCEPT")
 
 
-def test_batch_survives_a_gateway_that_is_killed_and_comes_back(system: System, tmp_path: pathlib.Path):
+def test_batch_survives_a_gateway_that_is_killed_and_restarted(system: System, tmp_path: pathlib.Path):
     path = csv_of(tmp_path / "broken.csv", 3000)
     environment = {**os.environ, "SMSGW_VAR": str(system.folder)}
     command = [SMSCTL, "batch", str(path), "--chunk", "50", "--json"]

@@ -1,4 +1,4 @@
-"""smsctl and single messages: what it prints of them, and what it never prints."""
+"""smsctl and single messages: what it prints about them, and what it never prints."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_send_repeated_with_its_request_id_says_so(smsctl: Smsctl):
     said_in_one_sentence(smsctl("send", NUMBER, "Else", "--request-id", "cli-once"), 1, "REQUEST_ID_REUSED")
 
 
-def test_every_wrong_field_is_told_on_a_line_of_its_own(smsctl: Smsctl):
+def test_every_wrong_field_is_reported_on_its_own_line(smsctl: Smsctl):
     done = smsctl("send", "+23320", TEXT, "--sender", "far too long a sender", "--ttl", "1", "--provider", "p9")
     said_in_one_sentence(done, 1, "INVALID_FIELDS")
     fields = re.findall(r"^  ([a-z_\[\]0-9]+): ", done.stderr, re.MULTILINE)
@@ -61,7 +61,7 @@ def test_dry_run_sends_nothing(smsctl: Smsctl, system: System):
     said_in_one_sentence(smsctl("status", "--request-id", "cli-dry"), 1, "MESSAGE_NOT_FOUND")
 
 
-def test_status_masks_the_number_unless_asked(smsctl: Smsctl):
+def test_status_masks_the_number_by_default(smsctl: Smsctl):
     message_id = sent(smsctl, "--request-id", "cli-status")
     until(smsctl, message_id, "SENT")
     plain = smsctl("status", "--request-id", "cli-status")
@@ -72,7 +72,7 @@ def test_status_masks_the_number_unless_asked(smsctl: Smsctl):
     assert "accepted" in plain.stdout.splitlines()[-1]
 
 
-def test_cancel_withdraws_and_says_when_it_cannot(smsctl: Smsctl):
+def test_cancel_cancels_or_says_why_it_cannot(smsctl: Smsctl):
     message_id = sent(smsctl, "--at", "+600")
     assert document(smsctl("cancel", message_id, "--json"))["state"] == "MESSAGE_STATE_CANCELED"
     gone = sent(smsctl)
@@ -98,7 +98,7 @@ def test_list_filters_pages_and_masks(smsctl: Smsctl):
     assert lines(smsctl("list", "--json", "--since", "2030-01-01T00:00:00Z")) == []
 
 
-def test_explain_tells_each_attempt_its_code_and_what_follows(smsctl: Smsctl, system: System):
+def test_explain_shows_each_attempt_with_its_code_and_the_next_step(smsctl: Smsctl, system: System):
     behave(system, "p1", by_suffix={"4567": "unavailable"})
     message_id = sent(smsctl, "--provider", "p1", "--provider", "p2")
     until(smsctl, message_id, "SENT")

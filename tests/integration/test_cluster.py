@@ -1,4 +1,4 @@
-"""The stream's promises on three servers: replicas, conditions, reads, and a leader that dies."""
+"""The stream on three servers: replicas, conditions, reads, and a leader that dies."""
 
 import asyncio
 import pathlib
@@ -24,7 +24,7 @@ from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
 from ops.embedded import NatsCluster, NatsServer
 from tests.integration.streams import PROVIDERS, an_address
 
-# What was under way to a pod when its server died comes again after `ack_wait`.
+# What a dying server was delivering to a pod is redelivered after `ack_wait`.
 SETTINGS = Settings(servers=ServerSettings(replicas=3), fleet=FleetSettings(ack_wait_s=5))
 
 
@@ -59,7 +59,7 @@ async def accept(
 
 
 async def leader_of(connection: Connection, stream: str) -> str:
-    """The name of the server that leads a stream, as soon as there is one."""
+    """Return the name of the server that leads a stream, once there is one."""
     end = time.monotonic() + 40
     while True:
         try:
@@ -70,7 +70,7 @@ async def leader_of(connection: Connection, stream: str) -> str:
         await asyncio.sleep(0.1)
 
 
-async def test_a_cluster_comes_back_in_its_folder_with_names_and_messages(tmp_path: pathlib.Path) -> None:
+async def test_restarted_cluster_has_the_same_names_and_messages(tmp_path: pathlib.Path) -> None:
     first = NatsCluster(tmp_path)
     first.start()
     first.start()
@@ -87,7 +87,7 @@ async def test_a_cluster_comes_back_in_its_folder_with_names_and_messages(tmp_pa
     async with open_connection(again.url, "x") as c:
         assert await leader_of(c, topo.ACCEPT) in names
         assert await c.last(topo.ACCEPT, topo.accept_filter(address)) is not None
-        assert isinstance(await accept(c, address), Accepted), "our own, found again"
+        assert isinstance(await accept(c, address), Accepted), "its own message, found again"
     again.stop()
     again.stop()
 
@@ -105,7 +105,7 @@ async def test_every_stream_consumer_and_bucket_has_three_replicas(connections: 
     assert {one.state for one in await setup.ensure(c, SETTINGS, PROVIDERS)} == {"as wanted"}
 
 
-async def test_twins_at_three_servers_become_one(connections: list[Connection]) -> None:
+async def test_same_request_at_three_servers_becomes_one_message(connections: list[Connection]) -> None:
     for n in range(60):
         base = an_address(f"race-{n}")
         addresses = [attrs.evolve(base, time=f"{int(base.time, 16) + i:012x}") for i in range(3)]
@@ -125,8 +125,8 @@ async def test_one_of_three_writers_of_the_next_event_wins(connections: list[Con
         assert sum(answer is not None for answer in await asyncio.gather(*writing)) == 1
 
 
-async def test_what_was_written_is_read_at_once_at_every_server(connections: list[Connection]) -> None:
-    """A replica that has not yet applied a write would answer with the one before."""
+async def test_write_is_visible_at_once_at_every_server(connections: list[Connection]) -> None:
+    """A replica that has not yet applied a write would answer with the previous one."""
     slots, stale = asyncio.Semaphore(3), Counter[str]()
 
     async def write_and_read(n: int) -> None:
@@ -148,7 +148,7 @@ async def test_what_was_written_is_read_at_once_at_every_server(connections: lis
     assert stale.total() == 0, stale
 
 
-async def test_a_process_that_starts_while_a_stream_has_no_leader_waits_for_one(
+async def test_process_that_starts_while_a_stream_has_no_leader_waits_for_one(
     cluster: NatsCluster, connections: list[Connection]
 ) -> None:
     victim = cluster.named(await leader_of(connections[0], topo.ACCEPT))
@@ -170,7 +170,7 @@ async def crash(server: NatsServer, after_s: float, for_s: float) -> None:
 
 
 class Drawing:
-    """Draws a lane at every server until every message has come; counts the queue entries of each."""
+    """Draws a lane at every server until every message was delivered; counts the queue entries of each."""
 
     def __init__(self, expected: int) -> None:
         self._expected = expected
@@ -194,7 +194,7 @@ class Drawing:
 
 
 @pytest.mark.parametrize(("victim", "lane"), [(topo.ACCEPT, Lane.OTP), (topo.SEND, Lane.NORMAL)])
-async def test_a_leader_killed_under_load_loses_no_acceptance_and_doubles_none(
+async def test_killed_leader_under_load_loses_and_duplicates_no_accepted_message(
     cluster: NatsCluster, connections: list[Connection], victim: str, lane: Lane
 ) -> None:
     server = cluster.named(await leader_of(connections[0], victim))
@@ -220,5 +220,5 @@ async def test_a_leader_killed_under_load_loses_no_acceptance_and_doubles_none(
     for address in addresses[::25]:
         assert await connections[0].last(topo.ACCEPT, topo.accept_filter(address)) is not None
     assert await asyncio.gather(*(consumer.fetch(5, 1) for consumer in consumers)) == [[], [], []]
-    assert drawing.entries == Counter(addresses), "each came to the queue, and as one entry"
-    assert drawing.longest_pause_s < 15, "left to themselves the servers take 20 s and more"
+    assert drawing.entries == Counter(addresses), "each reached the queue as one entry"
+    assert drawing.longest_pause_s < 15, "without help the servers take 20 s or more"

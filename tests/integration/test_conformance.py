@@ -49,13 +49,13 @@ def results(*those: Client) -> list[tuple[str, str]]:
     return [(one.client, one.result) for one in run_clients(those, ["a:1", "b:2"], EXPECTED)]
 
 
-def test_clients_that_see_the_same_are_the_same(examples: pathlib.Path) -> None:
+def test_clients_with_the_same_results_agree(examples: pathlib.Path) -> None:
     one = client(examples, "one", says(client="one", sent="words", count=2))
     other = client(examples, "other", says(client="other", sent="words", count=2.0))
     assert results(one, other) == [("one", "same"), ("other", "same")]
 
 
-def test_another_count_is_a_difference_and_the_next_client_is_not_blamed(examples: pathlib.Path) -> None:
+def test_different_count_is_reported_for_the_client_that_has_it(examples: pathlib.Path) -> None:
     doctored = client(examples, "doctored", says(sent="words", count=3))
     good = client(examples, "good", says(sent="words", count=2))
     first, second = run_clients([doctored, good], [], EXPECTED)
@@ -63,7 +63,7 @@ def test_another_count_is_a_difference_and_the_next_client_is_not_blamed(example
     assert (second.result, second.bad) == ("same", False)
 
 
-def test_where_any_text_will_do_all_have_to_see_the_same_one(examples: pathlib.Path) -> None:
+def test_free_text_must_be_the_same_for_all_clients(examples: pathlib.Path) -> None:
     one = client(examples, "one", says(sent="words", count=2))
     other = client(examples, "other", says(sent="other words", count=2))
     assert results(one, other) == [("one", "same"), ("other", "different")]
@@ -78,13 +78,13 @@ def test_where_any_text_will_do_all_have_to_see_the_same_one(examples: pathlib.P
         ("", "not a JSON document"),
     ],
 )
-def test_a_client_that_does_not_tell_what_it_saw_has_failed(examples: pathlib.Path, program: str, told: str) -> None:
+def test_client_that_prints_no_result_has_failed(examples: pathlib.Path, program: str, told: str) -> None:
     [found] = run_clients([client(examples, "one", program)], [], EXPECTED)
     assert (found.result, found.bad) == ("failed", True)
     assert told in found.details[0]
 
 
-def test_a_client_that_cannot_be_built_has_failed_and_is_built_again_next_time(examples: pathlib.Path) -> None:
+def test_client_that_cannot_be_built_has_failed_and_is_built_again_next_time(examples: pathlib.Path) -> None:
     one = client(examples, "one", says(sent="words", count=2), build="echo no such plugin; false; true")
     for _ in range(2):
         [found] = run_clients([one], [], EXPECTED)
@@ -92,14 +92,14 @@ def test_a_client_that_cannot_be_built_has_failed_and_is_built_again_next_time(e
         assert "no such plugin" in found.details[0]
 
 
-def test_a_client_that_does_not_end_has_failed(examples: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_does_not_end_has_failed(examples: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "_RUN_S", 0.1)
     [found] = run_clients([client(examples, "one", "import time; time.sleep(30)")], [], EXPECTED)
     assert found.result == "failed"
     assert "did not end within 0.1 s" in found.details[0]
 
 
-def test_without_its_tool_chain_a_client_is_skipped_and_says_what_it_needs(examples: pathlib.Path) -> None:
+def test_client_without_its_tool_chain_is_skipped_with_what_it_needs(examples: pathlib.Path) -> None:
     absent = client(examples, "absent", "", needs={"no-such-compiler": (1, 2)})
     old = client(examples, "old", "", needs={"git": (999,)})
     first, second = run_clients([absent, old], [], EXPECTED)
@@ -109,7 +109,7 @@ def test_without_its_tool_chain_a_client_is_skipped_and_says_what_it_needs(examp
     assert missing_tool(client(examples, "new", "", needs={"git": (1,)})) == ""
 
 
-def test_a_client_is_built_anew_only_when_its_files_have_changed(examples: pathlib.Path) -> None:
+def test_client_is_built_again_only_when_its_files_have_changed(examples: pathlib.Path) -> None:
     one = client(examples, "one", "")
     assert build(one)
     assert not build(one)
@@ -122,7 +122,7 @@ def test_a_client_is_built_anew_only_when_its_files_have_changed(examples: pathl
     assert (examples / "one" / "gen" / "builds").read_text() == "xxx"
 
 
-def test_a_readme_whose_last_command_takes_no_address_is_no_good(examples: pathlib.Path) -> None:
+def test_readme_whose_last_command_takes_no_address_is_refused(examples: pathlib.Path) -> None:
     one = client(examples, "one", "")
     (examples / "one" / "README.md").write_text("```sh\necho '{}'\n```\n")
     [found] = run_clients([one], [], EXPECTED)
@@ -135,7 +135,7 @@ def test_the_addresses_reach_the_client(examples: pathlib.Path) -> None:
     assert found.result == "same"
 
 
-def test_building_runs_nothing_and_a_run_builds_nothing_again(examples: pathlib.Path) -> None:
+def test_build_runs_nothing_and_a_run_builds_nothing_again(examples: pathlib.Path) -> None:
     one = client(examples, "one", "raise SystemExit('it ran')")
     bad = client(examples, "bad", "", build="echo no such plugin; false")
     absent = client(examples, "absent", "", needs={"no-such-compiler": (1, 2)})
@@ -145,7 +145,7 @@ def test_building_runs_nothing_and_a_run_builds_nothing_again(examples: pathlib.
     assert (examples / "one" / "gen" / "builds").read_text() == "x"
 
 
-def test_what_makes_builds_cheap_gives_way_to_what_the_caller_wants(
+def test_callers_environment_overrides_the_defaults_for_cheap_builds(
     examples: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAVEN_OPTS", "mine")
@@ -154,7 +154,7 @@ def test_what_makes_builds_cheap_gives_way_to_what_the_caller_wants(
     assert (examples / "one" / "gen" / "seen").read_text() == "mine 0\n"
 
 
-def test_each_client_runs_while_something_is_away_and_is_built_while_it_is_there(examples: pathlib.Path) -> None:
+def test_clients_are_built_before_the_outage_in_which_they_run(examples: pathlib.Path) -> None:
     @contextlib.contextmanager
     def away() -> Iterator[None]:
         (examples / "away").touch()
@@ -177,9 +177,9 @@ class Server:
         self.did.append("start")
 
 
-def test_the_stream_comes_back_when_a_gateway_has_said_that_it_is_away(tmp_path: pathlib.Path) -> None:
+def test_stream_is_restarted_after_a_gateway_has_reported_it_as_unavailable(tmp_path: pathlib.Path) -> None:
     server, log = Server(), tmp_path / "gateway.log"
-    log.write_text('{"code": "UNAVAILABLE"}\n')  # of an earlier outage
+    log.write_text('{"code": "UNAVAILABLE"}\n')  # from an earlier outage
     with outage(server, log):
         time.sleep(0.2)
         assert server.did == ["kill"]
@@ -192,7 +192,7 @@ def test_the_stream_comes_back_when_a_gateway_has_said_that_it_is_away(tmp_path:
     assert server.did == ["kill", "start"]
 
 
-def test_the_stream_comes_back_also_when_nobody_was_told(tmp_path: pathlib.Path) -> None:
+def test_stream_is_restarted_even_when_no_gateway_reported_it(tmp_path: pathlib.Path) -> None:
     server, log = Server(), tmp_path / "gateway.log"
     log.touch()
     with pytest.raises(RuntimeError), outage(server, log):

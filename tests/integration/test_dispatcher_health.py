@@ -1,4 +1,4 @@
-"""What processes without a front door answer to health checks."""
+"""How processes without a gateway port answer health checks."""
 
 import asyncio
 import subprocess
@@ -43,7 +43,7 @@ async def until(where: str, service: str, wanted: int, within_s: float = 15) -> 
             await asyncio.sleep(0.1)
 
 
-async def test_it_is_ready_while_the_stream_answers_and_alive_in_any_case(
+async def test_process_is_ready_while_the_stream_answers_and_always_alive(
     behind_a_proxy: tuple[FaultProxy, Connection],
 ) -> None:
     proxy, connection = behind_a_proxy
@@ -58,7 +58,7 @@ async def test_it_is_ready_while_the_stream_answers_and_alive_in_any_case(
         await until(where, READY, SERVING)
 
 
-async def test_it_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
+async def test_process_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
     where, stopping = f"127.0.0.1:{free_port()}", asyncio.Event()
     async with open_connection(nats_server.url, "x") as connection, health_server(where, connection, stopping):
         await until(where, READY, SERVING)
@@ -70,7 +70,7 @@ async def test_it_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
 
 
 class Answering:
-    """A stream that answers until it is away; knows when it last did."""
+    """A stream that answers until it is down; records when it last did."""
 
     def __init__(self) -> None:
         self.away = False
@@ -83,14 +83,14 @@ class Answering:
         return {}
 
 
-async def test_it_stays_ready_for_the_five_seconds_that_a_short_silence_may_last_and_no_longer() -> None:
+async def test_process_stays_ready_for_five_seconds_without_an_answer_and_no_longer() -> None:
     stream, where = Answering(), f"127.0.0.1:{free_port()}"
     async with health_server(where, cast("Connection", stream), asyncio.Event()):
         await until(where, READY, SERVING)
         stream.away = True
         await until(where, READY, NOT_SERVING)
         silent_s = time.monotonic() - stream.answered_at
-        assert 5 <= silent_s < 9  # it is looked at every second
+        assert 5 <= silent_s < 9  # it is checked every second
 
 
 _NOTHING_LISTENS = """
@@ -110,7 +110,7 @@ asyncio.run(work())
 
 
 @pytest.mark.parametrize(("address", "does"), [("", "silent"), ("127.0.0.1:0", "listening")])
-def test_nothing_listens_and_grpc_is_not_loaded_without_an_address(address: str, does: str) -> None:
+def test_without_an_address_nothing_listens_and_grpc_is_not_loaded(address: str, does: str) -> None:
     words = [sys.executable, "-c", _NOTHING_LISTENS, address]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert does in done.stdout.split(), done.stdout + done.stderr

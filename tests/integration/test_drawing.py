@@ -1,4 +1,4 @@
-"""Drawing from the stream on a real server: what is held, given back, forgotten by a crash, and ended."""
+"""Consumers on a real server: deliveries that are given back, acknowledged, or forgotten by a crashed server."""
 
 import asyncio
 import pathlib
@@ -13,7 +13,7 @@ from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address, entry_of
 
 
-async def test_what_is_given_back_comes_again_at_once_and_what_is_acknowledged_does_not(
+async def test_given_back_message_is_redelivered_at_once_and_an_acknowledged_one_is_not(
     connection: NatsConnection,
 ) -> None:
     consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p2", "bulk"))
@@ -28,7 +28,7 @@ async def test_what_is_given_back_comes_again_at_once_and_what_is_acknowledged_d
     assert await consumer.fetch(5, 0.3) == []
 
 
-async def test_what_came_late_is_not_dropped_when_the_server_goes_away(tmp_path: pathlib.Path) -> None:
+async def test_messages_that_arrived_late_are_not_dropped_when_the_server_dies(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x") as c:
@@ -54,7 +54,7 @@ async def test_what_came_late_is_not_dropped_when_the_server_goes_away(tmp_path:
     server.stop()
 
 
-async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: pathlib.Path) -> None:
+async def test_acknowledgement_without_an_answer_ends_within_its_budget(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x", timeout_s=0.2) as c:
@@ -66,12 +66,12 @@ async def test_an_acknowledgement_that_nobody_answers_is_given_up(tmp_path: path
         server.kill()
         began = time.monotonic()
         assert not await delivery.ack(budget_s=0.8)
-        assert time.monotonic() - began < 8  # the budget is 0.8 s, and without one it would be asked for 10 s and more
+        assert time.monotonic() - began < 8  # the budget is 0.8 s; the default is 10 s
     server.stop()
 
 
 async def forget_deliveries(connection: NatsConnection, durable: str) -> None:
-    """What a killed server can do: forget what it delivered last. The consumer is made anew, the messages stay."""
+    """Recreate the consumer: a killed server can forget its last deliveries in the same way. The messages stay."""
     context = connection.client.jetstream()
     info = await context.consumer_info(topo.SEND, durable)
     await context.delete_consumer(topo.SEND, durable)
@@ -79,7 +79,9 @@ async def forget_deliveries(connection: NatsConnection, durable: str) -> None:
     await context.add_consumer(topo.SEND, info.config)
 
 
-async def test_a_forgotten_delivery_that_was_given_up_is_drawn_again_at_once(connection: NatsConnection) -> None:
+async def test_forgotten_delivery_is_drawn_again_after_a_failed_acknowledgement(
+    connection: NatsConnection,
+) -> None:
     durable, publisher = topo.dispatch_consumer("p2", "normal"), Publisher(connection)
     consumer = await connection.consumer(topo.SEND, durable)
     address = an_address()
@@ -93,7 +95,7 @@ async def test_a_forgotten_delivery_that_was_given_up_is_drawn_again_at_once(con
     assert await again.ack()
 
 
-async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_drawn_anew(
+async def test_forgotten_delivery_that_is_still_held_is_acknowledged_when_it_is_delivered_again(
     connection: NatsConnection,
 ) -> None:
     durable, publisher = topo.dispatch_consumer("p2", "normal"), Publisher(connection)
@@ -105,7 +107,7 @@ async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_draw
     acking = asyncio.create_task(held.ack(budget_s=8))
     await asyncio.sleep(1)
     assert not acking.done()
-    assert await consumer.fetch(2, 1) == [], "we hold both: neither is a new message"
+    assert await consumer.fetch(2, 1) == [], "both are held already: neither is a new message"
     assert await acking
     await forget_deliveries(connection, durable)
     assert len(await consumer.fetch(5, 1)) <= 1
@@ -113,7 +115,7 @@ async def test_a_forgotten_delivery_that_is_still_held_is_acknowledged_once_draw
     assert (info.num_pending or 0) + (info.num_ack_pending or 0) == 1, "only the other one is left"
 
 
-async def test_a_busy_task_ends_when_it_is_told_to(connection: NatsConnection) -> None:
+async def test_busy_task_ends_when_it_is_cancelled(connection: NatsConnection) -> None:
     address = an_address()
     consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p2", "bulk"))
 

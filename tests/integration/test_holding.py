@@ -1,4 +1,4 @@
-"""What is held for several times the acknowledgement's wait does not come again, whoever holds it."""
+"""Messages that a process holds for several times the ack wait are not redelivered."""
 
 import asyncio
 import pathlib
@@ -44,14 +44,14 @@ async def connection(tmp_path: pathlib.Path) -> AsyncIterator[Connection]:
 
 
 async def deliveries(connection: Connection, stream: str, durable: str) -> tuple[int, int]:
-    """How many messages were delivered, and how many deliveries that took."""
+    """The number of messages in the stream, and of deliveries to the consumer."""
     info = await connection.api(f"CONSUMER.INFO.{stream}.{durable}")
     state = await connection.api(f"STREAM.INFO.{stream}")
     return state["state"]["messages"], info["delivered"]["consumer_seq"]
 
 
-async def stand_still(seconds: float, *, for_s: float) -> None:
-    """Let time pass in a process whose event loop answers only now and then."""
+async def block_repeatedly(seconds: float, *, for_s: float) -> None:
+    """Let time pass while the event loop is blocked for `for_s` again and again."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(for_s)
@@ -65,8 +65,8 @@ async def until_delivered(connection: Connection, stream: str, durable: str, cou
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("still_s", [0.0, 0.45 * ACK_WAIT_S])
-async def test_what_a_pod_holds_in_any_lane_is_not_given_to_another(connection: Connection, still_s: float) -> None:
+@pytest.mark.parametrize("blocked_s", [0.0, 0.45 * ACK_WAIT_S])
+async def test_held_messages_are_not_redelivered_in_any_lane(connection: Connection, blocked_s: float) -> None:
     held = []
     for lane in Lane:
         address = an_address()
@@ -75,7 +75,7 @@ async def test_what_a_pod_holds_in_any_lane_is_not_given_to_another(connection: 
         held += await consumer.fetch(5, 2)
     assert len(held) == len(Lane)
     extender = asyncio.create_task(extend_acks(lambda: held, ACK_WAIT_S))
-    await stand_still(LONG_S, for_s=still_s)
+    await block_repeatedly(LONG_S, for_s=blocked_s)
     for lane in Lane:
         other = await connection.consumer(topo.SEND, topo.dispatch_consumer("p1", lane))
         assert await other.fetch(5, 0.3) == []
@@ -84,7 +84,7 @@ async def test_what_a_pod_holds_in_any_lane_is_not_given_to_another(connection: 
         assert await delivery.ack()
 
 
-async def test_a_pod_that_stands_still_for_longer_loses_what_it_holds(connection: Connection) -> None:
+async def test_messages_of_a_pod_that_is_blocked_for_longer_are_redelivered(connection: Connection) -> None:
     address = an_address()
     await Publisher(connection).enqueue(entry_of(address), address, "p1", "otp")
     consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p1", "otp"))
@@ -98,8 +98,8 @@ async def test_a_pod_that_stands_still_for_longer_loses_what_it_holds(connection
     assert await again.ack()
 
 
-class AwayStore:
-    """A history that cannot be written for a while."""
+class StoppedStore:
+    """A store that is down until `there` is set."""
 
     def __init__(self) -> None:
         self.there = asyncio.Event()
@@ -118,8 +118,8 @@ class AwayStore:
             raise StoreDown("test")
 
 
-async def test_a_batch_that_waits_for_the_store_is_projected_once(connection: Connection) -> None:
-    store = AwayStore()
+async def test_batch_that_waits_for_the_store_is_projected_once(connection: Connection) -> None:
+    store = StoppedStore()
     projector = Projector(connection, store, Tracer(None, ChosenIds(), 0.0), ACK_WAIT_S)
     for number in range(40):
         address = an_address()
@@ -127,7 +127,7 @@ async def test_a_batch_that_waits_for_the_store_is_projected_once(connection: Co
         await Publisher(connection).append_event(
             address, wire.Event(message_id=address.message_id, client="default", state=pb.MESSAGE_STATE_SENDING), 0
         )
-        if number % 10 == 0:  # one that nobody can read is held with the others
+        if number % 10 == 0:  # an unreadable one is held with the others
             await connection.publish(topo.event_subject(an_address()), b"\xff")
     running = asyncio.create_task(projector.run())
     await until_delivered(connection, topo.EVENT, topo.PROJECT_EVENT, 44)
@@ -146,7 +146,7 @@ async def test_a_batch_that_waits_for_the_store_is_projected_once(connection: Co
     assert len(store.written) == 80
 
 
-async def test_an_acceptance_that_cannot_be_scheduled_for_long_is_not_scheduled_twice(
+async def test_acceptance_that_cannot_be_scheduled_for_long_is_scheduled_once(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []

@@ -1,4 +1,4 @@
-"""`smsctl probe`, as a container's health check asks."""
+"""`smsctl probe`, as a container's health check runs it."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from tests.integration.control import run
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-async def test_it_says_how_a_process_is(nats_server: NatsServer) -> None:
+async def test_probe_reports_the_health_of_a_process(nats_server: NatsServer) -> None:
     port, stopping = free_port(), asyncio.Event()
     where, own = f"127.0.0.1:{port}", {"SMSGW_HEALTH_LISTEN": f"0.0.0.0:{port}"}
     async with open_connection(nats_server.url, "x") as connection, health_server(where, connection, stopping):

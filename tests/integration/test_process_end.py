@@ -1,4 +1,4 @@
-"""A process ends when its work has, whatever else still runs in it."""
+"""A process ends when its work has ended, whatever else still runs in it."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ sys.exit(run_to_end(work))
 
 @pytest.mark.parametrize(("task", "told"), [("deaf", True), ("orderly", False)])
 @pytest.mark.parametrize(("end", "code"), [("return", 0), ("raise StreamDown('connecting')", 69)])
-def test_a_task_that_will_not_be_cancelled_does_not_keep_the_process(
+def test_task_that_ignores_its_cancellation_does_not_keep_the_process_alive(
     task: str, end: str, code: int, *, told: bool
 ) -> None:
     program = _BEGIN % (task, end)

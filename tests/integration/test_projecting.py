@@ -1,4 +1,4 @@
-"""The projector acknowledges most records lightly: what becomes of the history when such a word is lost."""
+"""The projector does not wait for most acknowledgements: what happens to the history when one is lost."""
 
 import asyncio
 import pathlib
@@ -31,8 +31,8 @@ ACK_WAIT_S = 2.0
 QUICK = attrs.evolve(SETTINGS, fleet=attrs.evolve(SETTINGS.fleet, ack_wait_s=ACK_WAIT_S))
 
 
-class Watched:
-    """A writer that counts the records it was given, and may die right before or right after a commit."""
+class CountingWriter:
+    """A writer that counts the records it was given, and may hang right before or right after a commit."""
 
     def __init__(self, history: HistoryWriter, dies: str = "") -> None:
         self.given = 0
@@ -67,7 +67,7 @@ async def stream(tmp_path: pathlib.Path) -> AsyncIterator[NatsConnection]:
 
 
 async def fill(connection: NatsConnection) -> list[Address]:
-    """Accept messages, and write the two events of each."""
+    """Accept messages and write two events for each."""
     addresses = [an_address() for _ in range(COUNT)]
     publisher = Publisher(connection)
     for address in addresses:
@@ -92,7 +92,7 @@ async def fill(connection: NatsConnection) -> list[Address]:
 
 @pytest.fixture(autouse=True)
 async def partitions(engine: AsyncEngine) -> None:
-    """A new partition takes rows out of the DEFAULT partition while others count them, which another test checks."""
+    """Create the partitions first: a new one moves rows out of the default partition while a test counts them."""
     await HistoryWriter(engine).ensure_partitions(datetime.now(UTC))
 
 
@@ -102,7 +102,7 @@ def projecting(connection: NatsConnection, engine: AsyncEngine, writer: Writer) 
 
 
 async def unacknowledged(connection: NatsConnection) -> int:
-    """Count what the projector's consumers have not been told to be done."""
+    """Count the records that the projector has not acknowledged."""
     context = connection.client.jetstream()
     infos = [
         await context.consumer_info(stream, durable)
@@ -111,16 +111,16 @@ async def unacknowledged(connection: NatsConnection) -> int:
     return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in infos)
 
 
-async def until_projected(connection: NatsConnection, writer: Watched, given: int) -> None:
-    """Wait until the writer was given so many records, and all are acknowledged."""
+async def until_projected(connection: NatsConnection, writer: CountingWriter, given: int) -> None:
+    """Wait until the writer was given `given` records and all are acknowledged."""
     end_at = time.monotonic() + 20
     while writer.given < given or await unacknowledged(connection):
-        assert time.monotonic() < end_at, f"{writer.given} of {given} records came"
+        assert time.monotonic() < end_at, f"{writer.given} of {given} records were given"
         await asyncio.sleep(0.02)
 
 
 async def forget_acknowledgements(connection: NatsConnection) -> None:
-    """What a killed server can do at the worst: forget every delivery and every word on it."""
+    """Recreate the consumers, as if a killed server had forgotten every delivery and acknowledgement."""
     context = connection.client.jetstream()
     for stream, durable in ((topo.ACCEPT, topo.PROJECT_ACCEPT), (topo.EVENT, topo.PROJECT_EVENT)):
         config = (await context.consumer_info(stream, durable)).config
@@ -141,11 +141,11 @@ async def end(task: "asyncio.Task[None]") -> None:
     await asyncio.wait({task}, timeout=5)
 
 
-async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_history_takes_each_once(
+async def test_records_redelivered_after_lost_acknowledgements_are_in_the_history_once(
     stream: NatsConnection, engine: AsyncEngine
 ) -> None:
     await fill(stream)
-    writer = Watched(HistoryWriter(engine))
+    writer = CountingWriter(HistoryWriter(engine))
     task = projecting(stream, engine, writer)
     await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
@@ -156,29 +156,29 @@ async def test_acknowledgements_that_are_lost_bring_the_records_again_and_the_hi
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_projector_that_dies_around_its_commit_has_acknowledged_nothing_and_loses_nothing(
+async def test_projector_that_dies_around_its_commit_has_acknowledged_nothing_and_loses_nothing(
     stream: NatsConnection, engine: AsyncEngine, moment: str
 ) -> None:
     await fill(stream)
-    dying = Watched(HistoryWriter(engine), dies=moment)
+    dying = CountingWriter(HistoryWriter(engine), dies=moment)
     task = projecting(stream, engine, dying)
     async with asyncio.timeout(10):
         for _stream in (topo.ACCEPT, topo.EVENT):
             await dying.died.acquire()
     await end(task)
     assert await unacknowledged(stream) == 3 * COUNT, "no record is acknowledged before its batch is stored"
-    writer = Watched(HistoryWriter(engine))
+    writer = CountingWriter(HistoryWriter(engine))
     task = projecting(stream, engine, writer)
     await until_projected(stream, writer, 3 * COUNT)
     assert await rows(engine) == [COUNT, COUNT, 2 * COUNT]
     await end(task)
 
 
-async def test_what_a_lock_keeps_from_being_written_is_written_when_it_is_gone(
+async def test_batch_blocked_by_a_lock_is_written_when_the_lock_is_released(
     stream: NatsConnection, engine: AsyncEngine
 ) -> None:
     await fill(stream)
-    writer = Watched(HistoryWriter(engine.execution_options(messaging_timeout_s=0.3)))
+    writer = CountingWriter(HistoryWriter(engine.execution_options(messaging_timeout_s=0.3)))
     async with engine.begin() as lock:
         await lock.execute(text("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE"))
         task = projecting(stream, engine, writer)

@@ -1,4 +1,4 @@
-"""Questions to the server: each gets its own answer, or a clear word that there will be none."""
+"""Requests to the server: each gets its own answer, or fails clearly."""
 
 import asyncio
 import pathlib
@@ -14,19 +14,19 @@ from ops.embedded import NatsServer
 
 
 async def answering(connection: NatsConnection, subject: str) -> None:
-    """Answer every question on `subject` with its own bytes; the first comes last."""
+    """Answer every request on `subject` with its own bytes; the first one is answered last."""
 
     async def answer(msg) -> None:
         if msg.data == b"0":
             await asyncio.sleep(0.1)
         await connection.client.publish(msg.reply, msg.data)
 
-    for _ in range(2):  # every answer comes twice
+    for _ in range(2):  # every answer is sent twice
         await connection.client.subscribe(subject, cb=answer)
     await connection.client.flush()
 
 
-async def test_answers_reach_their_requests_in_any_order_and_repeated(nats_server: NatsServer) -> None:
+async def test_answers_reach_their_requests_in_any_order_and_when_repeated(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one, open_connection(nats_server.url, "b") as other:
         await answering(other, "ask.echo")
         questions = [str(n).encode() for n in range(300)]
@@ -35,7 +35,7 @@ async def test_answers_reach_their_requests_in_any_order_and_repeated(nats_serve
         assert not one.requests._waiting
 
 
-async def test_a_request_without_a_responder_fails_at_once(nats_server: NatsServer) -> None:
+async def test_request_without_a_listener_fails_at_once(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one:
         began = time.monotonic()
         with pytest.raises(StreamDown, match=r"no responders on ask\.nobody"):
@@ -43,7 +43,7 @@ async def test_a_request_without_a_responder_fails_at_once(nats_server: NatsServ
         assert time.monotonic() - began < 15
 
 
-async def test_a_request_without_an_answer_ends_at_its_own_time_out(nats_server: NatsServer) -> None:
+async def test_request_without_an_answer_ends_at_its_time_out(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one:
         await one.client.subscribe("ask.silent")
         patient = asyncio.create_task(one.requests.request("ask.silent", b"", None, 30))
@@ -58,9 +58,7 @@ async def test_a_request_without_an_answer_ends_at_its_own_time_out(nats_server:
         assert (patient.cancelled(), one.requests._waiting) == (True, {})
 
 
-async def test_requests_under_way_fail_when_the_connection_breaks_and_the_inbox_still_works(
-    nats_server: NatsServer,
-) -> None:
+async def test_requests_in_flight_fail_when_the_connection_breaks(nats_server: NatsServer) -> None:
     async with FaultProxy(urlparse(nats_server.url).port or 0) as proxy, open_connection(proxy.url, "x") as c:
         for _ in range(3):
             proxy.muted = True
@@ -79,7 +77,7 @@ async def test_requests_under_way_fail_when_the_connection_breaks_and_the_inbox_
             assert (await c.requests.request("$JS.API.INFO", b"", None, 5)).data.startswith(b"{")
 
 
-async def test_a_request_made_while_disconnected_fails_at_once_and_is_never_sent(tmp_path: pathlib.Path) -> None:
+async def test_request_while_disconnected_fails_at_once_and_is_never_sent(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x") as c:
@@ -93,7 +91,7 @@ async def test_a_request_made_while_disconnected_fails_at_once_and_is_never_sent
     server.stop()
 
 
-async def test_closing_fails_requests_under_way(nats_server: NatsServer) -> None:
+async def test_closing_ends_the_requests_in_flight(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one:
         await one.client.subscribe("ask.silent.too")
         asking = asyncio.create_task(one.requests.request("ask.silent.too", b"", None, 60))

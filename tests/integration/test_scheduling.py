@@ -1,4 +1,4 @@
-"""From an acceptance into the schedule and back out of it, on a real server."""
+"""Scheduling accepted messages and canceling their schedules, on a real server."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def lookup(connection: Connection) -> Lookup:
 
 @contextlib.asynccontextmanager
 async def scheduling(connection: Connection) -> AsyncIterator[None]:
-    """Run the scheduler until every acceptance that waits for it is acknowledged; it may not end by itself."""
+    """Run the scheduler until it has acknowledged every waiting acceptance; it must not end by itself."""
     running = asyncio.create_task(Scheduler(connection, 20.0).run())
     yield
     async with asyncio.timeout(20):
@@ -56,7 +56,7 @@ async def scheduled(connection: Connection, address: Address) -> Record | None:
     return await connection.last(topo.LATER_STREAM, topo.later_subject(address))
 
 
-async def test_what_is_canceled_while_it_is_being_scheduled_leaves_no_schedule(
+async def test_message_canceled_while_it_is_scheduled_leaves_no_schedule(
     connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = Publisher.schedule
@@ -75,10 +75,10 @@ async def test_what_is_canceled_while_it_is_being_scheduled_leaves_no_schedule(
     assert await scheduled(connection, address) is None
 
 
-async def test_a_schedule_that_could_not_be_taken_back_at_first_is_taken_back(
+async def test_schedule_that_could_not_be_removed_at_first_is_removed_later(
     connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the same scheduler or, after a crash, the next: the acceptance comes again."""
+    """The same scheduler does it or, after a crash, the next one: the acceptance is redelivered."""
     schedule, last = Publisher.schedule, NatsConnection.last
     refused: list[str] = []
 
@@ -86,14 +86,14 @@ async def test_a_schedule_that_could_not_be_taken_back_at_first_is_taken_back(
         await lookup.cancel("default", message_id=address.message_id)
         await schedule(one, entry, address, *rest)
 
-    async def once_away(one: NatsConnection, stream: str, subject: str) -> Record | None:
+    async def fail_once(one: NatsConnection, stream: str, subject: str) -> Record | None:
         if stream == topo.LATER_STREAM and subject not in refused and await last(one, stream, subject) is not None:
             refused.append(subject)
             raise StreamDown("test")
         return await last(one, stream, subject)
 
     monkeypatch.setattr(Publisher, "schedule", after_cancel)
-    monkeypatch.setattr(NatsConnection, "last", once_away)
+    monkeypatch.setattr(NatsConnection, "last", fail_once)
     address = await accept_for_later(connection)
     async with scheduling(connection):
         pass
@@ -101,19 +101,17 @@ async def test_a_schedule_that_could_not_be_taken_back_at_first_is_taken_back(
     assert await scheduled(connection, address) is None
 
 
-async def test_a_stream_without_room_does_not_end_the_scheduler(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_full_stream_does_not_end_the_scheduler(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = Publisher.schedule
     refused: list[Address] = []
 
-    async def once_full(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+    async def full_once(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
         if not refused:
             refused.append(address)
             raise StreamFull(topo.LATER_STREAM)
         await schedule(one, entry, address, *rest)
 
-    monkeypatch.setattr(Publisher, "schedule", once_full)
+    monkeypatch.setattr(Publisher, "schedule", full_once)
     address = await accept_for_later(connection)
     async with scheduling(connection):
         pass
@@ -121,14 +119,14 @@ async def test_a_stream_without_room_does_not_end_the_scheduler(
     assert await scheduled(connection, address) is not None
 
 
-async def test_cancel_takes_the_schedule_back_as_soon_as_the_stream_answers(
+async def test_cancel_removes_the_schedule_as_soon_as_the_stream_answers(
     connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unschedule = Publisher.unschedule
-    away = iter([True, True, True])
+    failures = iter([True, True, True])
 
     async def later(one: Publisher, address: Address) -> None:
-        if next(away, False):
+        if next(failures, False):
             raise StreamDown("test")
         await unschedule(one, address)
 
@@ -141,7 +139,7 @@ async def test_cancel_takes_the_schedule_back_as_soon_as_the_stream_answers(
     assert await scheduled(connection, address) is None
 
 
-async def test_a_cancel_that_left_the_schedule_says_so_and_is_completed_by_the_next(
+async def test_cancel_that_could_not_remove_the_schedule_fails_and_the_next_one_completes_it(
     connection: Connection, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(_: Publisher, _address: Address) -> None:

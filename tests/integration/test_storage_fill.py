@@ -1,4 +1,4 @@
-"""How full the stream is: a share of the account's limit, and a word where there is none."""
+"""How full the stream is: the used part of the account's limit, and a warning when there is no limit."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ LIMITED = "accounts { SMS { jetstream { max_file: 1000000 }, users: [ { user: an
 
 
 async def seen(folder: pathlib.Path, extra_config: str) -> FleetView:
-    """What a gateway knows after a message of some kilobytes was accepted."""
+    """What a gateway knows after it has accepted a message of some kilobytes."""
     server = NatsServer(folder, extra_config=extra_config)
     server.start()
     try:
@@ -29,18 +29,18 @@ async def seen(folder: pathlib.Path, extra_config: str) -> FleetView:
     return view
 
 
-async def test_an_account_with_a_limit_is_as_full_as_its_share(tmp_path: pathlib.Path) -> None:
+async def test_account_with_a_limit_is_as_full_as_the_used_part(tmp_path: pathlib.Path) -> None:
     view = await seen(tmp_path, LIMITED)
     assert view.storage_limited
     assert 0.1 <= view.storage_fill < 0.5
 
 
-async def test_an_account_without_a_limit_is_known_as_such(tmp_path: pathlib.Path) -> None:
+async def test_account_without_a_limit_is_recognised(tmp_path: pathlib.Path) -> None:
     view = await seen(tmp_path, "")
     assert (view.storage_limited, view.storage_fill) == (False, 0.0)
 
 
-def test_a_gateway_without_a_limit_warns_once_and_topology_notes_it(system: System, smsctl: Smsctl) -> None:
+def test_gateway_without_a_limit_warns_once_and_topology_shows_it(system: System, smsctl: Smsctl) -> None:
     (log,) = (system.folder / "log").glob("gateway*")
     (line,) = [line for line in log.read_text().splitlines() if UNLIMITED in line]
     assert '"level": "warning"' in line

@@ -1,4 +1,4 @@
-"""The history as it is written and read: the same rows whatever the order, and nobody reads another's."""
+"""Writing and reading the history: the same rows in any order of writing, and no client reads another's."""
 
 import random
 from datetime import timedelta
@@ -34,7 +34,7 @@ async def found(engine: AsyncEngine, message_id: str) -> pb.MessageStatus:
     return status
 
 
-async def test_accepted_message_is_found_with_all_that_the_caller_gave(engine: AsyncEngine):
+async def test_accepted_message_is_found_with_every_field_of_the_caller(engine: AsyncEngine):
     message_id = new_id()
     await HistoryWriter(engine).write([accepted(message_id)])
     asked = command(message_id)
@@ -61,7 +61,7 @@ async def test_accepted_message_is_found_with_all_that_the_caller_gave(engine: A
 @pytest.mark.parametrize(
     "fields", [{}, {"request_id": "", "labels": {}, "providers": [], "fingerprint": b"", "body": ""}]
 )
-async def test_command_comes_back_as_it_was_accepted(engine: AsyncEngine, fields: dict[str, Any]):
+async def test_command_is_read_as_it_was_accepted(engine: AsyncEngine, fields: dict[str, Any]):
     message_id = new_id()
     await HistoryWriter(engine).write([accepted(message_id, **fields)])
     assert await HistoryReader(engine).command("default", message_id) == command(message_id, **fields)
@@ -79,7 +79,7 @@ async def test_only_a_schedule_in_the_future_makes_a_message_scheduled(
     assert (await found(engine, message_id)).state == state
 
 
-async def test_whole_story_is_told(engine: AsyncEngine):
+async def test_message_is_read_with_all_its_events_and_attempts(engine: AsyncEngine):
     message_id = new_id()
     story = a_long_story(message_id)
     await HistoryWriter(engine).write(story[:3])
@@ -95,13 +95,13 @@ async def test_whole_story_is_told(engine: AsyncEngine):
     assert not done.HasField("error")
     last_but_one = story[4].event
     assert last_but_one is not None
-    assert list(done.attempts) == list(last_but_one.attempts)  # also the one that the last event left out
+    assert list(done.attempts) == list(last_but_one.attempts)  # including the one that the last event left out
     told = await HistoryReader(engine).events("default", message_id)
     assert [entry.state for entry in told] == [item.event.state for item in story if item.event]
     assert (told[1].round, told[1].next, told[1].pod) == (1, dispatch_pb2.NEXT_STEP_LATER, "pod-1")
 
 
-async def test_same_rows_come_out_of_any_order_with_any_repeats(engine: AsyncEngine):
+async def test_rows_are_the_same_for_any_order_and_any_repeats(engine: AsyncEngine):
     records = [record for _ in range(3) for record in a_long_story(new_id())]
     history = HistoryWriter(engine)
     await history.write(records)
@@ -132,7 +132,7 @@ async def test_event_before_its_accept_record_is_kept_and_completed(engine: Asyn
     assert whole.recipient == command(message_id).recipient
 
 
-async def test_late_event_never_moves_a_message_back_but_is_kept(engine: AsyncEngine):
+async def test_late_event_is_kept_and_never_moves_a_message_backward(engine: AsyncEngine):
     message_id = new_id()
     early = event(message_id, pb.MESSAGE_STATE_SENDING, attempts=[attempt(1)], reason="OLD")
     late = event(message_id, pb.MESSAGE_STATE_SENT, attempts=[attempt(1, pb.ATTEMPT_OUTCOME_ACCEPTED)])
@@ -144,7 +144,7 @@ async def test_late_event_never_moves_a_message_back_but_is_kept(engine: AsyncEn
     assert len(await HistoryReader(engine).events("default", message_id)) == 2
 
 
-async def test_batch_that_breaks_half_way_leaves_nothing(engine: AsyncEngine):
+async def test_batch_that_fails_half_way_leaves_nothing(engine: AsyncEngine):
     records = a_long_story(new_id())
     breaking = HistoryWriter(engine)
     breaking._upsert_attempts = text("select 1 / 0")  # type: ignore[assignment]
@@ -168,12 +168,12 @@ async def test_nul_character_does_not_block_the_batch(engine: AsyncEngine):
     await HistoryWriter(engine).write([accepted(message_id, body="a\0b", client_reference="c\0d")])
     kept = await HistoryReader(engine).command("default", message_id)
     assert kept is not None
-    assert (kept.body, kept.client_reference) == ("a\0b", "c\0d"), "what was accepted is kept to the byte"
+    assert (kept.body, kept.client_reference) == ("a\0b", "c\0d"), "every byte of what was accepted is kept"
     wanted = gateway_pb2.ListMessagesRequest(client_reference="c\ufffdd")
     assert len(await HistoryReader(engine).list_page("default", wanted, None, 10)) == 1
 
 
-async def test_empty_batch_asks_nothing_of_the_database(engine: AsyncEngine):
+async def test_empty_batch_sends_nothing_to_the_database(engine: AsyncEngine):
     await HistoryWriter(engine).write([])
     assert engine.pool.checkedin() == 0  # type: ignore[attr-defined]
 
@@ -192,7 +192,7 @@ async def test_newest_message_of_a_request_id_is_found(engine: AsyncEngine):
     assert await HistoryReader(engine).find_by_request_id("default", "") is None
 
 
-async def test_client_reads_nothing_of_another(engine: AsyncEngine):
+async def test_client_reads_no_message_of_another_client(engine: AsyncEngine):
     message_id = new_id()
     await HistoryWriter(engine).write(a_long_story(message_id))
     reader = HistoryReader(engine)
@@ -204,7 +204,7 @@ async def test_client_reads_nothing_of_another(engine: AsyncEngine):
     assert len(await reader.events(None, message_id)) == 5
 
 
-async def test_nonsense_id_is_not_found(engine: AsyncEngine):
+async def test_malformed_id_is_not_found(engine: AsyncEngine):
     reader = HistoryReader(engine)
     assert await reader.find("default", "nonsense") is None
     assert await reader.events(None, "nonsense") == []
@@ -222,7 +222,7 @@ async def test_pages_walk_through_all_messages_newest_first(engine: AsyncEngine)
     assert walked == ids
 
 
-async def test_filters_hold_all_at_once(engine: AsyncEngine):
+async def test_filters_are_combined(engine: AsyncEngine):
     plain, sent = new_id(), new_id(NOW + timedelta(seconds=1))
     other = new_id(NOW + timedelta(seconds=2))
     await HistoryWriter(engine).write(

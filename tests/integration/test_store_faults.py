@@ -1,4 +1,4 @@
-"""What callers see while PostgreSQL is away, frozen or killed, and that nothing private is in it."""
+"""What callers see while PostgreSQL is stopped, frozen or killed; no error contains private data."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from tests.integration.records import BODY, RECIPIENT, a_long_story, accepted, e
 
 @pytest_asyncio.fixture(scope="module")
 async def server(open_folder: pathlib.Path) -> AsyncIterator[Postgres]:
-    """A durable server of our own, to be stopped and killed."""
+    """A separate durable server that a test may stop and kill."""
     server = Postgres(open_folder / "victim")
     await asyncio.to_thread(server.start)
     await asyncio.to_thread(migrate.upgrade, server.url)
@@ -41,7 +41,7 @@ async def victim(server: Postgres) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-async def test_stopped_server_is_store_down_and_work_goes_on_after_its_return(server: Postgres, victim: AsyncEngine):
+async def test_stopped_server_is_store_down_until_its_restart(server: Postgres, victim: AsyncEngine):
     message_id = new_id()
     story = a_long_story(message_id)
     await HistoryWriter(victim).write(story[:2])
@@ -64,7 +64,7 @@ async def test_stopped_server_is_store_down_and_work_goes_on_after_its_return(se
     assert found.final
 
 
-async def test_restart_between_two_calls_is_not_noticed(server: Postgres, victim: AsyncEngine):
+async def test_restart_between_two_calls_causes_no_error(server: Postgres, victim: AsyncEngine):
     await HistoryReader(victim).ping()
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
@@ -130,7 +130,7 @@ async def test_frozen_server_is_store_down_in_time(server: Postgres, victim: Asy
         await impatient.dispose()
 
 
-async def test_time_counts_for_the_whole_call(engine: AsyncEngine):
+async def test_time_out_covers_the_whole_call(engine: AsyncEngine):
     async def many_short_steps() -> None:
         impatient = engine.execution_options(messaging_timeout_s=0.3)
         async with transaction(impatient, "count") as connection:
@@ -142,7 +142,7 @@ async def test_time_counts_for_the_whole_call(engine: AsyncEngine):
             await many_short_steps()
 
 
-async def test_error_that_sqlalchemy_lets_through_is_store_down_too(engine: AsyncEngine):
+async def test_error_that_sqlalchemy_does_not_wrap_is_store_down_too(engine: AsyncEngine):
     async def fail() -> None:
         async with transaction(engine, "prepare"):
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
@@ -151,7 +151,7 @@ async def test_error_that_sqlalchemy_lets_through_is_store_down_too(engine: Asyn
         await fail()
 
 
-async def test_waiting_for_a_free_connection_ends_too(server: Postgres, victim: AsyncEngine):
+async def test_wait_for_a_free_connection_has_a_time_out(server: Postgres, victim: AsyncEngine):
     small = open_engine(server.url, pool_size=1, timeout_s=0.3)
     async with small.connect():
         with pytest.raises(StoreDown):
@@ -168,7 +168,7 @@ async def test_waiting_for_a_free_connection_ends_too(server: Postgres, victim: 
         ("alter table messages alter recipient type varchar(5)", "StringDataRightTruncationError 22001"),
     ],
 )
-async def test_no_fault_quotes_a_number_or_a_text(engine: AsyncEngine, change: str, told: str):
+async def test_no_error_contains_a_number_or_a_text(engine: AsyncEngine, change: str, told: str):
     async with transaction(engine, "break") as connection:
         await connection.execute(text(change))
     with pytest.raises(StoreDown) as caught:
@@ -179,7 +179,7 @@ async def test_no_fault_quotes_a_number_or_a_text(engine: AsyncEngine, change: s
         assert private not in printed
 
 
-async def test_no_fault_of_the_driver_quotes_a_value(engine: AsyncEngine):
+async def test_no_error_of_the_driver_contains_a_value(engine: AsyncEngine):
     with pytest.raises(StoreDown) as caught:
         await HistoryWriter(engine).write([event(new_id(), pb.MESSAGE_STATE_SENT, attempt_count=2**31 + 4711)])
     printed = "".join(traceback.format_exception(caught.value))
@@ -221,11 +221,11 @@ async def test_callers_cancellation_stays_a_cancellation(engine: AsyncEngine):
 
 
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+asyncpg://u@h/d"])
-def test_every_way_to_write_the_address_is_understood(url: str):
+def test_every_form_of_the_database_url_is_understood(url: str):
     assert open_engine(url).url.drivername == "postgresql+asyncpg"
 
 
-def test_address_of_another_database_is_refused_without_quoting_it():
+def test_url_of_another_database_is_refused_without_quoting_it():
     with pytest.raises(ValueError, match="postgresql://") as caught:
         open_engine("mysql://root:secret@h/d")
     assert "secret" not in str(caught.value)
@@ -233,7 +233,7 @@ def test_address_of_another_database_is_refused_without_quoting_it():
 
 @pytest.mark.parametrize(("code", "refused"), [("22003", True), ("23514", True), ("54000", True), ("40P01", False)])
 async def test_only_data_is_refused_for_good(engine: AsyncEngine, code: str, *, refused: bool) -> None:
-    """What the projector leaves out is what can never be written; a deadlock (40P01) passes."""
+    """Only data that can never be written is refused; a deadlock (40P01) is temporary."""
     with pytest.raises(StoreDown) as caught:
         async with transaction(engine, "write") as connection:
             await connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$"))

@@ -1,4 +1,4 @@
-"""What an older version has stored is read by this one as if it had stored it itself."""
+"""This version reads what an older version has stored like its own data."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def _to_0001(connection: Connection) -> None:
 
 @pytest.fixture
 async def old(postgres: Postgres, request: pytest.FixtureRequest) -> Any:
-    """A database as revision 0001 left it."""
+    """A database at revision 0001."""
     url = await postgres.create_database(f"old_{abs(hash(request.node.name))}")
     await migrate._in_transaction(url, _to_0001, 60)
     engine = open_engine(url)
@@ -88,9 +88,7 @@ async def test_stored_message_is_kept_whole_by_the_migration(old: tuple[str, Asy
 
 
 @pytest.mark.parametrize("fields", [{}, SCHEDULED, BARE, AWKWARD], ids=["usual", "scheduled", "bare", "awkward"])
-async def test_an_older_version_finds_its_columns_again_after_the_way_back(
-    old: tuple[str, AsyncEngine], fields: dict[str, Any]
-):
+async def test_older_version_finds_its_columns_after_a_downgrade(old: tuple[str, AsyncEngine], fields: dict[str, Any]):
     url, engine = old
     one = command(new_id(), **fields)
     await store(engine, one)
@@ -110,7 +108,7 @@ async def test_an_older_version_finds_its_columns_again_after_the_way_back(
 
 
 @pytest.mark.parametrize("revision", ["0003", "nonsense", ""])
-async def test_going_back_to_no_older_revision_is_refused_by_name(old: tuple[str, AsyncEngine], revision: str):
+async def test_downgrade_to_an_unknown_revision_is_refused_by_name(old: tuple[str, AsyncEngine], revision: str):
     url, _ = old
     with pytest.raises(ValueError, match="there are 0001, 0002"):
         await asyncio.to_thread(migrate.downgrade, url, revision)

@@ -1,4 +1,4 @@
-"""The schema: made once by any number of processes, divided into weeks, and never read as a whole."""
+"""The schema: created once by any number of processes, partitioned by week, and never scanned as a whole."""
 
 import asyncio
 import itertools
@@ -36,13 +36,13 @@ _names = (f"schema_{number}" for number in itertools.count())
 
 
 async def counts(engine: AsyncEngine, table: str) -> dict[str, int]:
-    """How many rows lie in which partition."""
+    """The number of rows in each partition."""
     query = f"select tableoid::regclass::text, count(*) from {table} group by 1"  # noqa: S608
     async with engine.connect() as connection:
         return {name: count for name, count in await connection.execute(text(query))}  # noqa: C416
 
 
-async def test_upgrade_from_nothing_and_again_ends_at_the_head(postgres: Postgres):
+async def test_upgrade_of_an_empty_database_and_a_second_one_end_at_the_head(postgres: Postgres):
     url = await postgres.create_database(next(_names))
     assert await asyncio.to_thread(migrate.current, url) is None
     for _ in range(2):
@@ -59,7 +59,7 @@ async def test_two_processes_and_two_threads_may_upgrade_at_once(postgres: Postg
     assert await asyncio.to_thread(migrate.current, url) == migrate.head()
 
 
-async def test_migrations_make_what_the_tables_say(engine: AsyncEngine):
+async def test_migrations_create_the_tables_as_declared(engine: AsyncEngine):
     def differences(connection: Connection) -> list[Any]:
         def ours(name: str | None, kind: str, _parents: Any) -> bool:
             return kind != "table" or name in metadata.tables
@@ -73,7 +73,7 @@ async def test_migrations_make_what_the_tables_say(engine: AsyncEngine):
         assert await connection.run_sync(differences) == []
 
 
-async def test_every_row_lies_in_the_week_of_its_acceptance(engine: AsyncEngine):
+async def test_every_row_is_in_the_week_of_its_acceptance(engine: AsyncEngine):
     history = HistoryWriter(engine)
     assert len(await history.ensure_partitions(NOW, weeks_ahead=1)) == 9
     monday = NOW.replace(hour=0) - timedelta(days=2)
@@ -90,7 +90,7 @@ async def test_every_row_lies_in_the_week_of_its_acceptance(engine: AsyncEngine)
         }
 
 
-async def test_partitions_are_made_once_also_by_two_at_a_time(engine: AsyncEngine):
+async def test_partitions_are_created_once_even_by_two_processes_at_a_time(engine: AsyncEngine):
     history = HistoryWriter(engine)
     made = await asyncio.gather(history.ensure_partitions(NOW), history.ensure_partitions(NOW))
     assert len(made[0] + made[1]) == len(set(made[0] + made[1])) == 21
@@ -98,7 +98,7 @@ async def test_partitions_are_made_once_also_by_two_at_a_time(engine: AsyncEngin
     assert len(await history.ensure_partitions(NOW + _WEEK)) == 3
 
 
-async def test_rows_in_the_net_move_into_the_partition_made_too_late(engine: AsyncEngine):
+async def test_rows_in_the_default_partition_move_to_a_partition_created_late(engine: AsyncEngine):
     history = HistoryWriter(engine)
     message_id, far = new_id(), new_id(NOW + 20 * _WEEK)
     await history.write([*a_long_story(message_id), *a_long_story(far)])
@@ -112,7 +112,7 @@ async def test_rows_in_the_net_move_into_the_partition_made_too_late(engine: Asy
             await connection.execute(text("delete from events_default"))
 
 
-async def test_writers_go_on_while_partitions_are_made(engine: AsyncEngine):
+async def test_writers_continue_while_partitions_are_created(engine: AsyncEngine):
     history = HistoryWriter(engine)
     done = asyncio.Event()
 
@@ -124,7 +124,7 @@ async def test_writers_go_on_while_partitions_are_made(engine: AsyncEngine):
                 try:
                     await history.write(story)
                     break
-                except StoreDown:  # its partition was attached at that moment: the projector repeats the batch
+                except StoreDown:  # its week has just left the default partition: the projector repeats the batch
                     continue
             written += 1
         return written
@@ -189,7 +189,7 @@ def literal(value: Any) -> str:
 
 
 async def plans(engine: AsyncEngine, read: Any) -> list[dict[str, Any]]:
-    """Every scan that the statements of `read` do when they are planned as in the engine's own sessions."""
+    """Return every scan in the plans of the statements of `read`, planned as in the engine's sessions."""
     statements: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -212,7 +212,7 @@ async def plans(engine: AsyncEngine, read: Any) -> list[dict[str, Any]]:
         mode = await session.scalar(text("show plan_cache_mode"))
     for statement, parameters in statements:
         await connection.execute(f"set plan_cache_mode = {mode}; prepare q as {statement}")
-        for _ in range(6 if mode == "auto" else 0):  # only then it considers a plan without the values
+        for _ in range(6 if mode == "auto" else 0):  # only then PostgreSQL considers a generic plan
             await connection.execute(f"execute q({', '.join(map(literal, parameters))})")
         values = ", ".join(map(literal, parameters))
         plan = await connection.fetchval(f"explain (format json) execute q({values})")

@@ -1,4 +1,4 @@
-"""The stream's own promises, on a real server: conditions, lost answers, schedules, set-up."""
+"""The stream on a real server: conditions, lost answers, schedules, set-up."""
 
 import asyncio
 import pathlib
@@ -24,7 +24,7 @@ from ops.embedded import NatsServer
 from tests.integration.streams import PROVIDERS, SETTINGS, accept, an_address, entry_of
 
 
-async def test_one_key_is_accepted_once_whatever_time_provider_and_lane(connection: Connection) -> None:
+async def test_key_is_accepted_once_whatever_the_time_provider_and_lane(connection: Connection) -> None:
     first = an_address("once")
     later = attrs.evolve(first, time=f"{int(first.time, 16) + 7:012x}")
     assert isinstance(await accept(connection, first), Accepted)
@@ -33,7 +33,7 @@ async def test_one_key_is_accepted_once_whatever_time_provider_and_lane(connecti
     assert parse_address(twin.record.subject) == first
 
 
-async def test_twins_at_the_same_moment_become_one(server: NatsServer) -> None:
+async def test_concurrent_requests_with_one_key_become_one_message(server: NatsServer) -> None:
     async with open_connection(server.url, "a") as one, open_connection(server.url, "b") as other:
         for n in range(50):
             base = an_address(f"race-{n}")
@@ -49,7 +49,7 @@ async def test_twins_at_the_same_moment_become_one(server: NatsServer) -> None:
             ]
 
 
-async def test_an_acceptance_whose_answer_was_lost_is_recognised_as_our_own(server: NatsServer) -> None:
+async def test_acceptance_whose_answer_was_lost_is_recognised(server: NatsServer) -> None:
     async with FaultProxy(urlparse(server.url).port or 0) as proxy, open_connection(proxy.url, "x", timeout_s=0.3) as c:
         address = an_address("lost answer")
         proxy.muted = True
@@ -64,7 +64,7 @@ async def test_an_acceptance_whose_answer_was_lost_is_recognised_as_our_own(serv
         assert record.sequence == answer.sequence
 
 
-async def test_an_event_whose_answer_was_lost_is_recognised_as_our_own(server: NatsServer) -> None:
+async def test_event_whose_answer_was_lost_is_recognised(server: NatsServer) -> None:
     async with FaultProxy(urlparse(server.url).port or 0) as proxy, open_connection(proxy.url, "x", timeout_s=0.3) as c:
         address, publisher = an_address(), Publisher(c)
         event = wire.Event(message_id=address.message_id, state=pb.MESSAGE_STATE_SENDING)
@@ -88,7 +88,7 @@ async def test_one_of_two_writers_of_the_next_event_wins(connection: Connection)
         assert sum(answer is not None for answer in answers) == 1
 
 
-async def test_a_request_is_remembered_through_a_crash_of_the_server(server: NatsServer) -> None:
+async def test_key_is_remembered_after_a_crash_of_the_server(server: NatsServer) -> None:
     async with open_connection(server.url, "x", timeout_s=0.5) as c:
         address = an_address("crash")
         first = await accept(c, address)
@@ -102,7 +102,7 @@ async def test_a_request_is_remembered_through_a_crash_of_the_server(server: Nat
         assert again.record.sequence == first.sequence
 
 
-async def test_an_accepted_message_reaches_its_lane_and_a_put_off_one_comes_back(connection: Connection) -> None:
+async def test_accepted_message_reaches_its_lane_and_returns_when_its_schedule_is_due(connection: Connection) -> None:
     address, publisher = an_address(), Publisher(connection)
     consumer = await connection.consumer(topo.SEND, topo.dispatch_consumer("p2", "otp"))
     entry = entry_of(address, provider="p2")
@@ -122,7 +122,7 @@ async def test_an_accepted_message_reaches_its_lane_and_a_put_off_one_comes_back
     assert await consumer.fetch(5, 2) == []
 
 
-async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: pathlib.Path) -> None:
+async def test_full_stream_refuses_a_message_and_keeps_nothing_of_it(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     settings = attrs.evolve(SETTINGS, servers=ServerSettings(accept_max_bytes=40_000))
@@ -145,7 +145,7 @@ async def test_a_full_stream_says_so_and_keeps_nothing_of_the_message(tmp_path: 
     server.stop()
 
 
-async def test_an_event_waits_for_room_and_is_not_lost(tmp_path: pathlib.Path) -> None:
+async def test_event_waits_for_room_and_is_not_lost(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x") as c:
@@ -165,7 +165,7 @@ async def test_an_event_waits_for_room_and_is_not_lost(tmp_path: pathlib.Path) -
     server.stop()
 
 
-async def test_without_a_server_accepting_fails_within_its_budget(tmp_path: pathlib.Path) -> None:
+async def test_accepting_without_a_server_fails_within_its_budget(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x", timeout_s=0.3) as c:
@@ -184,7 +184,7 @@ async def test_without_a_server_accepting_fails_within_its_budget(tmp_path: path
     server.stop()
 
 
-async def test_the_set_up_is_repeatable_and_refuses_what_would_lose_data(tmp_path: pathlib.Path) -> None:
+async def test_set_up_is_repeatable_and_refuses_changes_that_would_lose_data(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x") as c:
@@ -204,13 +204,13 @@ async def test_the_set_up_is_repeatable_and_refuses_what_would_lose_data(tmp_pat
     server.stop()
 
 
-async def test_a_server_that_is_too_old_is_refused(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_server_is_refused(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topo, "MIN_API_LEVEL", 99)
     with pytest.raises(ServerTooOld, match="level 99"):
         await setup.ensure(connection, SETTINGS, PROVIDERS)
 
 
-async def test_copies_that_a_server_alone_cannot_keep_are_refused_with_the_setting(tmp_path: pathlib.Path) -> None:
+async def test_replicas_that_a_single_server_cannot_keep_are_refused_with_the_setting(tmp_path: pathlib.Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     async with open_connection(server.url, "x") as c:
@@ -219,7 +219,7 @@ async def test_copies_that_a_server_alone_cannot_keep_are_refused_with_the_setti
     server.stop()
 
 
-async def test_a_bucket_compares_and_sets_and_forgets_in_time(connection: Connection) -> None:
+async def test_bucket_compares_and_sets_and_expires_its_keys(connection: Connection) -> None:
     bucket = Bucket(connection, topo.LIMITS_BUCKET)
     heard: list[tuple[str, object]] = []
     async with bucket.on_write("t.*", lambda key, document: heard.append((key, document))):

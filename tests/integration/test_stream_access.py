@@ -1,4 +1,4 @@
-"""Who may do what on the stream: the manifests' users, passwords and certificates on a real nats-server."""
+"""Permissions on the stream: the manifests' users, passwords and certificates on a real nats-server."""
 
 import asyncio
 import pathlib
@@ -52,7 +52,7 @@ async def _streams(server: NatsServer, secrets: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_every_user_sees_whether_the_streams_are_as_wanted(
+async def test_every_user_can_check_the_configuration_of_the_streams(
     server: NatsServer, secrets: pathlib.Path, user: str
 ) -> None:
     async with open_connection(server.url, user, access(secrets, user)) as connection:
@@ -102,7 +102,7 @@ NOBODYS = [
 
 
 @pytest.mark.parametrize(("user", "subject"), [(user, one) for user in FORBIDDEN for one in FORBIDDEN[user] + NOBODYS])
-async def test_what_a_user_does_not_need_is_refused(
+async def test_user_is_refused_what_it_does_not_need(
     server: NatsServer, secrets: pathlib.Path, user: str, subject: str
 ) -> None:
     async with open_connection(server.url, user, access(secrets, user), timeout_s=0.3) as connection:
@@ -113,7 +113,7 @@ async def test_what_a_user_does_not_need_is_refused(
 
 @pytest.mark.parametrize("user", [user for user in USERS if user != "operator"])
 @pytest.mark.parametrize("subject", ["sms.accept.>", "sms.>", "_INBOX.>", "_INBOX.operator.>", ">"])
-async def test_nobody_listens_to_messages_or_to_the_answers_of_others(
+async def test_no_process_can_subscribe_to_messages_or_to_answers_for_others(
     server: NatsServer, secrets: pathlib.Path, user: str, subject: str
 ) -> None:
     async with open_connection(server.url, user, access(secrets, user)) as connection:
@@ -124,9 +124,7 @@ async def test_nobody_listens_to_messages_or_to_the_answers_of_others(
     assert [one["log_level"] for one in logs if one["event"] == "the stream refuses"] == ["error"]
 
 
-async def test_the_coordinator_puts_into_the_schedule_and_takes_out_of_it(
-    server: NatsServer, secrets: pathlib.Path
-) -> None:
+async def test_coordinator_can_schedule_and_unschedule_messages(server: NatsServer, secrets: pathlib.Path) -> None:
     address = an_address()
     async with open_connection(server.url, "coordinator", access(secrets, "coordinator"), timeout_s=0.5) as connection:
         publisher = Publisher(connection)
@@ -136,7 +134,7 @@ async def test_the_coordinator_puts_into_the_schedule_and_takes_out_of_it(
         assert await connection.last(topo.LATER_STREAM, topo.later_subject(address)) is None
 
 
-async def test_the_job_makes_streams_and_processes_cannot(server: NatsServer, secrets: pathlib.Path) -> None:
+async def test_set_up_job_creates_streams_and_processes_cannot(server: NatsServer, secrets: pathlib.Path) -> None:
     body = {"name": "OTHER", "subjects": ["other.>"]}
     for user in ("gateway", "dispatcher", "coordinator", "projector"):
         async with open_connection(server.url, user, access(secrets, user), timeout_s=0.3) as connection:
@@ -152,7 +150,7 @@ async def test_the_job_makes_streams_and_processes_cannot(server: NatsServer, se
     ],
     ids=["a wrong user", "another authority"],
 )
-async def test_who_cannot_show_themselves_is_told_so(
+async def test_failed_authentication_is_reported(
     server: NatsServer, secrets: pathlib.Path, change: dict[str, str], said: str
 ) -> None:
     if not pathlib.Path(change.get("ca_file", "/")).exists():
@@ -165,15 +163,15 @@ async def test_who_cannot_show_themselves_is_told_so(
             pass
 
 
-def test_the_certificate_holds_the_names_by_which_the_manifests_call_the_servers(secrets: pathlib.Path) -> None:
-    """A wildcard would not do: OpenSSL, and so Python, takes none before a name without dots."""
+def test_certificate_has_the_server_names_of_the_manifests(secrets: pathlib.Path) -> None:
+    """A wildcard would not work: OpenSSL, and so Python, accepts none before a name without dots."""
     tls = secrets / "nats-tls" / "tls.crt"
     for name in ("nats-0.nats-headless", "nats-1.nats-headless", "nats-2.nats-headless"):
         command = ["openssl", "verify", "-CAfile", secrets / "nats-ca" / "ca.crt", "-verify_hostname", name, tls]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
 
 
-async def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption(
+async def test_password_is_never_sent_to_a_server_without_encryption(
     nats_server: NatsServer, secrets: pathlib.Path
 ) -> None:
     with pytest.raises(StreamDown, match="no encryption"):
@@ -181,7 +179,7 @@ async def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption(
             pass
 
 
-async def test_a_new_password_is_taken_up_without_a_restart(tmp_path: pathlib.Path) -> None:
+async def test_new_password_takes_effect_without_a_restart(tmp_path: pathlib.Path) -> None:
     secrets = laid_out(tmp_path)
     server = guarded_server(tmp_path)
     server.start()
@@ -209,7 +207,7 @@ def reload(server: NatsServer) -> None:
     server._child.send(signal.SIGHUP)
 
 
-def test_nothing_is_asked_of_a_server_that_lets_everybody_in() -> None:
+def test_server_without_authentication_needs_no_credentials() -> None:
     from nats.aio.client import Client
 
     assert Access().options(Client()) == {}

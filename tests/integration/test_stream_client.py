@@ -1,4 +1,4 @@
-"""Messages that are handed over as they are read."""
+"""Messages are handed to their handler as they are read."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ async def until_there(found: list[Msg], count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_messages_are_handed_over_in_their_order_with_all_that_they_carry(nats_server: NatsServer) -> None:
+async def test_messages_are_handed_over_in_order_with_all_their_parts(nats_server: NatsServer) -> None:
     found: list[Msg] = []
     async with open_connection(nats_server.url, "a") as one:
         await one.client.listen("hear.*", found.append)
@@ -28,7 +28,7 @@ async def test_messages_are_handed_over_in_their_order_with_all_that_they_carry(
     ]
 
 
-async def test_nothing_is_handed_over_after_the_end_and_others_go_on(nats_server: NatsServer) -> None:
+async def test_nothing_is_handed_over_after_unsubscribing(nats_server: NatsServer) -> None:
     first: list[Msg] = []
     second: list[Msg] = []
     async with open_connection(nats_server.url, "a") as one:
@@ -40,5 +40,5 @@ async def test_nothing_is_handed_over_after_the_end_and_others_go_on(nats_server
         await ended.unsubscribe()
         await one.client.publish("hear.both", b"2")
         await until_there(second, 2)
-        assert len(one.client._handlers) == 2, "the inbox for answers, and the second"
+        assert len(one.client._handlers) == 2, "the inbox of the requests, and the second subscription"
     assert ([msg.data for msg in first], [msg.data for msg in second]) == ([b"1"], [b"1", b"2"])

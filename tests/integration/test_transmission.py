@@ -1,4 +1,4 @@
-"""A file on its way over BatchSend, against a gateway that refuses, breaks and falls silent by a script."""
+"""Sending a file over BatchSend to a scripted gateway that refuses, breaks the stream or stops answering."""
 
 import asyncio
 import io
@@ -136,7 +136,7 @@ async def test_every_row_gets_its_answer(gateway):
     assert max(servicer.chunks) <= 10
 
 
-async def test_refused_row_does_not_sink_the_others(gateway):
+async def test_refused_row_does_not_fail_the_others(gateway):
     servicer, stub = gateway
     servicer.judge = lambda message: InvalidRequest([("body", "no")]) if message.body == "Text 3" else None
     heard = await transmit(stub, file_of(20))
@@ -154,7 +154,7 @@ async def test_broken_stream_is_resumed_with_the_unanswered_chunks(gateway, fate
     assert len(servicer.accepted) == 100
 
 
-async def test_row_refused_for_now_is_sent_again_until_it_is_accepted(gateway):
+async def test_temporarily_refused_row_is_sent_again_until_it_is_accepted(gateway):
     servicer, stub = gateway
     times: dict[str, int] = {}
 
@@ -192,7 +192,7 @@ async def test_row_without_request_id_is_not_sent_again_when_its_outcome_is_uncl
     assert len(servicer.accepted) == 19
 
 
-async def test_row_without_request_id_that_was_surely_not_accepted_is_sent_again(gateway):
+async def test_row_without_request_id_that_was_certainly_not_accepted_is_sent_again(gateway):
     servicer, stub = gateway
     seen: list[str] = []
 
@@ -205,7 +205,7 @@ async def test_row_without_request_id_that_was_surely_not_accepted_is_sent_again
     assert (len(heard.accepted), heard.refused) == (3, [])
 
 
-async def test_file_is_read_no_further_than_what_is_in_flight(gateway):
+async def test_file_is_read_only_as_far_as_rows_are_in_flight(gateway):
     servicer, stub = gateway
     servicer.judge = lambda _: BacklogFull("all providers", 10, 0.05)
     read = 0
@@ -221,7 +221,7 @@ async def test_file_is_read_no_further_than_what_is_in_flight(gateway):
     assert read <= 10 * (transmission._IN_FLIGHT + 2)
 
 
-async def test_patience_ends_with_a_failure_that_names_the_cure(gateway):
+async def test_patience_ends_with_an_error_that_names_the_remedy(gateway):
     servicer, stub = gateway
     servicer.judge = lambda _: StreamDown("test")
     with pytest.raises(Failure, match="run the same command again") as caught:
@@ -229,7 +229,7 @@ async def test_patience_ends_with_a_failure_that_names_the_cure(gateway):
     assert caught.value.exit_code == 69
 
 
-async def test_gateway_that_never_answers_is_given_up_early(monkeypatch: pytest.MonkeyPatch):
+async def test_gateway_that_never_answers_ends_the_transmission_early(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(transmission, "_FIRST_CONNECT_S", 0.3)
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         with pytest.raises(Failure, match=f"no gateway answers at {ADDRESS}: start it with `smsctl up`"):
@@ -237,7 +237,7 @@ async def test_gateway_that_never_answers_is_given_up_early(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("fate", "code"), [("wrong", code_pb2.UNIMPLEMENTED), ("bug", code_pb2.INTERNAL)])
-async def test_error_that_repeating_does_not_mend_is_not_repeated(gateway, fate: str, code: int):
+async def test_error_that_a_retry_cannot_fix_is_not_retried(gateway, fate: str, code: int):
     servicer, stub = gateway
     servicer.breaks = {1: fate}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -246,7 +246,7 @@ async def test_error_that_repeating_does_not_mend_is_not_repeated(gateway, fate:
     assert servicer.calls == 1
 
 
-async def test_rows_that_come_slowly_do_not_cost_patience(gateway):
+async def test_slow_input_does_not_use_up_the_patience(gateway):
     _, stub = gateway
 
     def slow():

@@ -1,4 +1,4 @@
-"""Each line of the checker against records made by hand: silent on clean ones, and it counts what is wrong."""
+"""Each line of the checker with hand-made records: it reports nothing on clean ones and counts what is wrong."""
 
 from collections.abc import Callable
 
@@ -109,7 +109,7 @@ def end_early(records: Records) -> None:
     records.ended.append("projector-1 ended with 1")
 
 
-def test_a_clean_run_breaks_nothing() -> None:
+def test_clean_run_breaks_no_promise() -> None:
     assert Records().broken() == set()
 
 
@@ -132,13 +132,13 @@ def test_a_clean_run_breaks_nothing() -> None:
         (end_early, "processes that broke, or did not drain in time"),
     ],
 )
-def test_each_line_sees_what_is_wrong_and_only_that(spoil: Callable[[Records], None], line: str) -> None:
+def test_each_fault_is_reported_by_its_line_only(spoil: Callable[[Records], None], line: str) -> None:
     records = Records()
     spoil(records)
     assert records.broken() == {line}
 
 
-def test_a_plan_is_repeated_by_its_seed_and_holds_every_kind() -> None:
+def test_same_seed_gives_the_same_plan_with_every_kind_of_fault() -> None:
     names = (["gateway-1", "coordinator-1"], ["postgres", "nats"], ["p1", "p2"])
     plan = make_plan(7, 120.0, 1.5, *names)
     assert plan == make_plan(7, 120.0, 1.5, *names)
@@ -146,7 +146,7 @@ def test_a_plan_is_repeated_by_its_seed_and_holds_every_kind() -> None:
     assert {one.kind for one in plan} == set(KINDS)
 
 
-def test_nothing_is_hit_while_it_still_suffers() -> None:
+def test_no_target_gets_a_fault_while_an_earlier_one_lasts() -> None:
     plan = make_plan(3, 300.0, 0.5, ["a", "b"], ["postgres", "nats-1", "nats-2"], ["p1"])
     until: dict[str, float] = {}
     for fault in plan:
@@ -155,7 +155,7 @@ def test_nothing_is_hit_while_it_still_suffers() -> None:
         until[unit] = fault.at_s + fault.lasts_s
 
 
-def test_a_message_that_expires_while_its_lane_goes_on_is_told() -> None:
+def test_message_that_expires_while_later_ones_are_tried_is_reported() -> None:
     records = Records()
     for n in range(6):
         records.ledger.accept(Acceptance(f"r{n}", f"later-{n}", 3.0, 3.1, 60.0))

@@ -1,4 +1,4 @@
-"""A bug for each line of the checker: a run that has it is found out. `make chaos-short` is a run without one."""
+"""Each planted bug is found by its line of the checker. `make chaos-short` is a run without bugs."""
 
 import pathlib
 
@@ -13,39 +13,39 @@ PAUSES = [Fault(1.0 + n / 10, "pause", f"dispatcher-p{n + 1}-1", 6.0) for n in r
 
 
 async def broken(folder: pathlib.Path, wanted: Run, faults: list[Fault]) -> set[str]:
-    """Run, and give the promises that were broken."""
+    """Run, and return the promises that were broken."""
     report = await run(wanted, folder / (wanted.plant or "clean"), print, faults)
     return {one.name.partition(" (")[0] for one in report.findings if one.broken}
 
 
-async def test_planted_bugs_are_found_each_by_its_own_line(open_folder: pathlib.Path) -> None:
+async def test_each_planted_bug_is_found_by_its_line(open_folder: pathlib.Path) -> None:
     wanted = Run(300, seed=5, plant="drop-an-ack,forget-requests,skip-a-row", pods=1, ttl_s=6, patience_s=2, ahead_s=4)
     lines = {"accepted and missing", "one request, two messages", "store and stream disagree"}
     assert lines <= await broken(open_folder, wanted, [])
 
 
-async def test_a_message_that_is_forgotten_and_one_that_goes_backward_are_found(open_folder: pathlib.Path) -> None:
+async def test_dropped_message_and_backward_transition_are_found(open_folder: pathlib.Path) -> None:
     wanted = Run(300, seed=5, plant="forget-a-message,go-backward", pods=1, ttl_s=6, patience_s=2, ahead_s=4)
     lines = {"without a final state after the deadline", "moved backward"}
     assert lines <= await broken(open_folder, wanted, [])
 
 
-async def test_a_message_that_is_dropped_and_then_ended_in_its_time_is_told(open_folder: pathlib.Path) -> None:
+async def test_dropped_message_that_the_sweeper_ends_is_reported(open_folder: pathlib.Path) -> None:
     report = await run(Run(600, seed=5, plant="drop-an-entry", pods=1, ttl_s=12), open_folder / "dropped", print, [])
     counts = {one.name: one.count for one in report.findings}
     assert counts["expired untried, overtaken by half of its time"] > 0
 
 
-async def test_a_forgotten_redelivery_is_found(open_folder: pathlib.Path) -> None:
+async def test_redelivery_treated_as_new_is_found(open_folder: pathlib.Path) -> None:
     wanted = Run(300, seed=5, plant="forget-a-redelivery", pods=1, ttl_s=12, patience_s=0)
     assert "received twice although the answer had been recorded" in await broken(open_folder, wanted, [])
 
 
-async def test_attempts_without_a_marker_are_found_when_pods_die(open_folder: pathlib.Path) -> None:
+async def test_attempts_without_a_marker_are_found_when_pods_are_killed(open_folder: pathlib.Path) -> None:
     wanted = Run(700, seed=5, plant="skip-the-marker", pods=1, ttl_s=15, patience_s=2, ahead_s=4, latency_s=0.5)
     assert "received twice without an unclear attempt" in await broken(open_folder, wanted, KILLS)
 
 
-async def test_a_paused_pod_that_sends_on_a_stale_lease_is_found(open_folder: pathlib.Path) -> None:
+async def test_paused_pod_that_sends_after_its_lease_has_ended_is_found(open_folder: pathlib.Path) -> None:
     wanted = Run(2400, seed=5, plant="stale-lease", pods=2, ttl_s=20, patience_s=4)
     assert "above the fleet's limit" in await broken(open_folder, wanted, PAUSES)

@@ -1,4 +1,4 @@
-"""A provider that does to each message what a script says, and remembers what it took; and a pod's adapter to it."""
+"""A provider that follows a script and remembers the messages it took, and the client of one pod for it."""
 
 import asyncio
 import enum
@@ -57,7 +57,7 @@ _OUTCOMES = {
 
 @attrs.define
 class FakeProvider:
-    """The far side, which outlives our processes. `script` holds the replies to a message by its text; then it takes.
+    """A provider, which outlives our processes. `script` holds the replies to a message by its text; then it takes all.
 
     `took` counts how often each message was taken, by its id; `calls` holds the texts of all calls in their order.
     """
@@ -67,7 +67,7 @@ class FakeProvider:
     calls: list[str] = attrs.Factory(list)
 
     def receive(self, submission: Submission) -> Reply:
-        """Do what the script says of this call."""
+        """Return the reply that the script has for this call."""
         replies = self.script.get(submission.body, ())
         number = self.calls.count(submission.body)
         self.calls.append(submission.body)
@@ -77,8 +77,8 @@ class FakeProvider:
         return reply
 
 
-class FakeAdapter:
-    """One process's way to the provider. With `can_look_up` it asks, and is told, what the provider took."""
+class FakeProviderClient:
+    """One process's client of the provider. With `can_look_up` a look-up finds what the provider took."""
 
     def __init__(
         self, provider: FakeProvider, process: Process, timeout_s: float, *, can_look_up: bool = False

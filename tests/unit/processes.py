@@ -1,4 +1,4 @@
-"""Processes of a test in virtual time: each can be killed at any step that it takes, and then nothing of it goes on.
+"""Processes of a test in virtual time: each can be killed at any step, and then all of its tasks end.
 
 A process has a connection of its own to the memory stream. Its plan hears of every step before and after its effect
 (see `tests.memory_stream.connection`), and of those that the test itself names by `step`; it may raise Crash there.
@@ -23,7 +23,7 @@ def _go_on(_step: str) -> None:
 def _record(
     loop: asyncio.AbstractEventLoop, work: Any, *, context: contextvars.Context | None = None, **rest: Any
 ) -> "asyncio.Task[Any]":
-    """Make a task, which belongs to the process whose task makes it."""
+    """Create a task and record it in the process whose task creates it."""
     task = asyncio.Task(work, loop=loop, context=context, **rest)
     process = _current.get() if context is None else context.get(_current)
     if process is not None:
@@ -32,7 +32,7 @@ def _record(
 
 
 class Process:
-    """One process; `crashed` is set as soon as its plan has ended it."""
+    """One process; `crashed` is set when its plan has crashed it."""
 
     def __init__(self, stream: MemoryStream, plan: Plan = _go_on) -> None:
         asyncio.get_running_loop().set_task_factory(_record)
@@ -57,13 +57,13 @@ class Process:
         self._at_step(name)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """Run something within this process."""
+        """Run something as a task of this process."""
         context = contextvars.copy_context()
         context.run(_current.set, self)
         return asyncio.get_running_loop().create_task(work, context=context)
 
     async def kill(self) -> None:
-        """End it at once, wherever it is."""
+        """End all of its tasks at once."""
         self.crashed.set()
         self.connection.kill()
         for task in self.tasks:

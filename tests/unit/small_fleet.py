@@ -1,4 +1,4 @@
-"""A whole fleet upon the memory stream in virtual time: pods with their real parts, providers that follow a script."""
+"""A fleet on the in-memory stream, in virtual time: pods with their real parts, and providers that follow a script."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from dispatcher.breaker.sync import BreakerSync
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.sweeper import Sweeper
 from dispatcher.rate.pacer import Pacer
-from dispatcher.work.circumstances import Circumstances
+from dispatcher.work.dispatch_context import DispatchContext
 from messaging import codec
 from messaging.model import (
     FINAL_STATES,
@@ -35,14 +35,14 @@ from messaging.runtime.config import FleetSettings, Settings
 from messaging.runtime.lifetime import Lifetime
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
+from messaging.status import deadline_of
 from messaging.store.reader import Overdue
-from messaging.story import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.publisher import Publisher
 from tests.memory_stream import MemoryStream
-from tests.unit.fake_provider import FakeAdapter, FakeProvider, Reply
+from tests.unit.fake_provider import FakeProvider, FakeProviderClient, Reply
 from tests.unit.processes import Plan, Process
 
 ACK_WAIT_S, TIMEOUT_S, TTL_S = 4.0, 2.0, 60.0
@@ -50,7 +50,7 @@ FLEET = FleetSettings(ack_wait_s=ACK_WAIT_S, retry_delays_s=(3.0, 6.0), lookup_a
 NAMES = ("p1", "p2")
 
 
-def _go_on(_step: str) -> None:
+def _no_crash(_step: str) -> None:
     """Let every step happen."""
 
 
@@ -65,7 +65,7 @@ class Pod:
     pacer: Pacer
 
     async def stop(self) -> None:
-        """End it as SIGTERM does."""
+        """Stop it as SIGTERM does."""
         self.stopping.set()
         await self.running
 
@@ -120,7 +120,7 @@ class SmallFleet:
         await self.publisher.accept(wire.QueueEntry(command=command), address, lane, ttl_s=None, budget_s=5)
         return address
 
-    async def pod(self, name: str = "p1", plan: Plan = _go_on) -> Pod:
+    async def pod(self, name: str = "p1", plan: Plan = _no_crash) -> Pod:
         """Start a pod of a provider."""
         process = Process(self.stream, plan)
         self.processes.append(process)
@@ -131,22 +131,30 @@ class SmallFleet:
         pacer.set_share(100)
         board = BreakerBoard(Bucket(process.connection, topo.BREAKERS_BUCKET))
         pod = f"{name}-{len(self.processes)}"
-        breaker = BreakerSync(board, name, Breaker(pod, app.limits_of(fleet, provider)), pacer)
-        adapter = FakeAdapter(self.providers[name], process, TIMEOUT_S, can_look_up=self._can_look_up)
-        around = Circumstances(provider, pod, app.policy_of(fleet), lambda: self.facts, adapter.can_look_up)
+        breaker = BreakerSync(board, name, Breaker(pod, app.breaker_limits_of(fleet, provider)), pacer)
+        provider_client = FakeProviderClient(self.providers[name], process, TIMEOUT_S, can_look_up=self._can_look_up)
+        context = DispatchContext(
+            provider=provider,
+            pod=pod,
+            policy=app.policy_of(fleet),
+            provider_facts=lambda: self.facts,
+            can_look_up=self._can_look_up,
+        )
         stopping, stack = asyncio.Event(), contextlib.AsyncExitStack()
         life = Lifetime(stopping, Tracer(None, ChosenIds(), 0.0), process.connection, stack)
 
         async def work() -> None:
-            worker = await app._worker(self.settings, life, around, adapter, breaker, pacer)
+            worker = await app.assemble_worker(
+                self.settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
+            )
             follow = asyncio.create_task(breaker.run())
             await worker.run(stopping, self.settings.process.drain_s)
             follow.cancel()
 
         return Pod(process, stopping, process.start(work()), breaker, pacer)
 
-    def duties(self, plan: Plan = _go_on) -> Process:
-        """Start what runs beside the pods: the scheduler and the sweeper."""
+    def duties(self, plan: Plan = _no_crash) -> Process:
+        """Start a process with the scheduler and the sweeper."""
         process = Process(self.stream, plan)
         self.processes.append(process)
         process.start(Scheduler(process.connection, ACK_WAIT_S).run())
@@ -154,7 +162,7 @@ class SmallFleet:
         return process
 
     def commands(self) -> dict[Address, wire.Command]:
-        """Give everything that was accepted."""
+        """Return every accepted message."""
         found = {}
         for message in self.stream.log(topo.ACCEPT).messages.values():
             address = parse_address(message.subject)
@@ -162,40 +170,40 @@ class SmallFleet:
         return found
 
     def events(self, address: Address) -> list[wire.Event]:
-        """Give a message's events in their order."""
+        """Return a message's events in order."""
         found = self.stream.log(topo.EVENT).matching(topo.event_subject(address))
         return [codec.decode(wire.Event, one.subject, one.data) for one in found]
 
     def last(self, address: Address) -> wire.Event:
-        """Give a message's last event; an empty one when there is none."""
+        """Return a message's last event; an empty one when there is none."""
         return (self.events(address) or [wire.Event()])[-1]
 
     def story(self, address: Address) -> list[str]:
-        """Tell a message's events by the names of their states, a reason behind each that has one."""
+        """Return a message's events as `STATE` or `STATE REASON`."""
         names = (
             (pb.MessageState.Name(one.state).removeprefix("MESSAGE_STATE_"), one.reason) for one in self.events(address)
         )
         return [f"{state} {reason}".strip() for state, reason in names]
 
     def letters(self, address: Address) -> list[str]:
-        """Give the reasons of a message's dead letters."""
+        """Return the reasons of a message's dead letters."""
         return [
             one.subject.split(".")[3] for one in self.stream.log(topo.DLQ).matching(topo.dlq_subject("*", "*", address))
         ]
 
     def took(self, address: Address) -> int:
-        """Count how often providers took a message."""
+        """Count how many times providers took a message."""
         return sum(one.took.get(address.message_id, 0) for one in self.providers.values())
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits anywhere, and every message has come to rest."""
+        """Whether nothing waits anywhere, and every message is in a settled state."""
         waiting = len(self.stream.log(topo.SEND).messages)
         waiting += sum(1 for _ in self.stream.log(topo.LATER_STREAM).matching("sms.later.>"))
         return not waiting and all(self.last(address).state in SETTLED_STATES for address in self.commands())
 
     async def until_idle(self, within_s: float = 200.0) -> float:
-        """Wait until nothing is left to do; gives the seconds that it took."""
+        """Wait until the fleet is idle; return the seconds it took."""
         began = time.monotonic()
         while not self.idle:
             assert time.monotonic() < began + within_s, [self.story(address) for address in self.commands()]
@@ -209,7 +217,7 @@ class SmallFleet:
 
 
 class StreamDeadlines:
-    """Tells the sweeper what the history would: here it is read from the stream, so that it is never late."""
+    """Answers the sweeper in place of the history, from the stream, so that it is always up to date."""
 
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""A small fleet whose processes may be ended at any step, each followed by a new one; and the promises it must keep."""
+"""A small fleet whose processes may crash at any step and are started again, and the checks that it must pass."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ from messaging import codec
 from messaging.errors import StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import LANE_OF_PRIORITY, SETTLED_STATES, Address
-from messaging.story import deadline_of, first_state
+from messaging.status import deadline_of, first_state
 from messaging.stream import topology as topo
 from tests.memory_stream import Crash
 from tests.unit.processes import Plan, Process
@@ -23,12 +23,12 @@ from tests.unit.small_fleet import SmallFleet
 Kind = Literal["crash", "lost", "cut"]
 CUT_S = 10.0
 LATE_S = 25.0
-"""How long after its deadline a message may become final: a redelivery, a second look, lost answers."""
+"""How long after its deadline a message may become final: redelivery, waiting for a lost attempt, lost answers."""
 
 
 @attrs.frozen
 class Fault:
-    """What befalls who takes a step for the `count`-th time: it ends, loses the answer, or is cut off for a while."""
+    """What happens at the `count`-th time of a step: a crash, a lost answer, or a connection cut for a while."""
 
     step: str
     count: int
@@ -36,14 +36,14 @@ class Fault:
 
 
 class Supervised:
-    """Keeps pods and duties alive while faults befall them; `steps` counts what all of them have done."""
+    """Restarts pods and duties when faults end them; `steps` counts the steps of all of them."""
 
     def __init__(self, fleet: SmallFleet, faults: Collection[Fault]) -> None:
         self.fleet = fleet
         self.steps: Counter[str] = Counter()
         self.met: list[Fault] = []
         self._faults = {(fault.step, fault.count): fault for fault in faults}
-        self._keepers: list[asyncio.Task[None]] = []
+        self._supervisors: list[asyncio.Task[None]] = []
 
     def start(self, pods: Sequence[str] = ("p1", "p1", "p2")) -> None:
         """Start pods of these providers, and the duties."""
@@ -54,13 +54,13 @@ class Supervised:
     def _keep(self, start: Callable[[Plan], Awaitable[Process]]) -> None:
         async def keep() -> None:
             while True:
-                await self._live(start)
+                await self._run(start)
 
-        self._keepers.append(asyncio.create_task(keep()))
+        self._supervisors.append(asyncio.create_task(keep()))
 
-    async def _live(self, start: Callable[[Plan], Awaitable[Process]]) -> None:
+    async def _run(self, start: Callable[[Plan], Awaitable[Process]]) -> None:
         """Run one process to its end."""
-        process = await start(lambda step: self._befall(process, step))
+        process = await start(lambda step: self._inject(process, step))
         await process.crashed.wait()
         await process.kill()
 
@@ -70,7 +70,7 @@ class Supervised:
     async def _duties(self, plan: Plan) -> Process:
         return self.fleet.duties(plan)
 
-    def _befall(self, process: Process, step: str) -> None:
+    def _inject(self, process: Process, step: str) -> None:
         self.steps[step] += 1
         fault = self._faults.get((step, self.steps[step]))
         if fault is None:
@@ -85,49 +85,49 @@ class Supervised:
             raise StreamDown(step)
 
     async def close(self) -> None:
-        """End everything."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        """Stop everything."""
+        for supervisor in self._supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
         await self.fleet.close()
 
 
 def check(fleet: SmallFleet, accepted: Sequence[Address], *, resends: bool) -> None:
-    """Hold the promises about every message against what the stream and the providers have of it."""
+    """Check the guarantees for every accepted message against the stream and the providers."""
     commands = fleet.commands()
     for address in accepted:
         command, events = commands[address], fleet.events(address)
-        told = fleet.story(address)
-        assert events, "it was accepted, and nothing ever happened to it"
-        assert events[-1].state in SETTLED_STATES, f"it has not come to rest: {told}"
+        story = fleet.story(address)
+        assert events, "accepted, but it has no event"
+        assert events[-1].state in SETTLED_STATES, f"not settled: {story}"
         last = events[-1]
-        assert last.state == pb.MESSAGE_STATE_SENT or last.reason, f"it ended without a reason: {told}"
+        assert last.state == pb.MESSAGE_STATE_SENT or last.reason, f"ended without a reason: {story}"
         late_s = codec.unix(last.time) - deadline_of(command, last)
-        assert late_s <= LATE_S, f"it came to rest {late_s:.1f} s after its deadline: {told}"
+        assert late_s <= LATE_S, f"settled {late_s:.1f} s after its deadline: {story}"
         state: int = first_state(command)
         attempts = 0
         for event in events:
-            assert may_follow(state, event.state), f"no message goes that way: {told}"
+            assert may_follow(state, event.state), f"forbidden transition: {story}"
             assert attempts <= event.attempt_count <= attempts + 1
             state, attempts = event.state, event.attempt_count
         unclear = sum(one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS for one in last.attempts)
         took = fleet.took(address)
-        assert took <= 1 + (unclear if resends else 0), f"a provider took it {took} times: {told}"
+        assert took <= 1 + (unclear if resends else 0), f"a provider took it {took} times: {story}"
         if last.state == pb.MESSAGE_STATE_SENT:
-            assert took, f"nobody took it: {told}"
+            assert took, f"no provider took it: {story}"
         if took and last.state != pb.MESSAGE_STATE_SENT:
-            assert last.state == pb.MESSAGE_STATE_UNKNOWN, f"a provider took it, and we say {told}"
+            assert last.state == pb.MESSAGE_STATE_UNKNOWN, f"a provider took it, but: {story}"
         if last.next:
-            assert fleet.letters(address), f"it ended without its dead letter: {told}"
+            assert fleet.letters(address), f"ended without its dead letter: {story}"
 
 
 async def replay(fleet: SmallFleet, accepted: Sequence[Address]) -> None:
-    """Put every queue entry that was ever made into its queue once more: nothing may come of it."""
+    """Put every queue entry that was ever made into its queue again; this must change nothing."""
 
-    def stand() -> dict[Address, object]:
+    def snapshot() -> dict[Address, object]:
         return {one: (fleet.story(one), fleet.took(one), fleet.letters(one)) for one in accepted}
 
-    before, commands = stand(), fleet.commands()
+    before, commands = snapshot(), fleet.commands()
     for address in accepted:
         command = commands[address]
         lane = LANE_OF_PRIORITY[command.priority]
@@ -141,4 +141,4 @@ async def replay(fleet: SmallFleet, accepted: Sequence[Address]) -> None:
                 await fleet.publisher.enqueue(entry, address, event.provider, lane)
                 await asyncio.sleep(0.3)
     await fleet.until_idle(60.0)
-    assert stand() == before
+    assert snapshot() == before

@@ -12,12 +12,12 @@ from tests.integration.streams import an_address, entry_of
 
 
 async def info(connection: Connection) -> dict[str, object]:
-    told = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'otp')}")
+    answer = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'otp')}")
     names = ("num_pending", "num_ack_pending", "num_redelivered", "num_waiting")
     return {
-        "delivered": tuple(told["delivered"][name] for name in ("consumer_seq", "stream_seq")),
-        "floor": tuple(told["ack_floor"][name] for name in ("consumer_seq", "stream_seq")),
-        **{name: told[name] for name in names if told[name]},
+        "delivered": tuple(answer["delivered"][name] for name in ("consumer_seq", "stream_seq")),
+        "floor": tuple(answer["ack_floor"][name] for name in ("consumer_seq", "stream_seq")),
+        **{name: answer[name] for name in names if answer[name]},
     }
 
 

@@ -1,4 +1,4 @@
-"""A stream of its own for each module, and its dead letters."""
+"""A separate stream for each module, and its dead letters."""
 
 from collections.abc import AsyncIterator
 

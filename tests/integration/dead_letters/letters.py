@@ -57,7 +57,7 @@ async def append(connection: Connection, where: Address, state: int, expected: i
     return sequence
 
 
-async def bury(
+async def dead_letter(
     connection: Connection,
     where: Address | None = None,
     state: int = pb.MESSAGE_STATE_FAILED,
@@ -67,7 +67,7 @@ async def bury(
     ttl_s: float = 600,
     **fields,
 ) -> Letter:
-    """End a message as a dispatcher does: the event, then the letter."""
+    """End a message as a dispatcher does: first the event, then the dead letter."""
     where = where or address()
     sequence = await append(
         connection,
@@ -101,5 +101,5 @@ async def queued(connection: Connection, where: Address) -> tuple[str, wire.Queu
     return record.subject, codec.decode(wire.QueueEntry, record.subject, record.data)
 
 
-async def lying(letters: DeadLetters, where: Address) -> list[int]:
+async def letters_of(letters: DeadLetters, where: Address) -> list[int]:
     return [letter.sequence async for letter in letters.walk() if letter.address == where]

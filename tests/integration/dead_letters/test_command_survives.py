@@ -1,4 +1,4 @@
-"""Every field of what was accepted is still there after the store, the sweeper, the dead letter and the replay."""
+"""Every field of a command survives the store, the sweeper, the dead letter and the replay."""
 
 import asyncio
 import contextlib

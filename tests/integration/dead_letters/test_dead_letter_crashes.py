@@ -1,4 +1,4 @@
-"""What a crash between two steps of a replay leaves, and the new deadline everywhere else."""
+"""Crashes between two steps of a replay, and where the new deadline takes effect."""
 
 import asyncio
 import time
@@ -17,18 +17,18 @@ from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.dead_letters import DeadLetters, Letter, Ready, Stays
-from tests.integration.dead_letters.letters import append, bury, last_event, lying, queued
+from tests.integration.dead_letters.letters import append, dead_letter, last_event, letters_of, queued
 from tests.integration.records import NOW, accepted, event, new_id
 
 
 class Crash(Exception):
-    """The process ends here."""
+    """The process crashes here."""
 
 
 async def crash_after(
     letters: DeadLetters, monkeypatch: pytest.MonkeyPatch, step: str, letter: Letter, ttl_s: float | None = None
 ) -> None:
-    """Replay, and end right after a step of it."""
+    """Replay, and crash right after a step."""
     owner = letters if step == "discard" else letters._publisher
     real = getattr(owner, step)
 
@@ -43,12 +43,12 @@ async def crash_after(
 
 
 @pytest.mark.parametrize("step", ["append_event", "enqueue"])
-async def test_replay_repeated_after_a_crash_takes_up_where_it_stopped(
+async def test_replay_repeated_after_a_crash_continues_where_it_stopped(
     connection: Connection, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch, step: str
 ):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     await crash_after(letters, monkeypatch, step, letter)
-    assert await lying(letters, letter.address) == [letter.sequence]
+    assert await letters_of(letters, letter.address) == [letter.sequence]
     event = await last_event(connection, letter.address)
     done = await letters.replay(letter, now=time.time())
     assert isinstance(done, Ready)
@@ -56,13 +56,13 @@ async def test_replay_repeated_after_a_crash_takes_up_where_it_stopped(
     found = await queued(connection, letter.address)
     assert found is not None
     assert found[1].last_sequence == event[1]
-    assert await lying(letters, letter.address) == []
+    assert await letters_of(letters, letter.address) == []
 
 
 async def test_new_deadline_after_a_crash_is_written_again(
     connection: Connection, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ):
-    letter = await bury(connection, ttl_s=-5)
+    letter = await dead_letter(connection, ttl_s=-5)
     await crash_after(letters, monkeypatch, "append_event", letter, ttl_s=5)
     now = time.time() + 60
     assert isinstance(await letters.replay(letter, now=now), Stays)
@@ -77,7 +77,7 @@ async def test_new_deadline_after_a_crash_is_written_again(
 async def test_replay_repeated_after_the_message_was_sent_sends_nothing(
     connection: Connection, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     await crash_after(letters, monkeypatch, "enqueue", letter)
     _, sequence = await last_event(connection, letter.address)
     await append(connection, letter.address, pb.MESSAGE_STATE_SENT, sequence)
@@ -89,37 +89,37 @@ async def test_replay_repeated_after_the_message_was_sent_sends_nothing(
     assert await queued(connection, letter.address) is None
 
 
-async def test_failing_again_before_the_old_letter_is_gone_keeps_a_letter(
+async def test_message_that_fails_again_before_its_old_letter_is_deleted_keeps_a_letter(
     connection: Connection, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     await crash_after(letters, monkeypatch, "enqueue", letter)
     _, sequence = await last_event(connection, letter.address)
-    again = await bury(connection, letter.address, expected=sequence)
+    again = await dead_letter(connection, letter.address, expected=sequence)
     assert again.sequence > letter.sequence
     await letters.discard(letter)
     assert await letters.find("default", letter.address.message_id) == again
     assert isinstance(await letters.replay(again, now=time.time()), Ready)
 
 
-async def test_burying_twice_keeps_one_letter(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+async def test_dead_letter_written_twice_is_kept_once(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection)
     await Publisher(connection).bury(letter.content, letter.address, budget_s=5)
-    assert await lying(letters, letter.address) == [letter.sequence]
+    assert await letters_of(letters, letter.address) == [letter.sequence]
 
 
-async def test_two_replays_at_once_queue_the_message_once(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+async def test_concurrent_replays_queue_the_message_once(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection)
     await asyncio.gather(*(letters.replay(letter, now=time.time()) for _ in range(4)))
     info = await connection.api(
         f"STREAM.INFO.{topo.SEND}", {"subjects_filter": topo.send_subject("*", "*", letter.address)}
     )
     assert sum(info["state"]["subjects"].values()) == 1
-    assert await lying(letters, letter.address) == []
+    assert await letters_of(letters, letter.address) == []
 
 
 @pytest.mark.parametrize("late_accept", [False, True])
-async def test_history_takes_over_the_new_deadline_so_that_nobody_sweeps_the_message(
+async def test_history_takes_over_the_new_deadline_and_the_message_is_not_swept(
     engine: AsyncEngine, *, late_accept: bool
 ):
     message_id, history = new_id(), HistoryWriter(engine)
@@ -141,10 +141,8 @@ async def test_history_takes_over_the_new_deadline_so_that_nobody_sweeps_the_mes
     assert [one.message_id for one in await known.overdue(later + timedelta(seconds=1), 10)] == [message_id]
 
 
-async def test_sweeper_heeds_the_new_deadline_also_while_the_history_does_not_know_it(
-    connection: Connection, letters: DeadLetters
-):
-    letter = await bury(connection, ttl_s=-60)
+async def test_sweeper_obeys_the_new_deadline_before_the_history_has_it(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection, ttl_s=-60)
     await letters.replay(letter, ttl_s=90, now=time.time())
     sweeper = Sweeper(connection, Lagging(letter.content.command), "test", 7 * 86_400)
     assert await sweeper.sweep(time.time()) == 0
@@ -155,7 +153,7 @@ async def test_sweeper_heeds_the_new_deadline_also_while_the_history_does_not_kn
 
 
 class Lagging:
-    """A history that knows one message as it was accepted."""
+    """A history with one message as it was accepted."""
 
     def __init__(self, command: wire.Command) -> None:
         self._command = command

@@ -1,4 +1,4 @@
-"""Dead letters on a real stream: what is walked, what may be replayed, and what stays."""
+"""Dead letters on a real stream: which are listed, which can be replayed, and which stay."""
 
 import time
 
@@ -11,14 +11,14 @@ from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 from ops.dead_letters import DeadLetters, Ready, Stays
-from tests.integration.dead_letters.letters import address, append, bury, command, last_event, lying, queued
+from tests.integration.dead_letters.letters import address, append, command, dead_letter, last_event, letters_of, queued
 
 
-async def test_walk_gives_all_letters_or_those_of_a_provider_and_reason(connection: Connection, letters: DeadLetters):
+async def test_walk_returns_all_letters_or_those_of_a_provider_and_reason(connection: Connection, letters: DeadLetters):
     made = [
-        await bury(connection),
-        await bury(connection, provider="p2", reason="EXPIRED", state=pb.MESSAGE_STATE_EXPIRED),
-        await bury(connection, provider="p2"),
+        await dead_letter(connection),
+        await dead_letter(connection, provider="p2", reason="EXPIRED", state=pb.MESSAGE_STATE_EXPIRED),
+        await dead_letter(connection, provider="p2"),
     ]
     assert [letter async for letter in letters.walk()] == made
     assert [letter async for letter in letters.walk("p2")] == made[1:]
@@ -27,32 +27,32 @@ async def test_walk_gives_all_letters_or_those_of_a_provider_and_reason(connecti
     assert await letters.counts() == {("p1", "EXHAUSTED"): 1, ("p2", "EXPIRED"): 1, ("p2", "EXHAUSTED"): 1}
 
 
-async def test_walk_of_nothing_is_empty(letters: DeadLetters):
+async def test_walk_without_letters_is_empty(letters: DeadLetters):
     assert [letter async for letter in letters.walk()] == []
     assert await letters.counts() == {}
 
 
-async def test_walk_ends_although_every_letter_is_buried_again_meanwhile(connection: Connection, letters: DeadLetters):
+async def test_walk_ends_although_every_letter_is_written_again(connection: Connection, letters: DeadLetters):
     for _ in range(3):
-        await bury(connection)
+        await dead_letter(connection)
     seen = 0
     async for letter in letters.walk():
         seen += 1
-        await bury(connection)
+        await dead_letter(connection)
         await letters.discard(letter)
     assert seen == 3
 
 
-async def test_find_is_bound_to_the_client(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+async def test_find_returns_only_letters_of_the_client(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection)
     assert await letters.find("default", letter.address.message_id) == letter
     assert await letters.find("another", letter.address.message_id) is None
 
 
-async def test_replay_writes_the_event_then_the_queue_entry_and_takes_the_letter_away(
+async def test_replay_writes_the_event_then_the_queue_entry_and_deletes_the_letter(
     connection: Connection, letters: DeadLetters
 ):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     done = await letters.replay(letter, now=time.time())
     assert isinstance(done, Ready)
     last, sequence = await last_event(connection, letter.address)
@@ -65,11 +65,11 @@ async def test_replay_writes_the_event_then_the_queue_entry_and_takes_the_letter
     assert subject == topo.send_subject("p1", "otp", letter.address)
     assert (entry.last, entry.last_sequence) == (last, sequence)
     assert entry.command == letter.content.command
-    assert await lying(letters, letter.address) == []
+    assert await letters_of(letters, letter.address) == []
 
 
 async def test_replay_to_another_provider_names_it_in_event_and_queue(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     await letters.replay(letter, "p2", now=time.time())
     last, _ = await last_event(connection, letter.address)
     found = await queued(connection, letter.address)
@@ -79,21 +79,21 @@ async def test_replay_to_another_provider_names_it_in_event_and_queue(connection
 
 @pytest.mark.parametrize("state", [pb.MESSAGE_STATE_EXPIRED, pb.MESSAGE_STATE_UNKNOWN, pb.MESSAGE_STATE_REJECTED])
 async def test_each_replayable_state_is_replayed(connection: Connection, letters: DeadLetters, state: int):
-    letter = await bury(connection, state=state)
+    letter = await dead_letter(connection, state=state)
     assert isinstance(await letters.replay(letter, now=time.time()), Ready)
 
 
 @pytest.mark.parametrize("state", [pb.MESSAGE_STATE_SENT, pb.MESSAGE_STATE_CANCELED, pb.MESSAGE_STATE_DELIVERED])
-async def test_what_was_sent_or_withdrawn_is_not_replayed(connection: Connection, letters: DeadLetters, state: int):
-    letter = await bury(connection, state=state)
+async def test_sent_or_canceled_message_is_not_replayed(connection: Connection, letters: DeadLetters, state: int):
+    letter = await dead_letter(connection, state=state)
     assert isinstance(await letters.replay(letter, now=time.time()), Stays)
     assert await queued(connection, letter.address) is None
 
 
-async def test_expired_deadline_needs_a_new_one_which_then_counts_everywhere(
+async def test_replay_after_the_deadline_needs_a_new_one_which_then_applies_everywhere(
     connection: Connection, letters: DeadLetters
 ):
-    letter = await bury(connection, ttl_s=-5)
+    letter = await dead_letter(connection, ttl_s=-5)
     stays = await letters.replay(letter, now=time.time())
     assert isinstance(stays, Stays)
     assert "--ttl" in stays.why
@@ -108,8 +108,8 @@ async def test_expired_deadline_needs_a_new_one_which_then_counts_everywhere(
     assert last.deadline == found[1].command.deadline
 
 
-async def test_deadline_of_a_former_replay_still_counts(connection: Connection, letters: DeadLetters):
-    first = await bury(connection, ttl_s=-5)
+async def test_deadline_of_an_earlier_replay_still_applies(connection: Connection, letters: DeadLetters):
+    first = await dead_letter(connection, ttl_s=-5)
     await letters.replay(first, ttl_s=90, now=time.time())
     _, sequence = await last_event(connection, first.address)
     again = await append(
@@ -129,42 +129,42 @@ async def test_deadline_of_a_former_replay_still_counts(connection: Connection, 
     assert isinstance(await letters.replay(found, now=time.time()), Ready)
 
 
-async def test_letter_of_a_message_that_moved_on_stays(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection, state=pb.MESSAGE_STATE_UNKNOWN)
+async def test_letter_of_a_message_that_has_moved_on_is_not_replayed(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection, state=pb.MESSAGE_STATE_UNKNOWN)
     sequence = letter.content.last_sequence
     await append(connection, letter.address, pb.MESSAGE_STATE_DELIVERED, sequence)
     stays = await letters.replay(letter, now=time.time())
     assert isinstance(stays, Stays)
     assert "DELIVERED" in stays.why
     assert await queued(connection, letter.address) is None
-    assert await lying(letters, letter.address) == [letter.sequence]
+    assert await letters_of(letters, letter.address) == [letter.sequence]
 
 
 async def test_letter_of_an_earlier_failure_does_not_replay_a_later_one(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     await append(connection, letter.address, pb.MESSAGE_STATE_FAILED, letter.content.last_sequence)
     assert isinstance(await letters.replay(letter, now=time.time()), Stays)
 
 
-async def test_message_that_the_stream_has_forgotten_stays(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+async def test_message_whose_events_are_deleted_is_not_replayed(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection)
     await connection.delete(topo.EVENT, letter.content.last_sequence)
     assert isinstance(await letters.replay(letter, now=time.time()), Stays)
 
 
-async def test_provider_that_is_not_configured_or_not_allowed_stays(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection, provider="gone")
+async def test_replay_to_an_unknown_or_forbidden_provider_is_refused(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection, provider="gone")
     stays = await letters.replay(letter, now=time.time())
     assert isinstance(stays, Stays)
     assert "gone is not configured" in stays.why
-    bound = await bury(connection, providers=["p1"])
+    bound = await dead_letter(connection, providers=["p1"])
     refused = await letters.replay(bound, "p2", now=time.time())
     assert isinstance(refused, Stays)
     assert "allows only p1" in refused.why
     assert isinstance(await letters.replay(letter, "p2", now=time.time()), Ready)
 
 
-async def test_unreadable_letters_are_walked_and_can_only_be_discarded(connection: Connection, letters: DeadLetters):
+async def test_unreadable_letters_are_listed_and_can_only_be_discarded(connection: Connection, letters: DeadLetters):
     where, garbage = address(), address()
     buried = wire.DeadLetter(reason="UNREADABLE", unreadable=b"\xff\x01", command=wire.Command(provider="p1"))
     await Publisher(connection).bury(buried, where, budget_s=5)
@@ -181,8 +181,8 @@ async def test_unreadable_letters_are_walked_and_can_only_be_discarded(connectio
     assert [letter async for letter in letters.walk()] == []
 
 
-async def test_discard_leaves_the_message_as_it_is(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+async def test_discard_does_not_change_the_message(connection: Connection, letters: DeadLetters):
+    letter = await dead_letter(connection)
     before = await last_event(connection, letter.address)
     assert await letters.discard(letter)
     assert not await letters.discard(letter)
@@ -191,9 +191,9 @@ async def test_discard_leaves_the_message_as_it_is(connection: Connection, lette
 
 
 async def test_examine_changes_nothing(connection: Connection, letters: DeadLetters):
-    letter = await bury(connection)
+    letter = await dead_letter(connection)
     before = await last_event(connection, letter.address)
     assert isinstance(await letters.examine(letter, "p2", now=time.time()), Ready)
     assert await last_event(connection, letter.address) == before
     assert await queued(connection, letter.address) is None
-    assert await lying(letters, letter.address) == [letter.sequence]
+    assert await letters_of(letters, letter.address) == [letter.sequence]

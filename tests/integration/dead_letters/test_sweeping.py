@@ -1,4 +1,4 @@
-"""What the sweeper does about messages that it cannot end: they bar nobody's way, and nothing is made up of them."""
+"""Messages that the sweeper cannot end: they do not block the others, and no event is made up for them."""
 
 import time
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from tests.integration.streams import an_address
 KEPT_S = 3600.0
 
 
-class Ledger:
-    """A history of overdue messages; what was accepted is known of some."""
+class FakeHistory:
+    """A history of overdue messages; it has the accepted command of some of them."""
 
     def __init__(self, ids: Sequence[str], commands: Sequence[wire.Command]) -> None:
         start = datetime.now(UTC) - timedelta(hours=1)
@@ -47,31 +47,31 @@ def overdue_command(late_s: float = 60.0) -> tuple[Address, wire.Command]:
     return address, command
 
 
-async def test_those_that_cannot_be_ended_bar_nobodys_way(connection: Connection) -> None:
+async def test_messages_that_cannot_be_ended_do_not_block_the_others(connection: Connection) -> None:
     address, command = overdue_command()
     stuck = [an_address().message_id for _ in range(450)]
-    sweeper = Sweeper(connection, Ledger([*stuck, address.message_id], [command]), "test", KEPT_S)
+    sweeper = Sweeper(connection, FakeHistory([*stuck, address.message_id], [command]), "test", KEPT_S)
     assert [await sweeper.sweep(time.time()) for _ in range(3)] == [0, 0, 1]
     assert (await last_event(connection, address))[0].state == pb.MESSAGE_STATE_EXPIRED
     assert [await sweeper.sweep(time.time()) for _ in range(4)] == [0, 0, 0, 0]
 
 
-async def test_an_event_that_nobody_can_read_stops_only_its_own_message(connection: Connection) -> None:
+async def test_unreadable_event_blocks_only_its_own_message(connection: Connection) -> None:
     (broken, bad), (address, good) = overdue_command(), overdue_command()
     await connection.publish(topo.event_subject(broken), b"\xff")
-    ledger = Ledger([broken.message_id, address.message_id], [bad, good])
-    assert await Sweeper(connection, ledger, "test", KEPT_S).sweep(time.time()) == 1
+    history = FakeHistory([broken.message_id, address.message_id], [bad, good])
+    assert await Sweeper(connection, history, "test", KEPT_S).sweep(time.time()) == 1
     assert (await last_event(connection, address))[0].state == pb.MESSAGE_STATE_EXPIRED
 
 
-async def test_a_message_whose_events_may_be_forgotten_is_not_said_to_have_expired(connection: Connection) -> None:
+async def test_message_whose_events_may_be_deleted_does_not_expire(connection: Connection) -> None:
     address, command = overdue_command(late_s=KEPT_S)
-    sweeper = Sweeper(connection, Ledger([address.message_id], [command]), "test", KEPT_S)
+    sweeper = Sweeper(connection, FakeHistory([address.message_id], [command]), "test", KEPT_S)
     assert await sweeper.sweep(time.time()) == 0
     assert await connection.last(topo.EVENT, topo.event_subject(address)) is None
 
 
-async def test_pages_of_the_overdue_follow_each_other(engine: AsyncEngine) -> None:
+async def test_pages_of_overdue_messages_follow_each_other(engine: AsyncEngine) -> None:
     ids = [new_id() for _ in range(5)]
     await HistoryWriter(engine).write([accepted(one) for one in ids])
     reader, later = HistoryReader(engine), datetime.now(UTC) + timedelta(days=3650)

@@ -1,4 +1,4 @@
-"""`python -m tests.load.chaos`: one run of chaos, its report, and exit code 1 when a promise was broken."""
+"""`python -m tests.load.chaos`: makes one run and prints its report; exit code 1 when a promise was broken."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.load.chaos.run import Run, run
 @click.option("--nats-servers", type=click.Choice(["1", "3"]), default="1", show_default=True)
 @click.option("--ttl", type=click.FloatRange(10), default=60.0, show_default=True, help="Seconds to live.")
 @click.option("--rate", type=click.IntRange(1), default=50, show_default=True, help="Each provider's; all: 4 times.")
-@click.option("--plant", default="", help="A bug that the system is to have; see plants.py.")
+@click.option("--plant", default="", help="A bug to put into the system; see plants.py.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the report as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the data and the logs.")
 def main(
@@ -36,7 +36,7 @@ def main(
     *,
     keep: bool,
 ) -> None:
-    """Send messages through a system that is being broken, and check what became of each."""
+    """Send messages while faults are injected, and check what happened to each."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user

@@ -1,4 +1,4 @@
-"""Unary and batch senders that do what careful callers do: ask again with the same request_id until it is known."""
+"""Unary and batch callers that repeat each request with the same request_id until it is answered for good."""
 
 import asyncio
 import itertools
@@ -18,27 +18,27 @@ from tests.load.chaos.ledger import Acceptance, Ledger
 
 _CHUNK = 50
 _CALL_S = 12.0
-_AGAIN_S = 0.2
-_COME_AGAIN = {
+_RETRY_S = 0.2
+_RETRYABLE = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,  # it met a server's stop between GOAWAY and its reading: one call in some stops
+    grpc.StatusCode.CANCELLED,  # a call may meet a stopping server before it has read its GOAWAY
     grpc.StatusCode.ABORTED,
 }
-_STREAM_BROKE = _COME_AGAIN | {grpc.StatusCode.INTERNAL}
-"""grpc.aio's own word when a stream ends while its client writes."""
+_STREAM_BROKE = _RETRYABLE | {grpc.StatusCode.INTERNAL}
+"""grpc.aio reports INTERNAL when a stream ends while its client writes."""
 
-_COME_AGAIN_NUMBERS = {code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED, code_pb2.RESOURCE_EXHAUSTED}
+_RETRYABLE_NUMBERS = {code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED, code_pb2.RESOURCE_EXHAUSTED}
 _PRIORITIES = (pb.PRIORITY_OTP, pb.PRIORITY_NORMAL, pb.PRIORITY_NORMAL, pb.PRIORITY_BULK, pb.PRIORITY_BULK)
 _OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
 
 
 class Callers:
-    """Sends `count` messages whose identities follow from the seed, and keeps the ledger.
+    """Sends `count` messages that are derived from the seed, and keeps the ledger.
 
-    `hold` says whether enough waits already; `ttl_s` is each message's time to live; what is scheduled is due at most
-    `ahead_s` after it was sent.
+    While `hold` returns True the backlog is large enough and nothing is sent; `ttl_s` is each message's time to live;
+    scheduled messages are due at most `ahead_s` after they were sent.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Callers:
         self._turn = itertools.cycle(self._stubs)
 
     async def run(self, unary: int = 12, batch: int = 2) -> None:
-        """Send everything; returns when every request has been answered for good."""
+        """Send everything; return when every request has a final answer."""
         async with asyncio.TaskGroup() as group:
             for n in range(unary):
                 group.create_task(self._unary(), name=f"unary-{n}")
@@ -76,7 +76,7 @@ class Callers:
             await channel.close()
 
     def request(self, n: int) -> api.SendSmsRequest:
-        """Make the n-th request; the same for every asking."""
+        """Make the n-th request; it is the same each time."""
         rng = random.Random(f"{self._seed} {n}")
         request = api.SendSmsRequest(
             recipient=f"+23320{n % 10_000_000:07d}",
@@ -95,18 +95,18 @@ class Callers:
         numbers = [n for n in itertools.islice(self._numbers, count) if n < self._count]
         return [self.request(n) for n in numbers]
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         while self._hold():
             await asyncio.sleep(0.1)
 
     async def _unary(self) -> None:
         while True:
-            await self._room()
+            await self._wait_for_room()
             wanted = self._next(1)
             if not wanted:
                 return
             await self._send(wanted[0])
-            if wanted[0].request_id.endswith("7"):  # a caller that has forgotten that it was answered
+            if wanted[0].request_id.endswith("7"):  # a caller that repeats an answered request
                 self.ledger.repeats += 1
                 await self._send(wanted[0])
 
@@ -116,20 +116,20 @@ class Callers:
             try:
                 answer = await next(self._turn).SendSms(request, timeout=_CALL_S)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _COME_AGAIN:
+                if error.code() not in _RETRYABLE:
                     self.ledger.refused[request.request_id] = str(error.code())
                     return
                 self.ledger.failed(error.code().name)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
                 continue
             self._accepted(request, answer, asked_at)
             return
 
     async def _batch(self) -> None:
-        """Keep one stream open; when it breaks, send again what was not answered."""
+        """Keep one stream open; when it breaks, send again the requests without an answer."""
         waiting: list[api.SendSmsRequest] = []
         while True:
-            await self._room()
+            await self._wait_for_room()
             waiting += self._next(4 * _CHUNK - len(waiting))
             if not waiting:
                 return
@@ -143,7 +143,7 @@ class Callers:
                 self.ledger.failed(error.code().name)
             waiting = [one for one in waiting if one.request_id not in answered]
             if waiting:
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def _stream(self, chunks: list[list[api.SendSmsRequest]], answered: set[str]) -> None:
         asked_at = time.time()
@@ -153,7 +153,7 @@ class Callers:
                 if result.HasField("accepted"):
                     self._accepted(request, result.accepted, asked_at)
                     answered.add(request.request_id)
-                elif result.error.code in _COME_AGAIN_NUMBERS:
+                elif result.error.code in _RETRYABLE_NUMBERS:
                     self.ledger.failed(code_pb2.Code.Name(result.error.code))
                 else:
                     self.ledger.refused[request.request_id] = code_pb2.Code.Name(result.error.code)

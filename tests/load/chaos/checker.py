@@ -1,4 +1,4 @@
-"""Compares the three records. Pure: each promise is one finding, with how often it was broken and for whom."""
+"""Compares the three records. Pure: each promise is one finding, with how often it was broken and examples."""
 
 import itertools
 from collections import Counter
@@ -23,7 +23,7 @@ FINAL = frozenset(
     }
 )
 _RECORDED_S = 0.25
-"""A pod notes an event's time before the stream has it: what left before the answer was stored is not sent again."""
+"""An event's time is taken before the stream has it. A send within this time after it is not a repeated one."""
 
 _EXAMPLES = 5
 _OVERTAKEN_BY = 5
@@ -31,7 +31,7 @@ _OVERTAKEN_BY = 5
 
 @attrs.frozen
 class Finding:
-    """One line of the report. `count` of a `promise` must be 0; other lines only tell."""
+    """One line of the report. The `count` of a `promise` must be 0; other lines are only reported."""
 
     name: str
     count: int
@@ -55,7 +55,7 @@ class Limits:
 def check(
     ledger: Ledger, arrivals: Sequence[Arrival], history: History, limits: Limits, ended: Sequence[str] = ()
 ) -> list[Finding]:
-    """Judge a run whose deadlines have passed; `ended` are processes that ended by themselves or did not drain."""
+    """Check a run whose deadlines have passed; `ended` are processes that failed or did not drain in time."""
     accepted = ledger.accepted
     taken: dict[str, list[int]] = {}
     for one in arrivals:
@@ -93,7 +93,7 @@ def _finding(name: str, examples: Sequence[str], *, promise: bool = True) -> Fin
 
 
 def _missing(accepted: Mapping[str, Acceptance], taken: Mapping[str, object], history: History) -> list[str]:
-    """Give messages that nobody has: unknown to the store, or said to be sent while no provider took them."""
+    """Return lost messages: unknown to the store, or SENT although no provider took them."""
     return [
         name
         for name in accepted
@@ -126,10 +126,10 @@ def _unfinished(accepted: Mapping[str, Acceptance], history: History) -> list[st
 
 
 def _overtaken(accepted: Mapping[str, Acceptance], history: History) -> list[str]:
-    """Give messages that expired without any step although, by half of their time, later ones of their lane were tried.
+    """Return messages that expired without an attempt although later ones of their lane were tried in half their time.
 
-    Somebody drew them and kept or dropped them. One who died or was paused loses them to another pod in good time, but
-    the lane may have stood still since: that is why this only tells.
+    Some pod drew them and kept or dropped them. If it was killed or paused, they go to another pod in time, unless the
+    lane has stood still since. That is why this line is only reported.
     """
     tried: dict[str, list[tuple[int, float]]] = {}
     for name, stored in history.stored.items():

@@ -1,4 +1,4 @@
-"""The first record: what callers asked for and what they were told. Values only."""
+"""The first record: what callers requested and which answers they got. Values only."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ class Ledger:
     """What all callers of a run saw.
 
     `accepted` is by message id; `ids` by request id. `mismatches` are requests that were answered with two message
-    ids, `refused` those that were refused for good although nothing was wrong with them.
+    ids, `refused` valid requests that were refused for good.
     """
 
     accepted: dict[str, Acceptance] = attrs.Factory(dict)
@@ -32,17 +32,17 @@ class Ledger:
     repeats: int = 0
 
     def accept(self, one: Acceptance) -> None:
-        """Note an acknowledgement; a repeated request must meet the same message."""
+        """Note an acknowledgement; a repeated request must get the same message id."""
         known = self.ids.setdefault(one.request_id, one.message_id)
         if known != one.message_id:
             self.mismatches.append(one.request_id)
         self.accepted.setdefault(one.message_id, one)
 
     def failed(self, code: str) -> None:
-        """Count an answer that asks the caller to come again."""
+        """Count an answer after which the caller has to retry."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
     @property
     def failures(self) -> Mapping[str, int]:
-        """How often callers had to come again, by gRPC code."""
+        """How often callers had to retry, by gRPC code."""
         return dict(sorted(self.errors.items()))

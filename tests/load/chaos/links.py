@@ -11,7 +11,7 @@ LOCALHOST = "127.0.0.1"
 
 
 class Link:
-    """Listens on a port of its own and passes everything on to `upstream`, in both directions."""
+    """Listens on its own port and forwards everything to and from `upstream`."""
 
     def __init__(self, upstream: int) -> None:
         self.upstream = upstream
@@ -22,9 +22,9 @@ class Link:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> Self:
-        """Begin to listen."""
+        """Start listening."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Near(self), LOCALHOST, 0)
+        self._server = await loop.create_server(lambda: _ClientSide(self), LOCALHOST, 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -40,14 +40,14 @@ class Link:
             side.reset()
 
     def stall(self, *, on: bool) -> None:
-        """Hold back everything, or let it go."""
+        """Hold back all data, or release it."""
         self.stalled = on
         for side in list(self.sides):
             side.flush()
 
 
 class _Side(asyncio.Protocol):
-    """One end of a connection: what it receives waits until it may leave through the other end."""
+    """One end of a connection: what it receives waits until the other end may send it."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -70,7 +70,7 @@ class _Side(asyncio.Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Pass on what is due."""
+        """Forward the data that is due."""
         if self.link.stalled or self.peer is None or self.peer.transport is None:
             return
         loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class _Side(asyncio.Protocol):
         self.flush()
 
     def reset(self) -> None:
-        """End the connection as a broken line does."""
+        """Reset the connection."""
         if self.transport is None:
             return
         with contextlib.suppress(OSError, AttributeError):
@@ -101,8 +101,8 @@ class _Side(asyncio.Protocol):
         self.link.sides.discard(self)
 
 
-class _Near(_Side):
-    """The end at which our process has connected; opens the far one."""
+class _ClientSide(_Side):
+    """The end to which our process has connected; it opens the end to the server."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -1,4 +1,4 @@
-"""`python -m tests.load.chaos.page`: writes docs/reliability.md from the reports under docs/reliability/."""
+"""`python -m tests.load.chaos.page` writes docs/reliability.md from the reports in docs/reliability/."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What goes wrong, when, and to whom: made from a seed alone, so that a run can be repeated. Pure."""
+"""Which faults happen, when and where: derived from a seed alone, so that a run can be repeated. Pure."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ PROVIDER_FAULTS = ("throttle", "server_error", "unavailable", "hang", "reset", "
 
 @attrs.frozen
 class Fault:
-    """One fault: it begins `at_s` seconds after the load began and lasts `lasts_s`; `detail` says how."""
+    """One fault: it starts `at_s` seconds after the load and lasts `lasts_s`; `detail` holds its parameters."""
 
     at_s: float
     kind: str
@@ -19,13 +19,13 @@ class Fault:
     detail: str = ""
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Format it for people."""
         return f"{self.at_s:7.1f} s  {self.kind:<9} {self.target} for {self.lasts_s:.1f} s {self.detail}".rstrip()
 
 
 @attrs.frozen
 class Kind:
-    """How often a fault is drawn among the others, and how long it lasts (seconds)."""
+    """How often a kind of fault is drawn among the others, and how long it lasts (seconds)."""
 
     weight: int
     shortest_s: float
@@ -45,22 +45,22 @@ KINDS: Mapping[str, Kind] = {
     "crash": Kind(3, 0.3, 3.0),
     "freeze": Kind(2, 0.5, 4.0),
     "reboot": Kind(1, 0.5, 2.0),
-    # the stream takes nothing more
+    # the stream is full
     "fill": Kind(1, 1.0, 4.0),
     # a provider
     "provider": Kind(6, 2.0, 8.0),
 }
 
 _DRAINS_S = 13.0
-"""What ends by itself may take so long."""
+"""How long a process may take to stop."""
 
 
 def make_plan(
     seed: int, span_s: float, every_s: float, processes: Sequence[str], servers: Sequence[str], providers: Sequence[str]
 ) -> list[Fault]:
-    """Draw faults over `span_s`, one about each `every_s`; the first ones go once through every kind.
+    """Draw faults over `span_s`, about one every `every_s`; the first ones are one of each kind.
 
-    Nothing is hit while an earlier fault of it lasts, and no two servers of the stream are hit at once.
+    No target gets a fault while an earlier one lasts, and no two servers of the stream have faults at once.
     """
     rng = random.Random(f"chaos {seed}")
     targets = {

@@ -1,6 +1,6 @@
-"""Bugs that a run can be given, to see that the checker finds them. The product knows nothing of them.
+"""Bugs that a run can have, to show that the checker finds them. The product does not know them.
 
-They are patched into the processes when these start: see `site/sitecustomize.py`.
+They are patched into the processes when these start; see `site/sitecustomize.py`.
 """
 
 import itertools
@@ -17,14 +17,14 @@ _STALE_S = 3.0
 
 
 def planting(names: str) -> Mapping[str, str]:
-    """Give the environment that plants bugs, separated by commas; raises KeyError when there is no such one."""
+    """Return the environment that plants bugs, separated by commas; raises KeyError for an unknown bug."""
     _ = [PLANTS[name] for name in names.split(",")]
     path = ":".join(map(str, (pathlib.Path(__file__).parent / "site", _ROOT, _ROOT / "gen")))
     return {"CHAOS_PLANT": names, "PYTHONPATH": path}
 
 
 def plant(names: str) -> None:
-    """Plant bugs in this process, if it is one that they are for."""
+    """Plant those bugs in this process that are meant for it."""
     for name in names.split(","):
         module, patch = PLANTS[name]
         if module in sys.orig_argv:
@@ -32,7 +32,7 @@ def plant(names: str) -> None:
 
 
 def _drop_an_ack() -> None:
-    """The gateway says accepted without having waited for the stream's acknowledgement, which never came."""
+    """The gateway answers that a message is accepted, but has never written it to the stream."""
     from messaging.stream.publisher import Accepted, Publisher
 
     turn, accept = itertools.count(1), Publisher.accept
@@ -44,7 +44,7 @@ def _drop_an_ack() -> None:
 
 
 def _forget_requests() -> None:
-    """The gateway makes a new message of every asking."""
+    """The gateway makes a new message of every repeated request."""
     from gateway_grpc import acceptance
 
     key = acceptance.key_of_request  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def _forget_requests() -> None:
 
 
 def _skip_the_marker() -> None:
-    """A dispatcher calls the provider without having written that it is about to."""
+    """A dispatcher calls the provider without having written the attempt's marker."""
     from sms.gateway.v1 import message_pb2 as pb
 
     from dispatcher.work.event_log import EventLog
@@ -71,7 +71,7 @@ def _skip_the_marker() -> None:
 
 
 def _stale_lease() -> None:
-    """A dispatcher that was paused goes on with the share that it had, and learns late that it is another's."""
+    """A dispatcher that was paused keeps using its old share after the lease has ended."""
     from dispatcher.rate.lease import LeaseHolder
     from dispatcher.rate.pacer import Pacer
 
@@ -90,8 +90,8 @@ def _stale_lease() -> None:
 
 
 def _forget_a_redelivery() -> None:
-    """A dispatcher takes what comes again for new, and some acknowledgements never leave."""
-    from dispatcher.work import event_log, redelivery, settling
+    """A dispatcher treats redelivered messages as new, and some acknowledgements are not sent."""
+    from dispatcher.work import event_log, job_finisher, redelivery
     from messaging.stream.consumer import NatsDelivery
 
     turn, ack = itertools.count(1), NatsDelivery.ack
@@ -100,12 +100,12 @@ def _forget_a_redelivery() -> None:
         return False if next(turn) % _EVERY == 0 and self.delivered == 1 else await ack(self, *args, **kwargs)
 
     NatsDelivery.ack = lost  # type: ignore[method-assign]
-    settling.meaning_of = lambda *_: redelivery.Meaning.READY  # type: ignore[attr-defined]
+    job_finisher.action_for = lambda *_: redelivery.RedeliveryAction.START_ATTEMPT  # type: ignore[attr-defined]
     event_log.may_follow = lambda *_: True  # type: ignore[attr-defined]
 
 
 def _drop_an_entry() -> None:
-    """A dispatcher acknowledges messages that it has not looked at."""
+    """A dispatcher acknowledges some messages without having worked on them."""
     from dispatcher.work.intake import Intake
 
     turn, following = itertools.count(1), Intake.next
@@ -122,7 +122,7 @@ def _drop_an_entry() -> None:
 
 
 def _forget_a_message() -> None:
-    """A dispatcher drops messages, and nobody ends what is overdue."""
+    """A dispatcher drops some messages, and the sweeper does not end overdue ones."""
     from dispatcher.duties.sweeper import Sweeper
 
     async def idle(self: Sweeper, now: float) -> int:
@@ -133,7 +133,7 @@ def _forget_a_message() -> None:
 
 
 def _go_backward() -> None:
-    """A dispatcher writes that a message which was sent waits again."""
+    """A dispatcher writes that a sent message is queued again."""
     from sms.dispatch.v1 import dispatch_pb2 as wire
     from sms.gateway.v1 import message_pb2 as pb
 
@@ -153,7 +153,7 @@ def _go_backward() -> None:
 
 
 def _skip_a_row() -> None:
-    """The projector leaves out some of what it acknowledges."""
+    """The projector leaves out some of the events that it acknowledges."""
     from messaging.store.writer import HistoryWriter
 
     turn, write = itertools.count(1), HistoryWriter.write
@@ -175,4 +175,4 @@ PLANTS: Mapping[str, tuple[str, Callable[[], None]]] = {
     "go-backward": ("work", _go_backward),
     "skip-a-row": ("project", _skip_a_row),
 }
-"""By name: the word of the command line that the bug is for, and the patch."""
+"""By name: the word in the command line of the processes that get the bug, and the patch."""

@@ -1,4 +1,4 @@
-"""The second and third record: what the providers' sockets received, and what store and stream say."""
+"""The second and third record: what the providers' sockets received, and what store and stream contain."""
 
 import asyncio
 import contextlib
@@ -35,14 +35,14 @@ class Sockets:
         self._read = dict.fromkeys(simulators, 0)
 
     async def follow(self) -> None:
-        """Read on until cancelled."""
+        """Read new arrivals until cancelled."""
         while True:
             with contextlib.suppress(OSError):
                 await self.read()
             await asyncio.sleep(1)
 
     async def read(self) -> None:
-        """Read what came since the last time."""
+        """Read the arrivals since the last call."""
         for name, url in self._simulators.items():
             lines = (await asyncio.to_thread(_get, f"{url}/_requests?after={self._read[name]}")).splitlines()
             self._read[name] += len(lines)
@@ -60,9 +60,9 @@ def _get(url: str) -> bytes:
 
 @attrs.frozen
 class Stored:
-    """A message as the store has it: its state (the number), the event it stands at, and its attempts' outcomes.
+    """A message in the store: its state (the number), the sequence of its last event, and its attempts' outcomes.
 
-    `lane` is where it waited first: messages of one lane are drawn in the order of their `place`.
+    `lane` is its first lane; messages of a lane are drawn in the order of their `place`.
     """
 
     state: int
@@ -84,7 +84,7 @@ class Moment:
 
 @attrs.frozen
 class History:
-    """What the store and the stream say, each by message id; `newest` is the stream's last event: (sequence, state)."""
+    """What store and stream contain, by message id; `newest` is the stream's last event: (sequence, state)."""
 
     stored: Mapping[str, Stored]
     moments: Mapping[str, list[Moment]]

@@ -1,4 +1,4 @@
-"""What a run found, for people and for programs."""
+"""The report of a run, for people and for programs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _STEP_S = 0.25
 
 @attrs.frozen
 class Report:
-    """One run. `recovery_s` is by kind of fault; None stands for a load that ended before the rate was full again."""
+    """One run. `recovery_s` is by kind of fault; None means that the load ended before the rate was full again."""
 
     command: str
     accepted: int
@@ -36,11 +36,11 @@ class Report:
         return any(one.broken for one in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as one document."""
+        """Return the report as one document."""
         return {**attrs.asdict(self), "broken": self.broken}
 
     def to_markdown(self) -> str:
-        """Write the report as a part of a page."""
+        """Format the report as a section of a page."""
         lines = [
             f"`{self.command}`",
             "",
@@ -82,7 +82,7 @@ def recovery(
 ) -> dict[str, list[float | None]]:
     """Measure how long after each fault's end the fleet used 90 % of its limit again, over a stretch of 2 s.
 
-    Faults may overlap: then the later one's harm counts for both. `end` (Unix seconds) is when the backlog ran dry.
+    When faults overlap, the effect of the later one counts for both. `end` (Unix seconds) is the end of the load.
     """
     times = sorted(one.at_ns / 1e9 for one in arrivals)
     found: dict[str, list[float | None]] = {}

@@ -23,10 +23,10 @@ _CALM_S = 6.0
 
 @attrs.frozen
 class Run:
-    """What to run: see the options of the command.
+    """What to run; see the options of the command.
 
-    `pods` of each kind; providers answer after `latency_s`; what is scheduled is due within `ahead_s` (more than 3);
-    after the last deadline the checker waits `patience_s`.
+    `pods` is the number of processes of each kind. Providers answer after `latency_s`. Scheduled messages are due
+    within `ahead_s` (more than 3). The checker waits `patience_s` after the last deadline.
     """
 
     messages: int
@@ -50,19 +50,19 @@ class Run:
 
     @property
     def span_s(self) -> float:
-        """How long the load lasts if the whole rate is used."""
+        """How long the load lasts when the whole rate is used."""
         return self.messages / self.limits.fleet
 
     @property
     def limits(self) -> checker.Limits:
-        """What is bought: of five providers four may be used at a time, as with 50 and 200."""
+        """The rates: the fleet's limit equals the rates of four of the five providers."""
         return checker.Limits(self.rate_per_s, 4 * self.rate_per_s)
 
 
 async def run(
     wanted: Run, folder: pathlib.Path, say: Callable[[str], object], plan: list[Fault] | None = None
 ) -> Report:
-    """Run and judge; `plan` replaces the seeded faults."""
+    """Run and check; `plan` replaces the faults derived from the seed."""
     stage = Stage(
         folder,
         wanted.limits,
@@ -96,13 +96,13 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
     follow = asyncio.create_task(sockets.follow(), name="sockets")
     async with asyncio.TaskGroup() as group:
         revive = asyncio.create_task(stage.revive(), name="revive")
-        group.create_task(_suffer(stage, plan, say), name="faults")
-        tell = asyncio.create_task(_tell(callers, sockets, say), name="tell")
+        group.create_task(_inject_all(stage, plan, say), name="faults")
+        progress = asyncio.create_task(_report_progress(callers, sockets, say), name="progress")
         group.create_task(callers.run(), name="callers")
     loaded = time.time()
     await _until_taken(callers, sockets)
     dry = time.time()
-    tell.cancel()
+    progress.cancel()
     deadline = max((one.deadline for one in callers.ledger.accepted.values()), default=began)
     history = await _settled(stage, callers, deadline + wanted.patience_s, say)
     follow.cancel()
@@ -126,23 +126,23 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
     )
 
 
-async def _suffer(stage: Stage, plan: list[Fault], say: Callable[[str], object]) -> None:
+async def _inject_all(stage: Stage, plan: list[Fault], say: Callable[[str], object]) -> None:
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for fault in plan:
             await asyncio.sleep(max(0.0, began + fault.at_s - time.monotonic()))
             say(str(fault))
-            group.create_task(stage.suffer(fault), name=fault.kind)
+            group.create_task(stage.inject(fault), name=fault.kind)
 
 
-async def _tell(callers: Callers, sockets: Sockets, say: Callable[[str], object]) -> None:
+async def _report_progress(callers: Callers, sockets: Sockets, say: Callable[[str], object]) -> None:
     while True:
         await asyncio.sleep(10)
         say(f"  {len(callers.ledger.ids):,} accepted, {len(sockets.taken):,} taken")
 
 
 async def _until_taken(callers: Callers, sockets: Sockets) -> None:
-    """Wait until the rest is taken, or nothing moves any more."""
+    """Wait until every message was taken by a provider, or none was for 5 s."""
     before, since = -1, time.monotonic()
     while len(sockets.taken) < len(callers.ledger.accepted) and time.monotonic() - since < 5:
         if len(sockets.taken) != before:

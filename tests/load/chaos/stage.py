@@ -1,4 +1,4 @@
-"""The system under test as separate processes, two of each, and the hands that do it harm."""
+"""The system under test as separate processes, two of each kind, and the injection of faults."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ SETTINGS = {
 }
 TIMEOUT_S = 3
 _LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true"))
-"""Some can be asked about an unclear outcome, the others leave it UNKNOWN."""
+"""These providers offer a look-up of unclear outcomes; at the others such messages end as UNKNOWN."""
 
 _HANG_S = 6.0
 _DRAIN_S = 12.0
@@ -54,7 +54,7 @@ _FOR_WATCHING = frozenset({"SMSGW_NATS_URL", "SMSGW_PROVIDERS_FILE"})
 
 @attrs.define
 class Done:
-    """A fault as it happened; times are Unix seconds."""
+    """A fault that was injected; times are Unix seconds."""
 
     fault: Fault
     began: float
@@ -62,7 +62,7 @@ class Done:
 
 
 class Stage:
-    """Starts the system: `pods` of each kind, `nats_servers` 1 or 3; `plant` names a bug that it is to have."""
+    """Starts the system: `pods` processes of each kind, `nats_servers` 1 or 3; `plant` names bugs to put into it."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Stage:
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> None:
-        """Start everything, each process behind links of its own."""
+        """Start everything; each process connects through its own links."""
         await asyncio.to_thread(self.system.start)
         if not await wait_until_serving(self.system):
             raise TimeoutError("the gateway does not answer")
@@ -117,7 +117,7 @@ class Stage:
                 await asyncio.sleep(0.2)
 
     async def stop(self) -> list[str]:
-        """Stop everything; names what had to be killed."""
+        """Stop everything; return the names of what had to be killed."""
         for links in self.links.values():
             for link in (*links["nats"], *links["postgres"]):
                 link.delay_s = 0.0
@@ -130,12 +130,12 @@ class Stage:
 
     @property
     def processes(self) -> list[str]:
-        """Everything of ours that may be hit."""
+        """Our processes, as targets of faults."""
         return [name for name in self.system.processes if name != "simulator"]
 
     @property
     def servers(self) -> list[str]:
-        """The servers that may be hit; of a cluster also whoever leads the queue then."""
+        """The servers, as targets of faults; with a cluster also its leader of the work queue at that time."""
         nats = self.system.nats
         if isinstance(nats, NatsCluster):
             return ["postgres", "nats-leader", *(f"nats-{n + 1}" for n in range(len(nats.servers)))]
@@ -161,9 +161,9 @@ class Stage:
         return {"SMSGW_NATS_URL": own["nats"], "SMSGW_DATABASE_URL": own["postgres"]}
 
     async def revive(self) -> None:
-        """Start again what ended by itself, as Kubernetes would, until cancelled.
+        """Restart the processes that ended by themselves, as Kubernetes would, until cancelled.
 
-        That a process cannot start while a server is away is told by its exit code; any other end is a broken process.
+        An exit code says that a process could not start while a server was down; any other end counts as a failure.
         """
         while True:
             for name in set(self.system.dead()) - self._down:
@@ -172,8 +172,8 @@ class Stage:
                 await asyncio.to_thread(self.system.restart, name)
             await asyncio.sleep(0.5)
 
-    async def suffer(self, fault: Fault) -> None:
-        """Do one fault from its beginning to its end."""
+    async def inject(self, fault: Fault) -> None:
+        """Inject one fault and wait for its end."""
         began = time.time()
         await getattr(self, f"_{fault.kind}")(fault)
         self.done.append(Done(fault, began, time.time()))
@@ -258,7 +258,7 @@ class Stage:
             _signal_tree(pid, signal.SIGCONT)
 
     async def _fill(self, fault: Fault) -> None:
-        """Let the stream of accepted messages take nothing more, as when its disk is full."""
+        """Make the stream of accepted messages refuse new ones, as when its disk is full."""
         try:
             async with open_connection(self.system.environment["SMSGW_NATS_URL"], "chaos") as connection:
                 info = await connection.api(f"STREAM.INFO.{topo.ACCEPT}")
@@ -293,7 +293,7 @@ class Stage:
 
 
 async def _leader(url: str) -> str:
-    """Ask who leads the queue, until somebody does."""
+    """Return the leader of the work queue, once there is one."""
     async with open_connection(url, "chaos") as connection:
         while True:
             with contextlib.suppress(Unavailable, ApiError):
@@ -310,7 +310,7 @@ def _at_port(url: str, port: int) -> str:
 
 
 def _signal_tree(pid: int, number: signal.Signals) -> None:
-    """Signal a server and its children: PostgreSQL is many processes."""
+    """Signal a server and its child processes, as PostgreSQL has several."""
     children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     for one in (pid, *map(int, children)):
         os.kill(one, number)

@@ -13,7 +13,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec, model
 from messaging.errors import CorruptRecord
-from messaging.story import status_of
+from messaging.status import status_of
 from tests.unit.messaging.chance import fill
 
 KINDS = [wire.Command, wire.Event, wire.QueueEntry, wire.DeadLetter]

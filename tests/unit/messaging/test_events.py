@@ -9,7 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec, events
 from messaging.events import MAX_ATTEMPTS, Change, Writer, attempt_started, following
-from messaging.story import status_of
+from messaging.status import status_of
 from tests.descriptors import fields_of, filled
 
 COMMAND = filled(wire.Command)

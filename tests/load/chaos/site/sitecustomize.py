@@ -1,4 +1,4 @@
-"""Python imports this module by its name when a process starts with this folder on its path: it plants the bug."""
+"""Python imports this module when a process starts with this folder on its path; it plants the bugs."""
 
 import os
 

@@ -3,11 +3,11 @@ import pytest
 from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from messaging.documents import BreakerState, Mode
 
-LIMITS = BreakerLimits(failures=5, calls=20, window_s=60.0, cooldown_s=30.0, patience_s=45.0)
+LIMITS = BreakerLimits(failures=5, calls=20, window_s=60.0, cooldown_s=30.0, probe_timeout_s=45.0)
 
 
 class Provider:
-    """One breaker in one pod whose wishes are written at once, as when nobody else writes."""
+    """One pod's breaker whose changes are written at once, as when no other pod writes."""
 
     def __init__(self, pod: str = "pod-1", state: BreakerState | None = None) -> None:
         self.now = 1000.0
@@ -25,15 +25,15 @@ class Provider:
         self.answer(generation, failed=failed)
 
     def answer(self, generation: int, *, failed: bool | None) -> None:
-        wanted = self.breaker.record(generation, self.now, failed=failed)
-        if wanted is not None:
-            self.breaker.adopt(wanted, self.now)
+        change = self.breaker.record(generation, self.now, failed=failed)
+        if change is not None:
+            self.breaker.adopt(change, self.now)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        wanted = self.breaker.wanted(self.now)
-        if wanted is not None:
-            self.breaker.adopt(wanted, self.now)
+        change = self.breaker.due_change(self.now)
+        if change is not None:
+            self.breaker.adopt(change, self.now)
 
 
 def opened() -> Provider:
@@ -52,7 +52,7 @@ def half_open() -> Provider:
 # Opening
 
 
-def test_failures_that_the_window_has_left_behind_no_longer_count() -> None:
+def test_failures_older_than_the_window_do_not_count() -> None:
     provider = Provider()
     for number in range(20):
         provider.call(failed=number % 2 == 0)
@@ -72,7 +72,7 @@ def test_opens_after_failures_in_a_row_and_says_why() -> None:
     assert not provider.breaker.admits()
 
 
-def test_one_success_ends_the_row() -> None:
+def test_one_success_ends_the_row_of_failures() -> None:
     provider = Provider()
     for _ in range(3):
         for _ in range(LIMITS.failures - 1):
@@ -92,7 +92,7 @@ def test_opens_when_more_than_half_of_enough_calls_failed(bad: int, state: Mode)
     assert provider.state.mode is state
 
 
-def test_too_few_calls_say_nothing() -> None:
+def test_too_few_calls_do_not_open() -> None:
     provider = Provider()
     for failed in [True, True, True, False] * 4 + [True, True, True]:
         provider.call(failed=failed)
@@ -110,7 +110,7 @@ def test_calls_older_than_the_window_are_forgotten() -> None:
     assert provider.state.mode is Mode.CLOSED, "19 calls in the window, though 31 were made"
 
 
-def test_answer_that_says_nothing_of_health_neither_counts_nor_ends_the_row() -> None:
+def test_answer_that_says_nothing_about_health_neither_counts_nor_ends_the_row() -> None:
     provider = Provider()
     for _ in range(LIMITS.failures - 1):
         provider.call(failed=True)
@@ -145,14 +145,14 @@ def test_only_the_prober_may_probe() -> None:
 
 
 @pytest.mark.parametrize("failed", [False, None])
-def test_probe_that_is_answered_closes(failed: bool | None) -> None:  # noqa: FBT001
+def test_answered_probe_closes(failed: bool | None) -> None:  # noqa: FBT001
     provider = half_open()
     provider.call(failed=failed)
     assert provider.state.mode is Mode.CLOSED
     assert provider.breaker.admits()
 
 
-def test_probe_that_fails_opens_again_for_a_whole_cooldown() -> None:
+def test_failed_probe_opens_again_for_a_whole_cooldown() -> None:
     provider = half_open()
     provider.call(failed=True)
     assert provider.state == BreakerState(Mode.OPEN, 3, "the probe failed")
@@ -160,23 +160,23 @@ def test_probe_that_fails_opens_again_for_a_whole_cooldown() -> None:
     assert not provider.breaker.admits()
 
 
-def test_probe_that_was_never_made_leaves_room_for_another() -> None:
+def test_probe_that_was_not_made_permits_another() -> None:
     provider = half_open()
     generation = provider.breaker.begin()
     provider.breaker.abandon(generation)
     assert provider.breaker.admits()
 
 
-def test_probe_abandoned_before_the_last_change_frees_nothing() -> None:
+def test_abandoned_call_from_before_the_last_change_permits_no_probe() -> None:
     provider = half_open()
     provider.breaker.begin()
     provider.breaker.abandon(provider.state.generation - 1)
     assert not provider.breaker.admits()
 
 
-def test_prober_that_fell_silent_is_replaced() -> None:
+def test_silent_prober_is_replaced() -> None:
     other = Provider("pod-2", half_open().state)
-    other.wait(LIMITS.patience_s - 0.01)
+    other.wait(LIMITS.probe_timeout_s - 0.01)
     assert other.state.probe == "pod-1"
     other.wait(0.01)
     assert (other.state.probe, other.state.generation) == ("pod-2", 3)
@@ -200,7 +200,7 @@ def test_late_answer_from_before_the_breaker_opened_is_ignored(failed: bool | No
     assert provider.state.mode is Mode.HALF_OPEN
 
 
-def test_what_was_counted_before_a_change_is_forgotten() -> None:
+def test_change_of_state_resets_the_counts() -> None:
     provider = half_open()
     provider.call(failed=False)
     for _ in range(LIMITS.failures - 1):
@@ -215,7 +215,7 @@ def test_state_that_another_pod_wrote_is_taken_over() -> None:
     assert other.state.probe == "pod-2"
 
 
-def test_same_state_again_does_not_begin_the_cooldown_again() -> None:
+def test_reading_the_same_state_does_not_restart_the_cooldown() -> None:
     provider = opened()
     provider.now += LIMITS.cooldown_s - 1
     provider.breaker.adopt(provider.state, provider.now)
@@ -236,7 +236,7 @@ def test_breaker_that_an_operator_reset_is_closed_at_once() -> None:
     assert provider.breaker.admits()
 
 
-def test_every_change_counts_the_generation_on() -> None:
+def test_every_change_raises_the_generation_by_one() -> None:
     seen = [0]
     provider = Provider()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Two pods, a state breaker and an operator, in any order: what must hold is checked at every write and call."""
+"""Two pods, their shared breaker and an operator act in any order; the rules are checked at every write and call."""
 
 import attrs
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from messaging.documents import BreakerState, Mode
 
-LIMITS = BreakerLimits(failures=3, calls=6, window_s=20.0, cooldown_s=5.0, patience_s=8.0)
+LIMITS = BreakerLimits(failures=3, calls=6, window_s=20.0, cooldown_s=5.0, probe_timeout_s=8.0)
 
 
 @attrs.define(eq=False)
@@ -18,24 +18,24 @@ class Call:
 
 @attrs.define(eq=False)
 class Pod:
-    """A pod as `BreakerSync` drives it; `wanted` waits to be written, `heard` is every answer under its generation."""
+    """A pod driven as by `BreakerSync`; `unwritten` holds changes to write, `answers` (generation, time, failed)."""
 
     name: str
     breaker: Breaker
     revision: int = 0
-    wanted: list[BreakerState] = attrs.Factory(list)
-    heard: list[tuple[int, float, bool]] = attrs.Factory(list)
+    unwritten: list[BreakerState] = attrs.Factory(list)
+    answers: list[tuple[int, float, bool]] = attrs.Factory(list)
 
     def asks_to_open(self, now: float) -> bool:
-        """Count anew, the long way, whether what was heard of this generation opens the breaker."""
-        mine = [(at, bad) for generation, at, bad in self.heard if generation == self.breaker.state.generation]
+        """Count from scratch whether the answers of this generation open the breaker."""
+        mine = [(at, bad) for generation, at, bad in self.answers if generation == self.breaker.state.generation]
         in_a_row = len(mine) >= LIMITS.failures and all(bad for _, bad in mine[-LIMITS.failures :])
         lately = [bad for at, bad in mine if at > now - LIMITS.window_s]
         return in_a_row or (len(lately) >= LIMITS.calls and lately.count(True) > len(lately) / 2)
 
 
 class Provider:
-    """The document that pods and operator write by compare-and-set, and the calls that are under way."""
+    """The document that pods and operator write by compare-and-set, and the calls in progress."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -44,33 +44,33 @@ class Provider:
         self.pods = [Pod(name, Breaker(name, LIMITS)) for name in ("pod-1", "pod-2")]
         self.calls: list[Call] = []
 
-    def store(self, wanted: BreakerState) -> None:
-        assert wanted.generation == self.state.generation + 1
-        self.state, self.revision, self.written_at = wanted, self.revision + 1, self.now
+    def store(self, change: BreakerState) -> None:
+        assert change.generation == self.state.generation + 1
+        self.state, self.revision, self.written_at = change, self.revision + 1, self.now
 
-    def operator(self, wanted: BreakerState) -> None:
-        self.store(attrs.evolve(wanted, generation=self.state.generation + 1))
+    def operator(self, change: BreakerState) -> None:
+        self.store(attrs.evolve(change, generation=self.state.generation + 1))
 
-    def write(self, pod: Pod, wanted: BreakerState) -> None:
+    def write(self, pod: Pod, change: BreakerState) -> None:
         before, waited = self.state, self.now - self.written_at
         if pod.revision != self.revision:
             self.look(pod)
             return
-        assert not before.forced, "what an operator forced is an operator's to reset"
-        match before.mode, wanted.mode:
+        assert not before.forced, "only an operator resets what an operator forced"
+        match before.mode, change.mode:
             case Mode.CLOSED, Mode.OPEN:
                 pass
             case Mode.OPEN, Mode.HALF_OPEN:
                 assert waited >= LIMITS.cooldown_s
-                assert wanted.probe == pod.name
+                assert change.probe == pod.name
             case Mode.HALF_OPEN, Mode.HALF_OPEN:
-                assert waited >= LIMITS.patience_s
-                assert wanted.probe == pod.name != before.probe
+                assert waited >= LIMITS.probe_timeout_s
+                assert change.probe == pod.name != before.probe
             case Mode.HALF_OPEN, Mode.OPEN | Mode.CLOSED:
                 assert before.probe == pod.name
-            case change:
-                raise AssertionError(f"{change} is no way of a breaker")
-        self.store(wanted)
+            case transition:
+                raise AssertionError(f"{transition} is not a transition of a breaker")
+        self.store(change)
         self.look(pod)
 
     def look(self, pod: Pod) -> None:
@@ -79,12 +79,12 @@ class Provider:
 
     def refresh(self, pod: Pod) -> None:
         self.look(pod)
-        if (wanted := pod.breaker.wanted(self.now)) is not None:
-            self.write(pod, wanted)
+        if (change := pod.breaker.due_change(self.now)) is not None:
+            self.write(pod, change)
 
     def flush(self, pod: Pod) -> None:
-        if pod.wanted and (wanted := pod.wanted.pop(0)).generation == pod.breaker.state.generation + 1:
-            self.write(pod, wanted)
+        if pod.unwritten and (change := pod.unwritten.pop(0)).generation == pod.breaker.state.generation + 1:
+            self.write(pod, change)
 
     def call(self, pod: Pod) -> None:
         seen = pod.breaker.state
@@ -100,20 +100,20 @@ class Provider:
 
     def answer(self, call: Call, *, failed: bool | None) -> None:
         pod, before = call.pod, call.pod.breaker.state
-        wanted = pod.breaker.record(call.seen.generation, self.now, failed=failed)
-        assert pod.breaker.state == before, "what is wanted holds only once it is written"
+        change = pod.breaker.record(call.seen.generation, self.now, failed=failed)
+        assert pod.breaker.state == before, "a change takes effect only when it is written"
         if call.seen.generation != before.generation:
-            assert wanted is None, "a late answer from before the last change"
+            assert change is None, "a late answer from before the last change"
         elif before.mode is Mode.HALF_OPEN:
-            assert wanted is not None
-            assert wanted.mode is (Mode.OPEN if failed else Mode.CLOSED)
+            assert change is not None
+            assert change.mode is (Mode.OPEN if failed else Mode.CLOSED)
         elif failed is None:
-            assert wanted is None, "it says nothing of the provider's health"
+            assert change is None, "it says nothing about the provider's health"
         else:
-            pod.heard.append((before.generation, self.now, failed))
-            assert (wanted is not None) == pod.asks_to_open(self.now)
-        if wanted is not None:
-            pod.wanted.append(wanted)
+            pod.answers.append((before.generation, self.now, failed))
+            assert (change is not None) == pod.asks_to_open(self.now)
+        if change is not None:
+            pod.unwritten.append(change)
 
     def take(self, what: str, number: int) -> None:  # noqa: C901, PLR0912  one arm for each thing that happens
         pod = self.pods[number % 2]
@@ -159,7 +159,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_breaker_keeps_its_promises_whatever_pods_and_operator_do(steps: list[tuple[str, int]]) -> None:
+def test_breaker_keeps_its_rules_whatever_pods_and_operator_do(steps: list[tuple[str, int]]) -> None:
     provider = Provider()
     for pod in provider.pods * 3:
         provider.call(pod)
@@ -168,21 +168,21 @@ def test_breaker_keeps_its_promises_whatever_pods_and_operator_do(steps: list[tu
 
 
 @given(st.lists(st.tuples(st.sampled_from([True, True, False, None]), st.integers(0, 9)), max_size=40))
-def test_breaker_that_opened_admits_nothing_until_its_cooldown_is_over_and_then_one_call(
+def test_open_breaker_admits_nothing_until_its_cooldown_is_over_and_then_one_call(
     outcomes: list[tuple[bool | None, int]],
 ) -> None:
     pod = Breaker("pod-1", LIMITS)
     late = [pod.begin() for _ in outcomes]
     now = 1000.0
     for _ in range(LIMITS.failures):
-        if (wanted := pod.record(0, now, failed=True)) is not None:
-            pod.adopt(wanted, now)
+        if (change := pod.record(0, now, failed=True)) is not None:
+            pod.adopt(change, now)
     for generation, (failed, tenths) in zip(late, outcomes, strict=True):
         now += min(tenths / 10, max(0.0, 1004.9 - now))
         assert not pod.admits()
-        assert pod.wanted(now) is None
+        assert pod.due_change(now) is None
         assert pod.record(generation, now, failed=failed) is None
-    half_open = pod.wanted(1000.0 + LIMITS.cooldown_s)
+    half_open = pod.due_change(1000.0 + LIMITS.cooldown_s)
     assert half_open is not None
     pod.adopt(half_open, now)
     pod.begin()

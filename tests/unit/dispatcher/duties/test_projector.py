@@ -1,4 +1,4 @@
-"""The projector upon the memory stream: everything reaches the store, and is acknowledged only after that."""
+"""The projector on the in-memory stream: every record reaches the store, and is acknowledged only after that."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -23,21 +23,21 @@ BOTH = ((topo.ACCEPT, topo.PROJECT_ACCEPT), (topo.EVENT, topo.PROJECT_EVENT))
 
 
 class FakeStore:
-    """Keeps what is written; `away` so many times, and refuses what speaks of `refused` messages."""
+    """Keeps what is written; is down for `failures_left` writes, and refuses the records of `refused` messages."""
 
     def __init__(self) -> None:
         self.batches: list[list[Projected]] = []
         self.partitions = 0
-        self.away = 0
+        self.failures_left = 0
         self.refused: set[str] = set()
         self.error: type[StoreRefuses | CorruptRecord] = StoreRefuses
 
     async def write(self, batch: Sequence[Projected]) -> None:
-        if self.away:
-            self.away -= 1
+        if self.failures_left:
+            self.failures_left -= 1
             raise StoreDown("test")
         for one in batch:
-            if name_of(one) in self.refused:
+            if message_id_of(one) in self.refused:
                 raise CorruptRecord("x", "test") if self.error is CorruptRecord else StoreRefuses("test")
         self.batches.append(list(batch))
 
@@ -51,7 +51,7 @@ class FakeStore:
         return [("event" if one.event else "accept", one.sequence) for batch in self.batches for one in batch]
 
 
-def name_of(one: Projected) -> str:
+def message_id_of(one: Projected) -> str:
     return one.event.message_id if one.event else one.entry.command.message_id if one.entry else ""
 
 
@@ -62,7 +62,7 @@ def start(fleet: SmallFleet, store: FakeStore, plan: Callable[[str], None] = lam
 
 
 async def fill(fleet: SmallFleet, count: int) -> list[Address]:
-    """Accept messages, each with one event."""
+    """Accept messages and write one event for each."""
     found = [await fleet.accept(f"{number}") for number in range(count)]
     for address in found:
         event = wire.Event(message_id=address.message_id, client="default", state=pb.MESSAGE_STATE_SENDING)
@@ -70,10 +70,10 @@ async def fill(fleet: SmallFleet, count: int) -> list[Address]:
     return found
 
 
-def left(fleet: SmallFleet) -> int:
-    """How much is not acknowledged."""
-    told = [fleet.stream.queue(*one).info() for one in BOTH]
-    return sum(int(one["num_pending"]) + int(one["num_ack_pending"]) for one in told)
+def unacknowledged(fleet: SmallFleet) -> int:
+    """How many records are not acknowledged."""
+    infos = [fleet.stream.queue(*one).info() for one in BOTH]
+    return sum(int(one["num_pending"]) + int(one["num_ack_pending"]) for one in infos)
 
 
 def delivered(fleet: SmallFleet) -> list[int]:
@@ -92,7 +92,7 @@ async def test_everything_is_written_in_batches_and_acknowledged() -> None:
     assert set(store.written) == ALL
     assert len(store.batches) == 2
     assert store.partitions == 1
-    assert left(fleet) == 0
+    assert unacknowledged(fleet) == 0
     await fill(fleet, 1)
     await asyncio.sleep(2)
     assert set(store.written) == ALL | {("accept", 6), ("event", 6)}
@@ -100,27 +100,25 @@ async def test_everything_is_written_in_batches_and_acknowledged() -> None:
 
 
 @in_virtual_time
-async def test_nothing_is_acknowledged_before_it_is_written_and_nothing_comes_again_meanwhile() -> None:
+async def test_nothing_is_acknowledged_before_it_is_written_or_redelivered_meanwhile() -> None:
     fleet, store = SmallFleet(), FakeStore()
-    store.away = 20
+    store.failures_left = 20
     await fill(fleet, 5)
     process = start(fleet, store)
     await asyncio.sleep(3 * ACK_WAIT_S)
-    assert store.away
-    assert left(fleet) == 10
+    assert store.failures_left
+    assert unacknowledged(fleet) == 10
     assert delivered(fleet) == [5, 5]
     await asyncio.sleep(60)
     assert sorted(store.written) == sorted(ALL), "once"
-    assert left(fleet) == 0
+    assert unacknowledged(fleet) == 0
     await process.kill()
 
 
 @pytest.mark.parametrize("step", ["ack_lightly SMS_EVENT", "ack SMS_EVENT", "ack SMS_ACCEPT", "fetch project-event"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 @in_virtual_time
-async def test_projector_that_crashes_is_followed_by_one_that_writes_all_that_is_missing(
-    moment: str, step: str
-) -> None:
+async def test_next_projector_writes_what_a_crashed_one_left(moment: str, step: str) -> None:
     fleet, store = SmallFleet(), FakeStore()
     await fill(fleet, 5)
 
@@ -134,13 +132,13 @@ async def test_projector_that_crashes_is_followed_by_one_that_writes_all_that_is
     second = start(fleet, store)
     await asyncio.sleep(3 * ACK_WAIT_S)
     assert set(store.written) == ALL
-    assert left(fleet) == 0
+    assert unacknowledged(fleet) == 0
     await second.kill()
 
 
 @pytest.mark.parametrize("error", [StoreRefuses, CorruptRecord])
 @in_virtual_time
-async def test_record_that_the_store_refuses_is_left_out_and_only_that(
+async def test_only_the_record_that_the_store_refuses_is_left_out(
     error: type[StoreRefuses | CorruptRecord],
 ) -> None:
     fleet, store = SmallFleet(), FakeStore()
@@ -149,18 +147,18 @@ async def test_record_that_the_store_refuses_is_left_out_and_only_that(
     process = start(fleet, store)
     await asyncio.sleep(2)
     assert set(store.written) == ALL - {("accept", 4), ("event", 4)}
-    assert left(fleet) == 0
+    assert unacknowledged(fleet) == 0
     await process.kill()
 
 
 @in_virtual_time
-async def test_record_that_nobody_can_read_is_left_out_and_acknowledged() -> None:
+async def test_unreadable_record_is_left_out_and_acknowledged() -> None:
     fleet, store = SmallFleet(), FakeStore()
     await fleet.caller.connection.publish("sms.event.a.b.c", b"\xff")
     process = start(fleet, store)
     await asyncio.sleep(2)
     assert not store.written
-    assert left(fleet) == 0
+    assert unacknowledged(fleet) == 0
     await fill(fleet, 1)
     await asyncio.sleep(2)
     assert set(store.written) == {("accept", 1), ("event", 2)}
@@ -168,19 +166,19 @@ async def test_record_that_nobody_can_read_is_left_out_and_acknowledged() -> Non
 
 
 @in_virtual_time
-async def test_partitions_are_made_again_and_again_also_when_the_store_was_away(
+async def test_partitions_are_created_regularly_even_after_the_store_was_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("dispatcher.duties.projector._PARTITIONS_EVERY_S", 60.0)
     fleet, store = SmallFleet(), FakeStore()
-    make, away = store.ensure_partitions, iter([True, True, True])
+    create, failures = store.ensure_partitions, iter([True, True, True])
 
-    async def sometimes(now: datetime, weeks_ahead: int = 5) -> object:
-        if next(away, False):
+    async def fail_at_first(now: datetime, weeks_ahead: int = 5) -> object:
+        if next(failures, False):
             raise StoreDown("test")
-        return await make(now, weeks_ahead)
+        return await create(now, weeks_ahead)
 
-    store.ensure_partitions = sometimes  # type: ignore[method-assign]
+    store.ensure_partitions = fail_at_first  # type: ignore[method-assign]
     process = start(fleet, store)
     await asyncio.sleep(30)
     assert store.partitions == 1

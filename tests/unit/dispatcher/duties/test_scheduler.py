@@ -1,4 +1,4 @@
-"""The scheduler upon the memory stream: what waits for its time is scheduled once, and fires once."""
+"""The scheduler on the in-memory stream: a message that is to be sent later is scheduled once and fires once."""
 
 import asyncio
 import time
@@ -35,9 +35,9 @@ def scheduled(fleet: SmallFleet, address: Address) -> bool:
 
 
 def unscheduled(fleet: SmallFleet) -> int:
-    """How many acceptances wait for the scheduler."""
-    told = fleet.stream.queue(topo.ACCEPT, topo.SCHEDULE_CONSUMER).info()
-    return int(told["num_pending"]) + int(told["num_ack_pending"])
+    """How many accepted messages wait for the scheduler."""
+    info = fleet.stream.queue(topo.ACCEPT, topo.SCHEDULE_CONSUMER).info()
+    return int(info["num_pending"]) + int(info["num_ack_pending"])
 
 
 def queued(fleet: SmallFleet) -> list[tuple[float, str]]:
@@ -50,7 +50,7 @@ async def cancel(fleet: SmallFleet, address: Address) -> None:
 
 
 @in_virtual_time
-async def test_message_for_later_waits_and_is_queued_when_it_is_due() -> None:
+async def test_scheduled_message_is_queued_when_it_is_due() -> None:
     fleet = SmallFleet()
     async with scheduling(fleet):
         address = await fleet.accept("a", due_in_s=DUE_S, priority=pb.PRIORITY_BULK)
@@ -69,7 +69,7 @@ async def test_message_for_later_waits_and_is_queued_when_it_is_due() -> None:
 @pytest.mark.parametrize("step", ["publish sms.later", "last SMS_EVENT", "ack SMS_ACCEPT"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 @in_virtual_time
-async def test_scheduler_that_crashes_is_followed_by_one_that_finishes(moment: str, step: str) -> None:
+async def test_next_scheduler_finishes_what_a_crashed_one_began(moment: str, step: str) -> None:
     fleet = SmallFleet()
 
     def crash(taken: str) -> None:
@@ -88,7 +88,7 @@ async def test_scheduler_that_crashes_is_followed_by_one_that_finishes(moment: s
 
 
 @in_virtual_time
-async def test_message_that_was_canceled_before_it_was_scheduled_is_not() -> None:
+async def test_message_canceled_before_it_is_scheduled_is_not_scheduled() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", due_in_s=DUE_S)
     await cancel(fleet, address)
@@ -99,7 +99,7 @@ async def test_message_that_was_canceled_before_it_was_scheduled_is_not() -> Non
 
 
 @in_virtual_time
-async def test_message_that_is_canceled_while_it_is_scheduled_is_taken_back() -> None:
+async def test_message_canceled_while_it_is_scheduled_is_unscheduled() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", due_in_s=DUE_S)
     canceling: list[asyncio.Task[None]] = []
@@ -116,16 +116,16 @@ async def test_message_that_is_canceled_while_it_is_scheduled_is_taken_back() ->
 
 
 @in_virtual_time
-async def test_stream_that_is_away_leaves_the_acceptance_for_redelivery() -> None:
+async def test_acceptance_is_redelivered_after_the_stream_was_unavailable() -> None:
     fleet = SmallFleet()
-    away = iter([True, True])
+    failures = iter([True, True])
 
-    def falters(step: str) -> None:
-        if step == "before last SMS_EVENT" and next(away, False):
+    def fail_twice(step: str) -> None:
+        if step == "before last SMS_EVENT" and next(failures, False):
             raise StreamDown(step)
 
     address = await fleet.accept("a", due_in_s=DUE_S)
-    async with scheduling(fleet, falters):
+    async with scheduling(fleet, fail_twice):
         await asyncio.sleep(0.5)
         assert unscheduled(fleet) == 1
         await asyncio.sleep(3)
@@ -134,22 +134,22 @@ async def test_stream_that_is_away_leaves_the_acceptance_for_redelivery() -> Non
 
 
 @in_virtual_time
-async def test_acceptance_that_cannot_be_scheduled_for_long_is_not_given_to_another() -> None:
+async def test_acceptance_that_cannot_be_scheduled_for_long_is_not_redelivered() -> None:
     fleet = SmallFleet()
     await fleet.accept("a", due_in_s=DUE_S)
-    async with scheduling(fleet, lambda step: _away(step, "publish sms.later")):
+    async with scheduling(fleet, lambda step: _fail(step, "publish sms.later")):
         await asyncio.sleep(4 * ACK_WAIT_S)
-        told = fleet.stream.queue(topo.ACCEPT, topo.SCHEDULE_CONSUMER).info()
-        assert told["delivered"]["consumer_seq"] == 1
+        info = fleet.stream.queue(topo.ACCEPT, topo.SCHEDULE_CONSUMER).info()
+        assert info["delivered"]["consumer_seq"] == 1
 
 
-def _away(step: str, where: str) -> None:
+def _fail(step: str, where: str) -> None:
     if step == f"before {where}":
         raise StreamDown(step)
 
 
 @in_virtual_time
-async def test_record_that_nobody_can_read_bars_nobodys_way() -> None:
+async def test_unreadable_record_does_not_block_the_others() -> None:
     fleet = SmallFleet()
     await fleet.caller.connection.publish("sms.accept.p1.later.no.address", b"x")
     broken = await fleet.accept("gone", due_in_s=DUE_S)
@@ -162,7 +162,7 @@ async def test_record_that_nobody_can_read_bars_nobodys_way() -> None:
 
 
 @pytest.mark.parametrize(("late_s", "asks"), [(20.0, False), (60.0, True)])
-def test_overdue_schedules_have_the_scheduler_ask_for_another_leader(late_s: float, asks: bool) -> None:  # noqa: FBT001
+def test_scheduler_asks_for_another_leader_when_schedules_are_overdue(late_s: float, asks: bool) -> None:  # noqa: FBT001
     steps: list[str] = []
 
     async def work() -> None:
@@ -176,7 +176,7 @@ def test_overdue_schedules_have_the_scheduler_ask_for_another_leader(late_s: flo
         await asyncio.sleep(late_s)
         process.connection.cut()
         await asyncio.sleep(20)
-        assert not running.done(), "a server that refuses or is away ends nothing"
+        assert not running.done(), "the scheduler keeps running when the server refuses or is down"
         await process.kill()
 
     run_whole(work())

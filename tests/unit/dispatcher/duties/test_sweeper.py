@@ -1,4 +1,4 @@
-"""The sweeper upon the memory stream: what nobody looks at any more ends at its deadline, with a reason, once."""
+"""The sweeper on the in-memory stream: a message that no pod draws ends once after its deadline, with a reason."""
 
 import asyncio
 import time
@@ -23,20 +23,20 @@ from tests.unit.virtual_time import in_virtual_time
 TTL_S = 10.0
 KEPT_S = 86_400.0
 AMBIGUOUS = pb.Attempt(number=1, provider="p1", outcome=pb.ATTEMPT_OUTCOME_AMBIGUOUS)
-# The last event of an overdue message, and how the sweeper ends it how long after its deadline; None: not at all.
+# The last event of a message, the time of the sweep after its deadline, and how the message ends (None: it does not).
 ENDS: dict[str, tuple[dict[str, object] | None, float, str | None]] = {
     "never drawn": (None, 2, "EXPIRED EXPIRED"),
-    "not yet over for long enough": (None, 0.5, None),
-    "waits for another attempt": ({"state": pb.MESSAGE_STATE_QUEUED}, 2, "EXPIRED EXPIRED"),
-    "waits after an unclear attempt": (
+    "only just overdue": (None, 0.5, None),
+    "waiting for another attempt": ({"state": pb.MESSAGE_STATE_QUEUED}, 2, "EXPIRED EXPIRED"),
+    "waiting after an unclear attempt": (
         {"state": pb.MESSAGE_STATE_QUEUED, "attempts": [AMBIGUOUS], "attempt_count": 1},
         2,
         "UNKNOWN UNKNOWN",
     ),
-    "is being sent": ({"state": pb.MESSAGE_STATE_SENDING}, 170, None),
-    "was being sent by a pod that has gone": ({"state": pb.MESSAGE_STATE_SENDING}, 190, "UNKNOWN UNKNOWN"),
-    "was sent": ({"state": pb.MESSAGE_STATE_SENT}, 2, None),
-    "has more time since a replay": (
+    "being sent": ({"state": pb.MESSAGE_STATE_SENDING}, 170, None),
+    "being sent by a pod that vanished": ({"state": pb.MESSAGE_STATE_SENDING}, 190, "UNKNOWN UNKNOWN"),
+    "sent": ({"state": pb.MESSAGE_STATE_SENT}, 2, None),
+    "replayed with a later deadline": (
         {"state": pb.MESSAGE_STATE_QUEUED, "deadline": codec.timestamp(4e9)},
         2,
         None,
@@ -44,8 +44,8 @@ ENDS: dict[str, tuple[dict[str, object] | None, float, str | None]] = {
 }
 
 
-class Told:
-    """What the history tells, ready made."""
+class FakeHistory:
+    """A history that returns prepared pages."""
 
     def __init__(self, *pages: Sequence[Overdue]) -> None:
         self.pages = list(pages)
@@ -68,26 +68,26 @@ async def write(fleet: SmallFleet, address: Address, **fields: object) -> None:
     assert await fleet.publisher.append_event(address, event, 0) is not None
 
 
-@pytest.mark.parametrize("what", ENDS)
+@pytest.mark.parametrize("name", ENDS)
 @in_virtual_time
-async def test_overdue_message_ends_as_its_last_event_says(what: str) -> None:
-    last, late_s, wanted = ENDS[what]
+async def test_end_of_an_overdue_message_follows_from_its_last_event(name: str) -> None:
+    last, late_s, end = ENDS[name]
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=TTL_S)
     if last is not None:
         await write(fleet, address, **last)
     before = fleet.story(address)
     await asyncio.sleep(TTL_S + late_s)
-    assert await sweeper(fleet).sweep(time.time()) == (wanted is not None)
-    assert fleet.story(address) == [*before, *([wanted] if wanted else [])]
-    if wanted:
-        assert fleet.letters(address) == [wanted.split()[1].lower()]
+    assert await sweeper(fleet).sweep(time.time()) == (end is not None)
+    assert fleet.story(address) == [*before, *([end] if end else [])]
+    if end:
+        assert fleet.letters(address) == [end.split()[1].lower()]
         assert fleet.last(address).provider == ("p1" if last is None else "p2")
         assert await sweeper(fleet).sweep(time.time()) == 0, "once"
 
 
 @in_virtual_time
-async def test_schedule_of_a_message_that_was_ended_is_taken_back() -> None:
+async def test_schedule_of_an_ended_message_is_removed() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=TTL_S)
     entry = wire.QueueEntry(command=fleet.commands()[address])
@@ -99,7 +99,7 @@ async def test_schedule_of_a_message_that_was_ended_is_taken_back() -> None:
 
 @pytest.mark.parametrize("step", ["after publish sms.event", "before publish sms.dlq", "after publish sms.dlq"])
 @in_virtual_time
-async def test_message_is_ended_once_and_the_crash_of_a_sweeper_leaves_its_letter_to_a_pod(step: str) -> None:
+async def test_message_ends_once_and_a_pod_writes_the_dead_letter_of_a_crashed_sweeper(step: str) -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=TTL_S)
     await asyncio.sleep(TTL_S + 2)
@@ -114,13 +114,13 @@ async def test_message_is_ended_once_and_the_crash_of_a_sweeper_leaves_its_lette
     await fleet.pod()
     await fleet.until_idle()
     assert fleet.story(address) == ["EXPIRED EXPIRED"]
-    assert fleet.letters(address) == ["expired"], "the queue entry is still there, and whoever draws it buries it"
+    assert fleet.letters(address) == ["expired"], "the pod that draws the remaining queue entry writes the dead letter"
     assert not fleet.took(address)
     await fleet.close()
 
 
 @in_virtual_time
-async def test_of_a_sweeper_and_a_pod_one_ends_the_message() -> None:
+async def test_message_is_ended_by_either_the_sweeper_or_a_pod() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=TTL_S)
     await asyncio.sleep(TTL_S + 2)
@@ -137,7 +137,7 @@ async def test_of_a_sweeper_and_a_pod_one_ends_the_message() -> None:
 
 
 @in_virtual_time
-async def test_message_whose_events_may_be_forgotten_is_left_alone() -> None:
+async def test_message_whose_events_may_be_deleted_is_not_ended() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=TTL_S)
     await asyncio.sleep(KEPT_S / 2 + TTL_S + 1)
@@ -146,7 +146,7 @@ async def test_message_whose_events_may_be_forgotten_is_left_alone() -> None:
 
 
 @in_virtual_time
-async def test_message_that_the_history_does_not_know_or_nobody_can_read_bars_nobodys_way() -> None:
+async def test_unknown_or_unreadable_message_does_not_block_the_others() -> None:
     fleet = SmallFleet()
     broken, address = [await fleet.accept(body, ttl_s=TTL_S) for body in "ab"]
     await asyncio.sleep(TTL_S + 2)
@@ -154,48 +154,48 @@ async def test_message_that_the_history_does_not_know_or_nobody_can_read_bars_no
     late = await deadlines.overdue(datetime.fromtimestamp(time.time(), UTC), 10)
     await fleet.caller.connection.publish(topo.event_subject(broken), b"\xff")
     unknown = Overdue("default", "01a22345-f69d-7d8b-a514-5f8a872a37a9", 1, late[0].deadline)
-    deadlines.overdue = Told([unknown, *late]).overdue  # type: ignore[method-assign, assignment]
+    deadlines.overdue = FakeHistory([unknown, *late]).overdue  # type: ignore[method-assign, assignment]
     assert await Sweeper(fleet.caller.connection, deadlines, "sweeper", KEPT_S).sweep(time.time()) == 1
     assert fleet.story(address) == ["EXPIRED EXPIRED"]
 
 
 @in_virtual_time
-async def test_next_sweep_goes_on_behind_a_full_page_and_begins_anew_after_the_last() -> None:
+async def test_next_sweep_continues_after_a_full_page_and_starts_again_after_the_last() -> None:
     page = [Overdue("default", f"{number}", 1, datetime.fromtimestamp(0, UTC)) for number in range(200)]
-    told = Told(page, page[:3], [])
-    one = Sweeper(SmallFleet().caller.connection, told, "sweeper", KEPT_S)
+    history = FakeHistory(page, page[:3], [])
+    one = Sweeper(SmallFleet().caller.connection, history, "sweeper", KEPT_S)
     for _ in range(3):
         await one.sweep(time.time())
-    assert told.asked == [None, page[-1], None]
+    assert history.asked == [None, page[-1], None]
 
 
 @in_virtual_time
-async def test_sweeping_goes_on_when_store_or_stream_are_away_for_a_while() -> None:
+async def test_sweeper_continues_after_store_and_stream_were_down() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=TTL_S)
-    process = Process(fleet.stream, falters := Falters())
+    process = Process(fleet.stream, failing := FailsTwice())
     deadlines = StreamDeadlines(fleet.stream)
-    overdue, away = deadlines.overdue, iter([True, True])
+    overdue, store_failures = deadlines.overdue, iter([True, True])
 
-    async def sometimes(before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
-        if next(away, False):
+    async def fail_at_first(before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
+        if next(store_failures, False):
             raise StoreDown("test")
         return await overdue(before, limit, after)
 
-    deadlines.overdue = sometimes  # type: ignore[method-assign]
+    deadlines.overdue = fail_at_first  # type: ignore[method-assign]
     process.start(Sweeper(process.connection, deadlines, "sweeper", KEPT_S).run())
     await asyncio.sleep(TTL_S + 10)
-    assert falters.met == 2
+    assert failing.failures == 2
     assert fleet.story(address) == ["EXPIRED EXPIRED"]
     await process.kill()
 
 
-class Falters:
-    """Lets the stream be away for the first two reads."""
+class FailsTwice:
+    """Makes the first two reads of the stream fail."""
 
-    met = 0
+    failures = 0
 
     def __call__(self, step: str) -> None:
-        if step == "before last SMS_EVENT" and self.met < 2:
-            self.met += 1
+        if step == "before last SMS_EVENT" and self.failures < 2:
+            self.failures += 1
             raise StreamDown(step)

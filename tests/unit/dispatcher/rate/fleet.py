@@ -1,4 +1,4 @@
-"""A whole fleet in virtual seconds: the real lease holders, coordinators and pacers around a bucket that misbehaves."""
+"""A whole fleet in virtual time: real lease holders, coordinators and pacers on a bucket that misbehaves."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ Clock = Callable[[], float]
 
 @attrs.define
 class Weather:
-    """How the network is: usual delay, the odds and length of a long one, the odds of a lost answer."""
+    """How the network behaves: usual delay, probability and length of a long one, probability of a lost answer."""
 
     usual_s: float = 0.002
     long_odds: float = 0.0
@@ -33,12 +33,12 @@ class Weather:
 
 
 class Store:
-    """What the bucket holds; its revisions are a stream's sequences."""
+    """The contents of the bucket; its revisions are a stream's sequences."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sequence = 0
-        self.ears: list[tuple[str, Callable[[str, Any], None]]] = []
+        self.listeners: list[tuple[str, Callable[[str, Any], None]]] = []
         self._values: dict[str, list[tuple[float, int, Any, float]]] = defaultdict(list)
 
     def write(self, key: str, document: Any, ttl_s: float | None = None) -> int:
@@ -46,7 +46,7 @@ class Store:
         end = float("inf") if ttl_s is None else self._clock() + ttl_s
         self._values[key].append((self._clock(), self._sequence, document, end))
         del self._values[key][:-20]
-        for prefix, heard in self.ears:
+        for prefix, heard in self.listeners:
             if key.startswith(prefix):
                 heard(key, document)
         return self._sequence
@@ -62,13 +62,13 @@ class Store:
         return [key for key in self._values if key.startswith(prefix)]
 
     def recreate(self) -> None:
-        """Lose everything, also the count: what an operator does who deletes the stream."""
+        """Lose everything including the sequence, as when an operator deletes the stream."""
         self._values.clear()
         self._sequence = 0
 
 
 class FakeBucket:
-    """One process's way to the store; `cut` lets nothing through."""
+    """One process's connection to the store; with `cut` every request fails."""
 
     def __init__(self, store: Store, clock: Clock, chance: random.Random, weather: Weather) -> None:
         self._store = store
@@ -107,16 +107,16 @@ class FakeBucket:
 
     @contextlib.asynccontextmanager
     async def on_write(self, pattern: str, notify: Callable[[str, Any], None]) -> AsyncIterator[None]:
-        def sometimes(key: str, document: Any) -> None:
+        def unless_lost(key: str, document: Any) -> None:
             if not self.cut and self._chance.random() >= self.weather.lost_odds:
                 notify(key, document)
 
-        ear = (pattern.removesuffix("*"), sometimes)
-        self._store.ears.append(ear)
+        listener = (pattern.removesuffix("*"), unless_lost)
+        self._store.listeners.append(listener)
         try:
             yield
         finally:
-            self._store.ears.remove(ear)
+            self._store.listeners.remove(listener)
 
     async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
         await self._travel()
@@ -127,7 +127,7 @@ class FakeBucket:
 
 
 class WatchedPacer(Pacer):
-    """A pacer that remembers what it might have used, and when."""
+    """A pacer that records what it could have used, and when."""
 
     def __init__(self, window_s: float, clock: Clock) -> None:
         self.history: list[tuple[float, int, float]] = []
@@ -149,7 +149,7 @@ class WatchedPacer(Pacer):
         self._note()
 
     def usable(self) -> list[tuple[float, int]]:
-        """What might be used from which moment on."""
+        """(time, share): the share that can be used from that time on."""
         steps: list[tuple[float, int]] = []
         for index, (at, share, valid_until) in enumerate(self.history):
             until = self.history[index + 1][0] if index + 1 < len(self.history) else float("inf")
@@ -174,7 +174,7 @@ class Pod:
 
 
 class FakeFleet:
-    """Pods that can be started, stopped, killed and cut off, and any number of coordinators."""
+    """Pods that can be started, stopped, killed and disconnected, and any number of coordinators."""
 
     def __init__(self, clock: Clock, limit: int, rates: dict[str, int], seed: int = 0, weather: Weather | None = None):
         self.clock = clock
@@ -197,7 +197,12 @@ class FakeFleet:
         name = name or f"{provider}-{self._count}"
         pacer, bucket = WatchedPacer(self.timing.window_s, self.clock), self._bucket()
         holder = LeaseHolder(
-            LimitsBoard(cast("Bucket", bucket)), name, provider, pacer, self.timing, lambda: (self.pods_demand(name), 1)
+            board=LimitsBoard(cast("Bucket", bucket)),
+            pod=name,
+            provider=provider,
+            pacer=pacer,
+            timing=self.timing,
+            demand=lambda: (self.pods_demand(name), 1),
         )
         pod = Pod(name, provider, pacer, holder, bucket, asyncio.create_task(holder.run()), demand)
         self.pods[name] = pod
@@ -208,7 +213,7 @@ class FakeFleet:
         return self.pods[name].demand
 
     async def kill(self, pod: Pod) -> None:
-        """End without a word, as kill -9 does; what it may use ends with it."""
+        """End it as kill -9 does; from then on it uses nothing."""
         pod.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await pod.task
@@ -216,7 +221,7 @@ class FakeFleet:
         self.pods.pop(pod.name, None)
 
     async def stop(self, pod: Pod) -> None:
-        """End gracefully: the share is given back."""
+        """Stop it gracefully: the share is given back."""
         pod.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await pod.task
@@ -251,29 +256,29 @@ class FakeFleet:
         return sum(pod.pacer.share for pod in self.pods.values() if pod.provider == provider)
 
     def check(self) -> None:
-        """No window of the whole fleet, wherever it starts, can have held more than the limit or a provider's rate."""
+        """Check that in no window the fleet could send more than the limit, or than a provider's rate."""
         check_peak(self.everyone, self.limit, self.timing.window_s, "the fleet")
         for provider, rate in self.rates.items():
             check_peak([pod for pod in self.everyone if pod.provider == provider], rate, self.timing.window_s, provider)
 
 
 def check_peak(pods: list[Pod], limit: int, window_s: float, whose: str) -> None:
-    """A pod can have used, within a window, the highest share that it might use at any moment of it."""
-    # Each step upward counts at once, each step downward one window later.
+    """Count for each pod the highest share that it could use within the window."""
+    # A higher share counts at once, a lower one a window later.
     changes: list[tuple[float, int, int]] = []
     for number, pod in enumerate(pods):
         changes += [(at, number, share) for at, share in _held_for(pod.pacer.usable(), window_s)]
     current = [0] * len(pods)
     total = 0
-    # At one moment, what falls goes first: the window is half-open.
+    # At equal times the shares that end go first: the window is half-open.
     for at, number, share in sorted(changes, key=lambda change: (change[0], change[2] - 10**6 * (change[2] == 0))):
         total += share - current[number]
         current[number] = share
-        assert total <= limit, f"at {at:.3f} s {whose} might use {total} of {limit}"
+        assert total <= limit, f"at {at:.3f} s {whose} could use {total} of {limit}"
 
 
 def _held_for(steps: list[tuple[float, int]], window_s: float) -> list[tuple[float, int]]:
-    """Turn 'share from this moment on' into 'highest share within the window that ends at this moment'."""
+    """Turn 'share from this time on' into 'highest share within the window that ends at this time'."""
     spans = [
         (at, (steps[index + 1][0] if index + 1 < len(steps) else float("inf")) + window_s, share)
         for index, (at, share) in enumerate(steps)

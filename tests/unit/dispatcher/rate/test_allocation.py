@@ -1,4 +1,4 @@
-"""The whole fleet in virtual seconds: lease holders, coordinators and pacers as they are, only the bucket is a fake."""
+"""A whole fleet in virtual time: real lease holders, coordinators and pacers on a fake bucket."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ def _quiet() -> Iterator[None]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Run a scenario with the loop's clock in the place of the monotonic one."""
+    """Run a scenario with the loop's clock in place of the monotonic one."""
 
     def within(work: Callable[[Clock], Coroutine[Any, Any, Any]]) -> Any:
         random.seed(0)
@@ -57,7 +57,7 @@ STORMS = {
 
 
 async def trouble(fleet: FakeFleet, *, loses_table: bool) -> None:
-    """Twenty things that happen to a fleet, at random."""
+    """Twenty random events in the life of a fleet."""
     chance = fleet.chance
     fleet.lead("one")
     fleet.lead("two")
@@ -66,8 +66,8 @@ async def trouble(fleet: FakeFleet, *, loses_table: bool) -> None:
             fleet.add(provider, chance.randint(0, 60))
     for _ in range(20):
         await asyncio.sleep(chance.uniform(0, 2.5))
-        happenings = [end_one, add_one, wish_anew, depose_one, cut_one, *([lose_table] if loses_table else [])]
-        await chance.choice(happenings)(fleet)
+        events = [end_one, add_one, change_demand, depose_one, cut_one, *([lose_table] if loses_table else [])]
+        await chance.choice(events)(fleet)
 
 
 async def end_one(fleet: FakeFleet) -> None:
@@ -81,7 +81,7 @@ async def add_one(fleet: FakeFleet) -> None:
         fleet.add(fleet.chance.choice("abc"), fleet.chance.randint(0, 60))
 
 
-async def wish_anew(fleet: FakeFleet) -> None:
+async def change_demand(fleet: FakeFleet) -> None:
     for pod in fleet.pods.values():
         pod.demand = fleet.chance.choice([0, 2, 10, 60])
 
@@ -103,7 +103,7 @@ async def lose_table(fleet: FakeFleet) -> None:
 
 @pytest.mark.parametrize("weather", STORMS)
 @pytest.mark.parametrize("loses_table", [False, True], ids=["table kept", "table lost"])
-def test_no_second_of_the_fleet_holds_more_than_the_limit_whatever_happens(
+def test_fleet_stays_within_the_limit_in_every_window_whatever_happens(
     run: Callable[..., Any],
     weather: str,
     loses_table: bool,  # noqa: FBT001
@@ -119,7 +119,7 @@ def test_no_second_of_the_fleet_holds_more_than_the_limit_whatever_happens(
     run(work)
 
 
-def test_backlog_everywhere_uses_all_of_the_limit(run: Callable[..., Any]) -> None:
+def test_backlog_at_every_provider_uses_the_whole_limit(run: Callable[..., Any]) -> None:
     async def work(clock: Clock) -> float:
         fleet = FakeFleet(clock, LIMIT, RATES)
         fleet.lead("one")
@@ -138,7 +138,7 @@ def test_backlog_everywhere_uses_all_of_the_limit(run: Callable[..., Any]) -> No
     assert run(work) >= 0.99 * LIMIT
 
 
-def test_share_that_one_provider_does_not_need_goes_to_others_within_two_seconds(run: Callable[..., Any]) -> None:
+def test_unneeded_share_of_a_provider_goes_to_others_within_two_seconds(run: Callable[..., Any]) -> None:
     async def work(clock: Clock) -> tuple[int, int, int]:
         fleet = FakeFleet(clock, LIMIT, RATES)
         fleet.lead("one")
@@ -185,7 +185,7 @@ def test_share_of_a_pod_that_ends_is_used_by_others_soon(run: Callable[..., Any]
         await asyncio.sleep(within_s)
         share = two.pacer.share
         await asyncio.sleep(20)
-        assert two.pacer.share == share, "and stays there"
+        assert two.pacer.share == share, "and keeps it"
         await fleet.close()
         fleet.check()
         return share
@@ -193,8 +193,8 @@ def test_share_of_a_pod_that_ends_is_used_by_others_soon(run: Callable[..., Any]
     assert run(work) == 50
 
 
-def test_lease_that_ended_is_never_taken_up_again(run: Callable[..., Any]) -> None:
-    """A pod that was cut off comes back under a new name, because its share may be another's by then."""
+def test_lease_that_has_ended_is_never_renewed(run: Callable[..., Any]) -> None:
+    """A pod that was cut off gets a new name, because its share may belong to another pod by then."""
 
     async def work(clock: Clock) -> tuple[int, int]:
         fleet = FakeFleet(clock, LIMIT, RATES)
@@ -216,29 +216,29 @@ def test_lease_that_ended_is_never_taken_up_again(run: Callable[..., Any]) -> No
     assert run(work) == (0, 25)
 
 
-def test_table_that_speaks_of_others_wakes_nobody(run: Callable[..., Any]) -> None:
-    """Each renewal that another's wish brings about is paid for by all; only the pods that are meant look at once."""
+def test_change_of_other_pods_shares_causes_no_renewal(run: Callable[..., Any]) -> None:
+    """Every renewal loads the stream, so a pod renews at once only when its own share or demand changes."""
 
     async def work(clock: Clock) -> tuple[int, int]:
         fleet = FakeFleet(clock, LIMIT, RATES)
         fleet.lead("one")
-        steady, moody = fleet.add("a", 30), fleet.add("b", 30)
+        steady, changing = fleet.add("a", 30), fleet.add("b", 30)
         await asyncio.sleep(6)
-        told: list[str] = []
-        fleet.store.ears.append(("lease.", lambda key, _: told.append(key)))
+        renewed: list[str] = []
+        fleet.store.listeners.append(("lease.", lambda key, _: renewed.append(key)))
         for n in range(40):
-            moody.demand = 5 if n % 2 else 30
+            changing.demand = 5 if n % 2 else 30
             await asyncio.sleep(0.25)
         await fleet.close()
         fleet.check()
-        return told.count(lease_key(steady.name)), told.count(lease_key(moody.name))
+        return renewed.count(lease_key(steady.name)), renewed.count(lease_key(changing.name))
 
-    steady, moody = run(work)
+    steady, changing = run(work)
     assert steady <= 10 / (0.9 * Timing().renew_s), "its own renewals"
-    assert moody > 40
+    assert changing > 40
 
 
-def test_lost_coordinator_is_followed_by_another_and_shares_stay(run: Callable[..., Any]) -> None:
+def test_another_coordinator_takes_over_and_shares_do_not_change(run: Callable[..., Any]) -> None:
     async def work(clock: Clock) -> list[int]:
         fleet = FakeFleet(clock, LIMIT, RATES)
         fleet.lead("one")
@@ -294,8 +294,8 @@ def test_fleet_starts_again_after_the_whole_bucket_was_lost(run: Callable[..., A
     assert run(work) == LIMIT
 
 
-class OldNews:
-    """A bucket that answers with a table which is already replaced when the answer comes."""
+class SlowBucket:
+    """A bucket whose answer is an old table by the time it arrives."""
 
     def __init__(self) -> None:
         self.asked, self.answering = asyncio.Event(), asyncio.Event()
@@ -309,13 +309,20 @@ class OldNews:
         return 1, {"version": 11, "grants": {"pod": {"provider": "a", "share": 5, "held": 10, "held_version": 0}}}
 
 
-async def test_table_that_is_heard_while_an_older_one_is_read_is_looked_at() -> None:
-    bucket, pacer = OldNews(), Pacer(1.0)
+async def test_table_that_arrives_while_an_older_one_is_read_causes_another_renewal() -> None:
+    bucket, pacer = SlowBucket(), Pacer(1.0)
     pacer.set_share(10)
-    holder = LeaseHolder(LimitsBoard(cast("Bucket", bucket)), "pod", "a", pacer, Timing(), lambda: (10, 1))
+    holder = LeaseHolder(
+        board=LimitsBoard(cast("Bucket", bucket)),
+        pod="pod",
+        provider="a",
+        pacer=pacer,
+        timing=Timing(),
+        demand=lambda: (10, 1),
+    )
     reading = asyncio.create_task(holder.sync())
     await bucket.asked.wait()
-    holder._heard(Table(12, {"pod": Grant("a", 10, 10)}))
+    holder._on_table(Table(12, {"pod": Grant("a", 10, 10)}))
     bucket.answering.set()
     await reading
-    assert (pacer.share, holder._hint.is_set()) == (5, True)
+    assert (pacer.share, holder._renew_now.is_set()) == (5, True)

@@ -1,7 +1,7 @@
-"""Pods and coordinators that read, wait and write in any order: what the pods might use is added up all the time.
+"""Pods and coordinators that read, wait and write in any order; what the pods could use is checked at every step.
 
-The pods keep their leases as `rate.lease` does, the coordinators lead as `rate.coordinator` does; each of
-their steps may be late by any time, any number of coordinators may believe that they lead, and the table may be lost.
+The pods follow `rate.lease`, the coordinators follow `rate.coordinator`. Every step may be late by any time, several
+coordinators may believe that they lead, and the table may be lost.
 """
 
 import attrs
@@ -19,13 +19,13 @@ _FOREVER = float("inf")
 
 @attrs.define(eq=False)
 class Pod:
-    """What one pod believes; `spans` holds (from, until, share) of what it might use."""
+    """What one pod knows; `spans` holds (from, until, share) of what it could use."""
 
     base: str
     demand: int = 60
-    life: int = 1
-    good_until: float | None = None
-    told_at: float = 0.0
+    lease_count: int = 1
+    valid_until: float | None = None
+    written_at: float = 0.0
     share: int = 0
     version: int = 0
     revision: int = 0
@@ -35,33 +35,33 @@ class Pod:
 
     @property
     def name(self) -> str:
-        return f"{self.base}={self.life}"
+        return f"{self.base}={self.lease_count}"
 
     def note(self, now: float) -> None:
         if self.spans and self.spans[-1][1] > now:
             began, _, share = self.spans.pop()
             self.spans.append((began, now, share))
         self.spans = [span for span in self.spans if span[1] > now - 2 * T.window_s]
-        if self.good_until is not None and now < self.good_until and self.share:
-            self.spans.append((now, self.good_until, self.share))
+        if self.valid_until is not None and now < self.valid_until and self.share:
+            self.spans.append((now, self.valid_until, self.share))
 
     def used(self, now: float) -> int:
-        """The most that it may have used within the window that ends now."""
+        """The most it could have used within the window that ends now."""
         return max((share for began, end, share in self.spans if began <= now and end > now - T.window_s), default=0)
 
 
 @attrs.define(eq=False)
 class Leader:
-    """A coordinator that believes to lead: the table as it read it, and the leases as it read them, and when."""
+    """A coordinator that believes it leads: the table and the leases as it has read them, and when."""
 
     allocator: Allocator
     revision: int
-    heard: dict[str, tuple[int, Lease]] = attrs.Factory(dict)
-    heard_at: float = -_FOREVER
+    leases_read: dict[str, tuple[int, Lease]] = attrs.Factory(dict)
+    leases_read_at: float = -_FOREVER
 
 
 class World:
-    """The bucket, and everybody who reads and writes it; the clock moves only between steps."""
+    """The bucket, its readers and its writers; the clock moves only between steps."""
 
     def __init__(self) -> None:
         self.now, self.sequence = 1000.0, 1
@@ -82,23 +82,23 @@ class World:
         match what:
             case "wait":
                 self.now += number / 10
-            case "tell":
-                self.tell(pod)
+            case "write":
+                self.write(pod)
             case "fetch":
                 pod.read = (self.revision, self.table)
             case "apply":
                 self.apply(pod)
             case "renew":
                 self.renew(pod)
-            case "wish":
+            case "demand":
                 pod.demand = number * 10
             case "sleep":
                 pod.asleep = not pod.asleep
             case "leave":
-                self.begin_anew(pod)
+                self.start_new_lease(pod)
             case "lead":
                 self.lead(who % 2)
-            case "hear" | "step":
+            case "read" | "step":
                 self.coordinate(who % 2, what)
             case "lose the table":
                 self.table, self.revision = None, self._next()
@@ -107,45 +107,45 @@ class World:
         self.check()
 
     def turn(self) -> None:
-        """All that are awake do what is due, and a quarter of a second passes."""
+        """Every pod that is awake renews, every coordinator allocates, and a quarter of a second passes."""
         for pod in self.pods:
             if not pod.asleep:
                 self.renew(pod)
         for number in (0, 1):
-            self.coordinate(number, "hear")
+            self.coordinate(number, "read")
             self.coordinate(number, "step")
         self.now += 0.25
 
-    def tell(self, pod: Pod) -> None:
-        pod.told_at = self.now
-        if pod.good_until is None:
-            pod.good_until = self.now + T.lease_s
+    def write(self, pod: Pod) -> None:
+        pod.written_at = self.now
+        if pod.valid_until is None:
+            pod.valid_until = self.now + T.lease_s
         self.leases[pod.name] = (self._next(), Lease(pod.base[0], pod.demand, 1, pod.version))
 
     def renew(self, pod: Pod) -> None:
-        self.tell(pod)
+        self.write(pod)
         pod.read = (self.revision, self.table)
         self.apply(pod)
 
     def apply(self, pod: Pod) -> None:
-        """Go on with a renewal whose table was read some time ago."""
-        if pod.read is None or pod.good_until is None:
+        """Continue a renewal whose table was read some time ago."""
+        if pod.read is None or pod.valid_until is None:
             return
         (revision, table), pod.read = pod.read, None
-        if (pod.revision and table is None) or self.now >= pod.good_until:
-            self.begin_anew(pod)
+        if (pod.revision and table is None) or self.now >= pod.valid_until:
+            self.start_new_lease(pod)
             return
-        pod.good_until = pod.told_at + T.lease_s
+        pod.valid_until = pod.written_at + T.lease_s
         if table is not None and revision != pod.revision:
             grant = table.grants.get(pod.name)
             pod.share, pod.version, pod.revision = grant.share if grant else 0, table.version, revision
-            self.tell(pod)
+            self.write(pod)
         pod.note(self.now)
 
-    def begin_anew(self, pod: Pod) -> None:
+    def start_new_lease(self, pod: Pod) -> None:
         self.leases[pod.name] = (self._next(), Lease(pod.base[0], 0, 1, pod.version, gone=True))
-        pod.life, pod.share, pod.version, pod.revision = pod.life + 1, 0, 0, 0
-        pod.good_until = pod.read = None
+        pod.lease_count, pod.share, pod.version, pod.revision = pod.lease_count + 1, 0, 0, 0
+        pod.valid_until = pod.read = None
         pod.note(self.now)
 
     def lead(self, number: int) -> None:
@@ -155,16 +155,16 @@ class World:
         leader = self.leaders[number]
         if leader is None:
             self.lead(number)
-        elif what == "hear":
-            leader.heard, leader.heard_at = dict(self.leases), self.now
-        elif self.now <= leader.heard_at + _STALE_S:
-            leader.allocator.observe(leader.heard, self.now)
+        elif what == "read":
+            leader.leases_read, leader.leases_read_at = dict(self.leases), self.now
+        elif self.now <= leader.leases_read_at + _STALE_S:
+            leader.allocator.observe(leader.leases_read, self.now)
             before = leader.allocator.table
             after = leader.allocator.step(self.now)
             if after is before:
                 return
             if leader.revision != self.revision:
-                self.leaders[number] = None  # it stood on a table that is no longer in force
+                self.leaders[number] = None  # its table is no longer in force
                 return
             assert after.version == before.version + 1
             self.table, self.revision = after, self._next()
@@ -178,7 +178,7 @@ class World:
             assert used <= limit, f"{used} of {limit} within one window"
 
 
-OFTEN = ["turn", "turn", "turn", "wait", "renew", "tell", "fetch", "apply", "hear", "step", "wish", "wish"]
+OFTEN = ["turn", "turn", "turn", "wait", "renew", "write", "fetch", "apply", "read", "step", "demand", "demand"]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from([*OFTEN, *OFTEN, "sleep", "sleep", "leave", "lead", "lose the table"]),
@@ -191,7 +191,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_no_window_holds_more_than_the_limit_whatever_interleaves_and_afterwards_all_of_it_is_used(
+def test_limit_is_kept_in_every_window_under_any_interleaving_and_used_in_full_afterwards(
     steps: list[tuple[str, int, int]],
 ) -> None:
     world = World()
@@ -205,7 +205,7 @@ def test_no_window_holds_more_than_the_limit_whatever_interleaves_and_afterwards
     assert sum(pod.used(world.now) for pod in world.pods) == LIMIT
 
 
-def test_coordinator_that_leads_on_a_stale_table_changes_nothing() -> None:
+def test_coordinator_with_a_stale_table_changes_nothing() -> None:
     world = World()
     world.lead(0)
     world.lead(1)
@@ -215,6 +215,6 @@ def test_coordinator_that_leads_on_a_stale_table_changes_nothing() -> None:
     stored = world.table
     assert world.leaders[1] is None, "the other one wrote first"
     world.lead(1)
-    world.coordinate(1, "hear")
+    world.coordinate(1, "read")
     world.coordinate(1, "step")
     assert world.table is stored

@@ -1,4 +1,4 @@
-"""What the coordinator believes of a pod that seems silent."""
+"""What the coordinator reads about a pod that seems silent."""
 
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ class LaggingBucket:
         return self._leader[key]
 
 
-async def test_a_pod_that_seems_silent_is_looked_up_at_the_leader_before_it_is_dropped(monkeypatch) -> None:
+async def test_lease_of_a_silent_pod_is_read_from_the_leader_before_the_pod_is_removed(monkeypatch) -> None:
     bucket = LaggingBucket({"lease.a": (9, Lease("p1", 50).to_document())})
     coordinator = Coordinator(LimitsBoard(cast("Bucket", bucket)), "c", 200, {"p1": 50}, TIMING)
     allocator = Allocator(200, {"p1": 50}, Table(1, {"a": Grant("p1", 50, 50)}), 0.0, TIMING)
@@ -38,7 +38,7 @@ async def test_a_pod_that_seems_silent_is_looked_up_at_the_leader_before_it_is_d
     assert allocator.step(now).grants["a"].share == 50
 
 
-async def test_pods_that_are_heard_of_cost_no_read_of_their_own(monkeypatch) -> None:
+async def test_lease_of_a_pod_that_renews_is_not_read_from_the_leader(monkeypatch) -> None:
     bucket = LaggingBucket({"lease.a": (9, Lease("p1", 50).to_document())})
     coordinator = Coordinator(LimitsBoard(cast("Bucket", bucket)), "c", 200, {"p1": 50}, TIMING)
     allocator = Allocator(200, {"p1": 50}, Table(1, {"a": Grant("p1", 50, 50)}), 0.0, TIMING)

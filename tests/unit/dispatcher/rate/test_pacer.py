@@ -22,7 +22,7 @@ def ready_pacer(clock: Clock, share: int, valid_until: float = FOREVER) -> Pacer
 
 
 async def send(pacer: Pacer, clock: Clock, cost: int = 1) -> float:
-    """Take a permit, pass the gate, write; gives the moment of the write."""
+    """Take a permit, pass the gate, write; return the time of the write."""
     gate = PermitGate(pacer, await pacer.acquire(cost), clock() + 100, FOREVER, clock, clock)
     await gate.enter()
     at = clock()
@@ -68,7 +68,7 @@ def test_cost_counts_in_units() -> None:
     assert highest(times) == 3, "nine of ten units"
 
 
-def test_permits_are_handed_out_first_come_first_served() -> None:
+def test_permits_are_issued_first_come_first_served() -> None:
     async def work(clock: Clock) -> list[int]:
         pacer, order = ready_pacer(clock, 5), list[int]()
 
@@ -80,10 +80,10 @@ def test_permits_are_handed_out_first_come_first_served() -> None:
         await asyncio.gather(*tasks)
         return order
 
-    assert run(work) == list(range(8)), "the dear one is not overtaken for ever by cheap ones"
+    assert run(work) == list(range(8)), "an expensive message is not overtaken by cheap ones"
 
 
-def test_nothing_is_handed_out_without_a_lease_or_a_share() -> None:
+def test_no_permit_is_issued_without_a_lease_or_a_share() -> None:
     async def work(clock: Clock) -> tuple[float, float]:
         pacer = Pacer(WINDOW_S, clock)
         waiting = asyncio.create_task(pacer.acquire(1))
@@ -105,7 +105,7 @@ def test_nothing_is_handed_out_without_a_lease_or_a_share() -> None:
     assert first == pytest.approx(10.0, abs=0.21)
 
 
-def test_share_that_comes_wakes_who_waits_for_it() -> None:
+def test_raised_share_wakes_a_waiting_message() -> None:
     async def work(clock: Clock) -> float:
         pacer = ready_pacer(clock, 2)
         waiting = asyncio.create_task(pacer.acquire(5))
@@ -119,7 +119,7 @@ def test_share_that_comes_wakes_who_waits_for_it() -> None:
     assert run(work) == pytest.approx(3.0, abs=0.01)
 
 
-def test_pause_is_obeyed_to_its_end_and_a_shorter_one_does_not_cut_it() -> None:
+def test_pause_is_obeyed_to_its_end_and_a_shorter_one_does_not_shorten_it() -> None:
     async def work(clock: Clock) -> float:
         pacer = ready_pacer(clock, 5)
         pacer.pause(7.0)
@@ -130,7 +130,7 @@ def test_pause_is_obeyed_to_its_end_and_a_shorter_one_does_not_cut_it() -> None:
     assert run(work) >= 7.0
 
 
-def test_cancelled_waiter_leaves_its_turn_to_the_next() -> None:
+def test_cancelled_wait_lets_the_next_message_go_first() -> None:
     async def work(clock: Clock) -> float:
         pacer = ready_pacer(clock, 1)
         await send(pacer, clock)
@@ -143,7 +143,7 @@ def test_cancelled_waiter_leaves_its_turn_to_the_next() -> None:
     assert run(work) == pytest.approx(WINDOW_S, abs=0.05)
 
 
-def test_unused_permit_that_is_given_back_costs_nothing() -> None:
+def test_returned_permit_costs_nothing() -> None:
     async def work(clock: Clock) -> float:
         pacer = ready_pacer(clock, 1)
         pacer.give_back(await pacer.acquire(1))
@@ -152,7 +152,7 @@ def test_unused_permit_that_is_given_back_costs_nothing() -> None:
     assert run(work) < WINDOW_S
 
 
-def test_lowered_share_holds_at_once_and_bringing_it_back_gains_nothing() -> None:
+def test_lowered_share_is_effective_at_once_and_raising_it_again_gains_no_sends() -> None:
     async def work(clock: Clock) -> list[float]:
         pacer = ready_pacer(clock, 10)
         times = [await send(pacer, clock) for _ in range(30)]
@@ -164,8 +164,8 @@ def test_lowered_share_holds_at_once_and_bringing_it_back_gains_nothing() -> Non
     assert highest(run(work)) <= 10
 
 
-def test_share_that_was_raised_long_ago_cannot_be_brought_back_beside_what_was_sent() -> None:
-    """Slots that were never used must stay behind those that were: 5, 3, three sends, 1, 3 makes no fourth send."""
+def test_unused_slots_of_a_share_raised_earlier_give_no_extra_sends() -> None:
+    """Used slots return before unused ones: shares 5, 3, three sends, shares 1, 3 permit no fourth send."""
 
     async def work(clock: Clock) -> list[float]:
         pacer = ready_pacer(clock, 5)
@@ -178,7 +178,7 @@ def test_share_that_was_raised_long_ago_cannot_be_brought_back_beside_what_was_s
     assert highest(run(work)) <= 3
 
 
-def test_sent_units_count_what_was_written_only() -> None:
+def test_sent_units_count_only_what_was_written() -> None:
     async def work(clock: Clock) -> int:
         pacer = ready_pacer(clock, 10)
         await send(pacer, clock, 3)
@@ -195,8 +195,8 @@ def test_sent_units_count_what_was_written_only() -> None:
 # The gate
 
 
-class Scene:
-    """A permit in hand, and a gate for it."""
+class Situation:
+    """A pacer, a permit taken from it, and the gate for that permit."""
 
     def __init__(self, clock: Clock, give_up_in: float = 2.0, deadline: float = FOREVER, share: int = 5) -> None:
         self.clock = clock
@@ -209,11 +209,11 @@ class Scene:
         return PermitGate(self.pacer, self.permit, self.give_up_at, self.deadline, self.clock, self.clock)
 
 
-def closed(scene: Callable[[Clock], Scene], change: Callable[[Scene], None], after_s: float = 0.0) -> float:
-    """Change something between permit and gate; gives when the gate was closed."""
+def closed(situation: Callable[[Clock], Situation], change: Callable[[Situation], None], after_s: float = 0.0) -> float:
+    """Change something between permit and gate; return when the gate closed."""
 
     async def work(clock: Clock) -> float:
-        one = scene(clock)
+        one = situation(clock)
         gate = await one.gate()
         await asyncio.sleep(after_s)
         change(one)
@@ -222,15 +222,15 @@ def closed(scene: Callable[[Clock], Scene], change: Callable[[Scene], None], aft
         assert not gate.passed
         gate.close()
         assert one.pacer.sent_units == 0
-        assert not one.pacer._window._busy, "the permit is back"
+        assert not one.pacer._window._busy, "the permit was returned"
         return clock()
 
     return run(work)
 
 
-def test_good_permit_passes_at_once() -> None:
+def test_usable_permit_passes_at_once() -> None:
     async def work(clock: Clock) -> float:
-        gate = await Scene(clock).gate()
+        gate = await Situation(clock).gate()
         await gate.enter()
         assert gate.passed
         return clock()
@@ -241,85 +241,85 @@ def test_good_permit_passes_at_once() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda scene: scene.pacer.give_up(),
-        lambda scene: scene.pacer.set_share(0),
-        lambda scene: scene.pacer.pause(60.0),
+        lambda situation: situation.pacer.give_up(),
+        lambda situation: situation.pacer.set_share(0),
+        lambda situation: situation.pacer.pause(60.0),
     ],
     ids=["lease given back", "share gone", "provider pauses"],
 )
-def test_gate_waits_for_the_right_to_send_and_gives_up_in_time(change: Callable[[Scene], None]) -> None:
-    assert closed(Scene, change) == pytest.approx(2.0)
+def test_gate_waits_for_a_usable_permit_and_closes_in_time(change: Callable[[Situation], None]) -> None:
+    assert closed(Situation, change) == pytest.approx(2.0)
 
 
-def test_lease_that_ran_out_between_permit_and_write_closes_the_gate() -> None:
-    def scene(clock: Clock) -> Scene:
-        one = Scene(clock)
+def test_lease_that_ends_between_permit_and_write_closes_the_gate() -> None:
+    def situation(clock: Clock) -> Situation:
+        one = Situation(clock)
         one.pacer._valid_until = 0.5
         return one
 
-    assert closed(scene, lambda _: None, after_s=0.6) == pytest.approx(2.0)
+    assert closed(situation, lambda _: None, after_s=0.6) == pytest.approx(2.0)
 
 
-def test_permit_is_not_used_after_the_attempts_marker_must_have_been_followed() -> None:
-    assert closed(Scene, lambda _: None, after_s=2.0) == 2.0
+def test_permit_is_not_used_after_the_time_that_the_marker_allows() -> None:
+    assert closed(Situation, lambda _: None, after_s=2.0) == 2.0
 
 
 def test_message_is_not_sent_after_its_deadline() -> None:
-    assert closed(lambda clock: Scene(clock, deadline=1.0), lambda _: None, after_s=1.0) == 1.0
+    assert closed(lambda clock: Situation(clock, deadline=1.0), lambda _: None, after_s=1.0) == 1.0
 
 
-def test_gate_takes_a_new_permit_when_the_old_one_is_no_longer_good() -> None:
+def test_gate_takes_a_new_permit_when_the_old_one_is_not_usable() -> None:
     async def work(clock: Clock) -> tuple[float, bool]:
-        scene = Scene(clock)
-        gate = await scene.gate()
-        scene.pacer.pause(1.0)
+        situation = Situation(clock)
+        gate = await situation.gate()
+        situation.pacer.pause(1.0)
         await gate.enter()
         gate.wrote()
         gate.close()
-        return clock(), scene.permit.sent_at is None
+        return clock(), situation.permit.sent_at is None
 
     at, old_unused = run(work)
     assert at == pytest.approx(1.0, abs=0.05)
     assert old_unused
 
 
-def test_gate_that_was_interrupted_while_it_waited_never_uses_the_permit_that_it_gave_back() -> None:
+def test_gate_cancelled_during_its_wait_never_uses_the_permit_it_returned() -> None:
     async def work(clock: Clock) -> None:
-        scene = Scene(clock, give_up_in=10.0, share=1)
-        gate = await scene.gate()
-        scene.pacer.pause(1.0)
+        situation = Situation(clock, give_up_in=10.0, share=1)
+        gate = await situation.gate()
+        situation.pacer.pause(1.0)
         first = asyncio.create_task(gate.enter())
         await asyncio.sleep(0.5)
         first.cancel()
-        other = asyncio.create_task(scene.pacer.acquire(1))
+        other = asyncio.create_task(situation.pacer.acquire(1))
         await asyncio.sleep(1.0)
-        assert other.done(), "the only slot is another's now"
+        assert other.done(), "the only slot belongs to another permit now"
         again = asyncio.create_task(gate.enter())
         await asyncio.sleep(1.0)
         assert not again.done()
-        scene.pacer.wrote(other.result())
+        situation.pacer.wrote(other.result())
         await again
         assert clock() >= 2.5 + WINDOW_S - 1e-9
 
     run(work)
 
 
-def test_write_that_was_never_noted_counts_from_the_end_of_the_attempt() -> None:
+def test_write_that_was_not_noted_counts_from_the_end_of_the_attempt() -> None:
     async def work(clock: Clock) -> int:
-        scene = Scene(clock, share=1)
-        gate = await scene.gate()
+        situation = Situation(clock, share=1)
+        gate = await situation.gate()
         await gate.enter()
         await asyncio.sleep(1.5)  # cut off: `wrote` was never called
         gate.close()
-        assert scene.pacer.sent_units == 1
-        again = await send(scene.pacer, clock)
+        assert situation.pacer.sent_units == 1
+        again = await send(situation.pacer, clock)
         assert again >= 1.5 + WINDOW_S
-        return scene.pacer.sent_units
+        return situation.pacer.sent_units
 
     assert run(work) == 2
 
 
-def test_permit_is_not_used_before_it_is_ready_though_it_is_handed_out_early() -> None:
+def test_permit_issued_early_is_not_used_before_it_is_ready() -> None:
     async def work(clock: Clock) -> list[float]:
         pacer = ready_pacer(clock, 1)
         taken, times = [], []

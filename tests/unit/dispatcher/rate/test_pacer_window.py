@@ -1,7 +1,7 @@
-"""The exact promise of one pod, checked by brute force: no window holds more units than its share.
+"""What one pod guarantees, checked by brute force: no window holds more units than its share.
 
-A send is not a moment: its bytes leave somewhere between `start` (the gate was passed) and `end` (the write was noted).
-Whatever moment each send chooses within its own span, no window may hold more than the share.
+The bytes of a send leave at some time between `start` (the gate was passed) and `end` (the write was noted). Whatever
+that time is for each send, no window may hold more than the share.
 """
 
 import random
@@ -25,7 +25,7 @@ class Send:
 
 
 class Pod:
-    """A pod whose clock only moves when told; it does what `acquire` and `PermitGate` do, without waiting."""
+    """A pod with a manual clock; it does what `acquire` and `PermitGate` do, without waiting."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -36,7 +36,7 @@ class Pod:
         self.shares: list[tuple[float, int]] = [(0.0, 0)]
 
     def share(self, share: int) -> None:
-        # A write is noted in the next turn of the loop: a table is never applied between the gate and that turn's end.
+        # A write is noted in the next iteration of the loop, so no table is applied between the gate and the note.
         while any(send.end == float("inf") for send in self.sends):
             self.wrote(0)
         self.pacer.set_share(share)
@@ -52,7 +52,7 @@ class Pod:
         if not self.taken:
             return
         permit = self.taken.pop(index % len(self.taken))
-        if not self.pacer.is_good(permit):
+        if not self.pacer.is_usable(permit):
             self.pacer.give_back(permit)
         elif permit.ready_at > self.now:
             self.taken.append(permit)
@@ -71,7 +71,7 @@ class Pod:
             self.pacer.wrote(send.permit)
 
     def most_allowed(self, start: float, end: float) -> int:
-        """The highest share in force at any moment between."""
+        """The highest share in force at any time from `start` to `end`."""
         at_start = next((share for at, share in reversed(self.shares) if at <= start), 0)
         return max([at_start, *(share for at, share in self.shares if start <= at <= end)])
 
@@ -119,7 +119,7 @@ def test_no_window_holds_more_than_the_share(share: int, steps: list[tuple[str, 
 
 
 def at_random(seed: int) -> list[tuple[str, float]]:
-    """Sixty steps of which many are sends, so that the share is mostly used up."""
+    """Sixty steps with many sends, so that the share is mostly used up."""
     chance = random.Random(seed)
     steps: list[tuple[str, float]] = [("share", chance.randint(1, 5))]
     for _ in range(60):
@@ -139,32 +139,32 @@ def test_no_window_holds_more_than_the_share_in_a_hundred_busy_pods() -> None:
     pods = [play(at_random(seed)) for seed in range(100)]
     for pod in pods:
         pod.check()
-    assert sum(len(pod.sends) for pod in pods) > 300, "they did send"
+    assert sum(len(pod.sends) for pod in pods) > 300, "too few sends to show anything"
 
 
-# What a random search has found: each of these once let one send too many through.
-FOUND: dict[str, list[tuple[str, float]]] = {
-    "a dear message must not look at its last unit only": [
+# Found by random search: each of these once permitted one send too many.
+ONCE_WRONG: dict[str, list[tuple[str, float]]] = {
+    "a message of several units waits for all of its slots": [
         ("share", 2), ("take", 1), ("tick", 0.5), ("take", 1), ("enter", 1), ("wrote", 0), ("tick", 0.9),
         ("tick", 0.21), ("take", 2), ("enter", 0), ("enter", 3),
     ],
-    "a share brought back must not begin with slots that were never used": [
+    "a raised share does not start with unused slots": [
         ("share", 5), ("share", 3), ("take", 2), ("tick", 0.9), ("enter", 1), ("share", 1), ("share", 3),
         ("tick", 0.21), ("take", 2), ("enter", 1),
     ],
-    "lowered and brought back in two strides": [
+    "lowered and raised again in two steps": [
         ("share", 5), ("share", 3), ("take", 1), ("enter", 0), ("tick", 0.9), ("share", 2), ("take", 1), ("share", 3),
         ("tick", 0.5), ("take", 2), ("enter", 2), ("enter", 1),
     ],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", FOUND.values(), ids=FOUND)
-def test_sequence_that_was_found_stays_mended(steps: list[tuple[str, float]]) -> None:
+@pytest.mark.parametrize("steps", ONCE_WRONG.values(), ids=ONCE_WRONG)
+def test_sequence_that_once_exceeded_the_share_no_longer_does(steps: list[tuple[str, float]]) -> None:
     play(steps).check()
 
 
-# Which slot goes and which comes
+# Which slot is retired and which one returns
 
 
 def test_lowered_share_keeps_the_slots_that_are_ready_first() -> None:
@@ -177,7 +177,7 @@ def test_lowered_share_keeps_the_slots_that_are_ready_first() -> None:
     assert window.wait_s(0.6, 1) == pytest.approx(0.4)
 
 
-def test_share_brought_back_gets_the_slot_used_last_in_whatever_order_they_came_free() -> None:
+def test_raised_share_gets_the_slot_used_last_whatever_the_order_of_release() -> None:
     window = Window(WINDOW_S)
     window.share = 2
     unused, used = window.take(0.0, 1), window.take(0.0, 1)
@@ -188,7 +188,7 @@ def test_share_brought_back_gets_the_slot_used_last_in_whatever_order_they_came_
     assert window.wait_s(0.6, 1) == pytest.approx(0.9)
 
 
-def test_send_under_way_counts_as_used_though_the_share_was_lowered_by_it() -> None:
+def test_send_in_progress_counts_as_used_after_its_slot_was_retired() -> None:
     window = Window(WINDOW_S)
     window.share = 1
     window.take(0.0, 1)

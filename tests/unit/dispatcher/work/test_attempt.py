@@ -1,4 +1,4 @@
-"""What a call that is cut short means: unclear when its bytes had left, not sent when they had not."""
+"""A call that is cut short is unclear when its bytes had left, and not sent when they had not."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.sync import BreakerSync
 from dispatcher.rate.pacer import Pacer
 from dispatcher.transport.gate import WriteGate
-from dispatcher.work.attempt import Attempt
-from dispatcher.work.circumstances import Circumstances
+from dispatcher.work.attempt import AttemptRunner
+from dispatcher.work.dispatch_context import DispatchContext
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Policy
@@ -31,20 +31,20 @@ from providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Outcome, Submission
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
 
 
-class Slow:
-    """A provider whose answer waits for `answering`, before or after the gate."""
+class SlowProviderClient:
+    """A provider that answers when `answering` is set; with `writes` the request passes the gate first."""
 
     can_look_up = False
 
-    def __init__(self, *, leaves: bool) -> None:
-        self.leaves = leaves
+    def __init__(self, *, writes: bool) -> None:
+        self.writes = writes
         self.calls = 0
         self.cancelled = self.breaks = False
         self.called, self.answering = asyncio.Event(), asyncio.Event()
 
     async def send(self, _submission: Submission, gate: WriteGate) -> Outcome:
         self.calls += 1
-        if self.leaves:
+        if self.writes:
             await gate.enter()
             gate.wrote()
         self.called.set()
@@ -65,8 +65,8 @@ class Slow:
 
 
 @attrs.define
-class Pen:
-    """An event log that keeps what is written."""
+class FakeEventLog:
+    """An event log that keeps the events in a list."""
 
     written: list[wire.Event] = attrs.Factory(list)
 
@@ -77,26 +77,35 @@ class Pen:
         return self._write(job, events.following(job.command, job.last, change, job.writer, time.time(), ended))
 
     def _write(self, job: Job, event: wire.Event) -> bool:
-        job.place(event, job.sequence + 1)
+        job.set_last(event, job.sequence + 1)
         self.written.append(event)
         return True
 
 
-class Stage:
-    """One attempt of one pod, ready to be made."""
+class OneAttempt:
+    """One attempt of one pod, ready to run."""
 
-    def __init__(self, *, leaves: bool) -> None:
-        self.adapter, self.pen = Slow(leaves=leaves), Pen()
+    def __init__(self, *, writes: bool) -> None:
+        self.provider_client, self.event_log = SlowProviderClient(writes=writes), FakeEventLog()
         self.pacer = Pacer(1.0)
         self.pacer.renewed(float("inf"))
         self.pacer.set_share(5)
         self.breaker = Breaker("pod-1", BreakerLimits())
-        guard = BreakerSync(cast("BreakerBoard", None), "alpha", self.breaker, self.pacer)
-        around = Circumstances(
-            Provider("alpha", "simulated", "http://127.0.0.1:9"), "pod-1", Policy((30.0,), (), 5.0), dict, False
+        breaker_sync = BreakerSync(cast("BreakerBoard", None), "alpha", self.breaker, self.pacer)
+        context = DispatchContext(
+            provider=Provider("alpha", "simulated", "http://127.0.0.1:9"),
+            pod="pod-1",
+            policy=Policy((30.0,), (), 5.0),
+            provider_facts=dict,
+            can_look_up=False,
         )
-        self.attempt = Attempt(
-            around, self.adapter, cast("EventLog", self.pen), self.pacer, guard, Tracer(None, ChosenIds(), 0.0)
+        self.attempts = AttemptRunner(
+            context=context,
+            provider_client=self.provider_client,
+            event_log=cast("EventLog", self.event_log),
+            pacer=self.pacer,
+            breaker=breaker_sync,
+            tracer=Tracer(None, ChosenIds(), 0.0),
         )
         command = wire.Command(message_id=ADDRESS.message_id, deadline=codec.timestamp(time.time() + 600))
         self.job = Job(
@@ -106,62 +115,62 @@ class Stage:
             lane=Lane.NORMAL,
             span=INVALID_SPAN,
             writer=events.Writer("pod-1"),
-            placed=True,
+            last_is_current=True,
         )
 
-    async def make(self) -> wire.Event:
-        assert await self.attempt.make(self.job, await self.pacer.acquire(1), 0)
-        return self.pen.written[-1]
+    async def run(self) -> wire.Event:
+        assert await self.attempts.run(self.job, await self.pacer.acquire(1), 0)
+        return self.event_log.written[-1]
 
 
-@pytest.mark.parametrize(("leaves", "outcome", "code"), [(True, AMBIGUOUS, "cut"), (False, TRANSIENT, "not-sent")])
+@pytest.mark.parametrize(("writes", "outcome", "code"), [(True, AMBIGUOUS, "cut"), (False, TRANSIENT, "not-sent")])
 async def test_call_that_is_cut_is_unclear_only_when_its_bytes_have_left(
-    *, leaves: bool, outcome: pb.AttemptOutcome.ValueType, code: str
+    *, writes: bool, outcome: pb.AttemptOutcome.ValueType, code: str
 ) -> None:
-    stage = Stage(leaves=leaves)
-    making = asyncio.create_task(stage.make())
-    await stage.adapter.called.wait()
-    stage.attempt.cut()
+    setup = OneAttempt(writes=writes)
+    running = asyncio.create_task(setup.run())
+    await setup.provider_client.called.wait()
+    setup.attempts.cut_calls()
     async with asyncio.timeout(20):
-        (attempt,) = (await making).attempts
+        (attempt,) = (await running).attempts
     assert (attempt.outcome, attempt.code) == (outcome, code)
 
 
-async def test_call_that_would_begin_after_the_cut_is_not_made() -> None:
-    stage = Stage(leaves=True)
-    stage.attempt.cut()
+async def test_no_call_starts_after_the_cut() -> None:
+    setup = OneAttempt(writes=True)
+    setup.attempts.cut_calls()
     async with asyncio.timeout(20):
-        (attempt,) = (await stage.make()).attempts
-    assert (attempt.outcome, attempt.code, stage.adapter.calls) == (TRANSIENT, "not-sent", 0)
+        (attempt,) = (await setup.run()).attempts
+    assert (attempt.outcome, attempt.code, setup.provider_client.calls) == (TRANSIENT, "not-sent", 0)
 
 
-async def test_answer_that_came_before_the_cut_counts() -> None:
-    stage = Stage(leaves=True)
-    making = asyncio.create_task(stage.make())
-    await stage.adapter.called.wait()
-    stage.adapter.answering.set()
+async def test_answer_that_came_before_the_cut_is_recorded() -> None:
+    setup = OneAttempt(writes=True)
+    running = asyncio.create_task(setup.run())
+    await setup.provider_client.called.wait()
+    setup.provider_client.answering.set()
     async with asyncio.timeout(20):
-        event = await making
-    stage.attempt.cut()
+        event = await running
+    setup.attempts.cut_calls()
     assert (event.state, event.attempts[0].provider_message_id) == (pb.MESSAGE_STATE_SENT, "p-9")
 
 
-async def test_attempt_that_is_cancelled_takes_its_call_with_it() -> None:
-    stage = Stage(leaves=True)
-    making = asyncio.create_task(stage.make())
-    await stage.adapter.called.wait()
-    making.cancel()
+async def test_cancelling_an_attempt_cancels_its_call() -> None:
+    setup = OneAttempt(writes=True)
+    running = asyncio.create_task(setup.run())
+    await setup.provider_client.called.wait()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await making
+        await running
     await asyncio.sleep(0)
-    assert stage.adapter.cancelled
+    assert setup.provider_client.cancelled
 
 
-async def test_probe_that_breaks_is_followed_by_another() -> None:
-    stage = Stage(leaves=True)
-    stage.adapter.breaks = True
-    stage.breaker.adopt(BreakerState(Mode.HALF_OPEN, 1, probe="pod-1"), 0.0)
+async def test_probe_that_raises_permits_another_probe() -> None:
+    setup = OneAttempt(writes=True)
+    setup.provider_client.breaks = True
+    setup.breaker.adopt(BreakerState(Mode.HALF_OPEN, 1, probe="pod-1"), 0.0)
     for _ in range(2):
-        assert stage.breaker.admits()
+        assert setup.breaker.admits()
         with pytest.raises(RuntimeError):
-            await stage.attempt.make(stage.job, await stage.pacer.acquire(1), stage.breaker.begin())
+            await setup.attempts.run(setup.job, await setup.pacer.acquire(1), setup.breaker.begin())

@@ -1,7 +1,7 @@
-"""Processes that end, are cut off or lose an answer at any step they take; another one takes over, and nothing is lost.
+"""Processes crash, lose their connection or lose an answer at any step. Another one takes over, and nothing is lost.
 
-Each message of one script meets a fault at every single step that is taken for it. Hypothesis then chooses messages,
-the providers' answers and up to three faults, wherever they can be.
+First, each message of a script meets a fault at every step taken for it. Then Hypothesis chooses messages, the
+providers' answers and up to three faults at any step.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.unit.virtual_time import run_whole
 HOLD = attrs.evolve(FLEET, ambiguous_otp="hold", ambiguous_other="hold")
 RESEND = attrs.evolve(FLEET, ambiguous_otp="resend", ambiguous_other="resend")
 TTL_S = 14.0
-DULL = ("fetch", "KV", "listening")
+NO_EFFECT = ("fetch", "KV", "listening")
 """Steps that have no effect on a message."""
 KINDS = ("crash",) if os.environ.get("HYPOTHESIS_PROFILE", "unit") == "unit" else ("crash", "lost", "cut")
 
@@ -39,41 +39,41 @@ class Sent:
 async def explore(
     messages: Sequence[Sent], faults: Sequence[Fault], *, resends: bool = False, can_look_up: bool = False
 ) -> list[Fault]:
-    """Have messages sent while faults befall; gives every step that was taken, as a fault that could befall it."""
+    """Send messages under `faults`; return every step that was taken, as a fault that can be injected there."""
     script = {
         "p1": {str(number): one.first for number, one in enumerate(messages)},
         "p2": {str(number): one.second for number, one in enumerate(messages)},
     }
     fleet = SmallFleet(script, RESEND if resends else HOLD, can_look_up=can_look_up)
-    around = Supervised(fleet, faults)
-    around.start()
+    supervised = Supervised(fleet, faults)
+    supervised.start()
     accepted = [
         await fleet.accept(str(number), priority=one.priority, due_in_s=one.due_in_s, ttl_s=TTL_S)
         for number, one in enumerate(messages)
     ]
     await fleet.until_idle()
-    steps = [step for step in around.steps if not any(word in step for word in DULL)]
-    taken = [Fault(step, count) for step in steps for count in range(1, around.steps[step] + 1)]
+    steps = [step for step in supervised.steps if not any(word in step for word in NO_EFFECT)]
+    taken = [Fault(step, count) for step in steps for count in range(1, supervised.steps[step] + 1)]
     check(fleet, accepted, resends=resends)
     await replay(fleet, accepted)
-    await around.close()
+    await supervised.close()
     return taken
 
 
 SCRIPT = {
     "taken": Sent(),
-    "not taken by anyone for a while": Sent([Reply.FAILS], [Reply.FAILS]),
+    "failed at both providers": Sent([Reply.FAILS], [Reply.FAILS]),
     "throttled": Sent([Reply.THROTTLES]),
-    "taken unheard": Sent([Reply.TAKES_UNHEARD]),
+    "answer lost": Sent([Reply.TAKES_UNHEARD]),
     "refused": Sent([Reply.REFUSES]),
-    "for later": Sent(due_in_s=3.0),
+    "scheduled": Sent(due_in_s=3.0),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("what", SCRIPT)
-def test_message_is_neither_lost_nor_doubled_whichever_step_fails(what: str, kind: Kind) -> None:
-    message = SCRIPT[what]
+@pytest.mark.parametrize("name", SCRIPT)
+def test_message_is_neither_lost_nor_duplicated_whichever_step_fails(name: str, kind: Kind) -> None:
+    message = SCRIPT[name]
     for place in run_whole(explore([message], [])):
         fault = attrs.evolve(place, kind=kind)
         try:
@@ -106,7 +106,7 @@ FAULTS = st.lists(
 
 
 @hypothesis.given(MESSAGES, FAULTS, st.booleans(), st.booleans())
-def test_messages_are_neither_lost_nor_doubled_whatever_fails(
+def test_messages_are_neither_lost_nor_duplicated_whatever_fails(
     messages: list[Sent],
     faults: list[Fault],
     resends: bool,  # noqa: FBT001

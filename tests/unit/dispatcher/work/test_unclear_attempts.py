@@ -6,7 +6,7 @@ import attrs
 import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
-from dispatcher.work.attempt import GATE_S
+from dispatcher.work.attempt import GATE_WAIT_S
 from messaging import codec
 from messaging.runtime.config import FleetSettings
 from messaging.stream import topology as topo
@@ -172,7 +172,7 @@ async def test_attempt_whose_pod_vanished_is_called_unclear_when_it_must_have_en
     assert fleet.story(address) == [SENDING, "SENDING UNCLEAR"]
     attempt = fleet.last(address).attempts[0]
     assert attempt.code == "vanished"
-    assert codec.unix(attempt.end_time) >= codec.unix(attempt.start_time) + TIMEOUT_S + GATE_S
+    assert codec.unix(attempt.end_time) >= codec.unix(attempt.start_time) + TIMEOUT_S + GATE_WAIT_S
     await fleet.close()
 
 

@@ -1,4 +1,4 @@
-"""Pods upon the memory stream: from the queue to a provider's answer, and what follows each kind of answer."""
+"""Pods on the in-memory stream: from the queue to a provider's answer, and what follows each kind of answer."""
 
 import asyncio
 import time
@@ -18,25 +18,25 @@ from tests.unit.virtual_time import in_virtual_time
 
 HOLD = attrs.evolve(FLEET, ambiguous_otp="hold")
 SENDING, SENT = "SENDING", "SENT"
-# What a provider p1 (and p2) does to a message, and the events that follow from it.
+# The replies of p1, the replies of p2, and the events that follow.
 STORIES: dict[str, tuple[list[Reply], list[Reply], list[str]]] = {
     "taken": ([], [], [SENDING, SENT]),
     "taken slowly": ([Reply.TAKES_SLOWLY], [], [SENDING, SENT]),
     "throttled": ([Reply.THROTTLES], [], [SENDING, "QUEUED THROTTLED", SENDING, SENT]),
-    "not taken now": ([Reply.FAILS], [], [SENDING, "QUEUED TRANSIENT", SENDING, SENT]),
-    "our key is refused": ([Reply.FAULTY], [], [SENDING, "QUEUED PROVIDER_FAULT", SENDING, SENT]),
-    "not taken by anyone now": (
+    "failed": ([Reply.FAILS], [], [SENDING, "QUEUED TRANSIENT", SENDING, SENT]),
+    "api key refused": ([Reply.FAULTY], [], [SENDING, "QUEUED PROVIDER_FAULT", SENDING, SENT]),
+    "failed at both providers": (
         [Reply.FAILS],
         [Reply.FAILS],
         [SENDING, "QUEUED TRANSIENT", SENDING, "QUEUED TRANSIENT", SENDING, SENT],
     ),
-    "never taken": (
+    "failed at every attempt": (
         [Reply.FAILS] * 3,
         [Reply.FAILS] * 3,
         [*[SENDING, "QUEUED TRANSIENT"] * 5, SENDING, "FAILED EXHAUSTED"],
     ),
-    "refused for good": ([Reply.REFUSES], [], [SENDING, "FAILED REFUSED"]),
-    "lost on its way": ([Reply.LOSES], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
+    "refused": ([Reply.REFUSES], [], [SENDING, "FAILED REFUSED"]),
+    "lost": ([Reply.LOSES], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
     "never answered": ([Reply.HANGS], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
     "refused after an unclear attempt": (
         [Reply.TAKES_UNHEARD],
@@ -44,21 +44,21 @@ STORIES: dict[str, tuple[list[Reply], list[Reply], list[str]]] = {
         [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, "UNKNOWN UNKNOWN"],
     ),
 }
-BURIED = {"never taken": ["exhausted"], "refused after an unclear attempt": ["unknown"]}
+DEAD_LETTERS = {"failed at every attempt": ["exhausted"], "refused after an unclear attempt": ["unknown"]}
 
 
-@pytest.mark.parametrize("what", STORIES)
+@pytest.mark.parametrize("name", STORIES)
 @in_virtual_time
-async def test_message_has_the_events_that_follow_from_its_answers(what: str) -> None:
-    first, second, story = STORIES[what]
+async def test_message_has_the_events_that_follow_from_the_answers(name: str) -> None:
+    first, second, story = STORIES[name]
     fleet = SmallFleet({"p1": {"a": first}, "p2": {"a": second}})
     fleet.duties()
-    for name in ("p1", "p2"):
-        await fleet.pod(name)
+    for provider in ("p1", "p2"):
+        await fleet.pod(provider)
     address = await fleet.accept("a")
     await fleet.until_idle()
     assert fleet.story(address) == story
-    assert fleet.letters(address) == BURIED.get(what, [])
+    assert fleet.letters(address) == DEAD_LETTERS.get(name, [])
     last = fleet.last(address)
     assert last.attempt_count == story.count(SENDING) == len(last.attempts)
     assert all(one.HasField("end_time") for one in last.attempts)
@@ -66,7 +66,7 @@ async def test_message_has_the_events_that_follow_from_its_answers(what: str) ->
 
 
 @in_virtual_time
-async def test_pause_that_a_provider_asks_for_holds_the_next_message_too() -> None:
+async def test_pause_that_a_provider_asks_for_delays_the_next_message_too() -> None:
     fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES]}})
     pod = await fleet.pod()
     await fleet.accept("a")
@@ -80,7 +80,7 @@ async def test_pause_that_a_provider_asks_for_holds_the_next_message_too() -> No
 
 
 @in_virtual_time
-async def test_message_that_is_drawn_after_its_deadline_expires_and_is_never_sent() -> None:
+async def test_message_drawn_after_its_deadline_expires_and_is_not_sent() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a", ttl_s=5)
     await asyncio.sleep(6)
@@ -105,21 +105,21 @@ async def test_message_that_waits_for_a_permit_past_its_deadline_expires() -> No
 
 
 @in_virtual_time
-async def test_what_a_pod_holds_for_long_is_not_given_to_another() -> None:
+async def test_messages_that_a_pod_holds_for_long_are_not_redelivered() -> None:
     fleet = SmallFleet()
     for pod in (await fleet.pod(), await fleet.pod()):
         pod.pacer.give_up()
     for number in range(12):
         await fleet.accept(f"{number}", ttl_s=1000)
     await asyncio.sleep(5 * ACK_WAIT_S)
-    told = fleet.stream.queue(topo.SEND, "dispatch-p1-otp").info()
-    assert told["delivered"]["consumer_seq"] == 12
-    assert told["num_redelivered"] == 0
+    info = fleet.stream.queue(topo.SEND, "dispatch-p1-otp").info()
+    assert info["delivered"]["consumer_seq"] == 12
+    assert info["num_redelivered"] == 0
     await fleet.close()
 
 
 @in_virtual_time
-async def test_event_is_written_before_the_next_step_and_that_before_the_acknowledgement() -> None:
+async def test_event_comes_before_the_next_step_and_the_next_step_before_the_acknowledgement() -> None:
     steps: list[str] = []
     fleet = SmallFleet({"p1": {"a": [Reply.FAILS]}})
     await fleet.pod("p1", steps.append)
@@ -132,7 +132,7 @@ async def test_event_is_written_before_the_next_step_and_that_before_the_acknowl
 
 
 @in_virtual_time
-async def test_stopping_pod_gives_back_what_it_has_not_begun_and_finishes_what_it_has() -> None:
+async def test_stopping_pod_finishes_running_jobs_and_gives_the_other_messages_back() -> None:
     fleet = SmallFleet({"p1": {"slow": [Reply.TAKES_SLOWLY]}})
     pod = await fleet.pod()
     slow = await fleet.accept("slow")
@@ -145,12 +145,12 @@ async def test_stopping_pod_gives_back_what_it_has_not_begun_and_finishes_what_i
     assert not any(fleet.story(address) for address in waiting)
     assert fleet.stream.queue(topo.SEND, "dispatch-p1-otp").info()["num_pending"] == 0
     await fleet.pod()
-    assert await fleet.until_idle() < 1, "nobody waits for a pod that has gone"
+    assert await fleet.until_idle() < 1, "messages do not wait for the pod that has stopped"
     await fleet.close()
 
 
 @in_virtual_time
-async def test_message_that_would_be_tried_again_here_is_given_back_when_the_pod_stops() -> None:
+async def test_throttled_message_is_given_back_when_the_pod_stops() -> None:
     fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES_SLOWLY]}})
     pod = await fleet.pod("p1", lambda step: pod.stopping.set() if step == "after write" else None)
     address = await fleet.accept("a")
@@ -179,7 +179,7 @@ async def test_message_behind_an_open_breaker_moves_to_a_provider_with_room() ->
 
 
 @in_virtual_time
-async def test_message_behind_an_open_breaker_waits_where_nobody_else_may_have_it() -> None:
+async def test_message_behind_an_open_breaker_waits_when_no_other_provider_is_allowed() -> None:
     fleet = SmallFleet()
     await fleet.pod("p1")
     board = BreakerBoard(Bucket(fleet.caller.connection, topo.BREAKERS_BUCKET))
@@ -215,7 +215,7 @@ async def test_failures_open_the_breaker_and_one_probe_closes_it() -> None:
 
 
 @in_virtual_time
-async def test_entry_that_nobody_can_read_is_buried_and_bars_nobodys_way() -> None:
+async def test_unreadable_entry_goes_to_the_dead_letters_and_does_not_block_the_lane() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("gone")
     await asyncio.sleep(0.1)
@@ -232,7 +232,7 @@ async def test_entry_that_nobody_can_read_is_buried_and_bars_nobodys_way() -> No
 
 
 @in_virtual_time
-async def test_entry_that_is_long_over_is_forgotten() -> None:
+async def test_entry_older_than_the_kept_events_is_acknowledged_without_an_event() -> None:
     fleet = SmallFleet()
     address = await fleet.accept("a")
     await asyncio.sleep(4 * 86_400)
@@ -244,7 +244,7 @@ async def test_entry_that_is_long_over_is_forgotten() -> None:
 
 
 @in_virtual_time
-async def test_urgent_messages_go_first_and_bulk_is_not_starved() -> None:
+async def test_urgent_messages_go_first_and_bulk_does_not_starve() -> None:
     fleet = SmallFleet()
     pod = await fleet.pod()
     pod.pacer.give_up()

@@ -1,4 +1,4 @@
-"""Reads what was drawn into a job; what cannot be read goes to the dead letters."""
+"""Turns a delivery into a job. What cannot be read goes to the dead letters."""
 
 import time
 
@@ -21,8 +21,8 @@ _log = structlog.get_logger(__name__)
 
 
 @attrs.define
-class Opening:
-    """Opens the deliveries of one pod. `events_kept_s` is how long the stream keeps events."""
+class JobReader:
+    """Reads the deliveries of one pod. `events_kept_s` is how long the stream keeps events."""
 
     provider: str
     pod: str
@@ -30,8 +30,8 @@ class Opening:
     tracer: Tracer
     events_kept_s: float
 
-    async def open(self, lane: Lane, delivery: Delivery) -> Job | None:
-        """Give the job of a delivery; None when there is nothing to be done with it but to acknowledge it."""
+    async def read(self, lane: Lane, delivery: Delivery) -> Job | None:
+        """Return the job of a delivery; None when the delivery only needs to be acknowledged."""
         try:
             address = parse_address(delivery.subject)
         except CorruptRecord as exc:
@@ -41,11 +41,11 @@ class Opening:
             entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
         except CorruptRecord as exc:
             _log.error("unreadable queue entry", message_id=address.message_id, error=str(exc))
-            await self.event_log.bury_unreadable(delivery, address, self.provider, exc.why)
+            await self.event_log.dead_letter_unreadable(delivery, address, self.provider, exc.why)
             return None
         if codec.unix(entry.command.deadline) + self.events_kept_s / 2 < time.time():
-            # Its events may be forgotten by now, and without them it would look as if it had never been sent.
-            _log.warning("a stale queue entry is forgotten", message_id=address.message_id)
+            # The stream may have deleted its events by now, and then the message would look as if it was never sent.
+            _log.warning("a stale queue entry is dropped", message_id=address.message_id)
             return None
         return self._job(lane, delivery, entry, address)
 
@@ -64,6 +64,6 @@ class Opening:
             lane=lane,
             span=span,
             writer=Writer(self.pod, telemetry.traceparent_of(span)),
-            # On a first delivery the marker's condition finds out if the message has moved on.
-            placed=delivery.delivered == 1 and not entry.last.held,
+            # A first delivery is not checked here: if the message has moved on, the attempt's marker is refused.
+            last_is_current=delivery.delivered == 1 and not entry.last.held,
         )

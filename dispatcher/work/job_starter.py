@@ -1,4 +1,4 @@
-"""Brings a job to its attempt: through deadline, breaker and pacer."""
+"""Starts a job's attempt as soon as deadline, breaker and pacer allow it."""
 
 import asyncio
 import time
@@ -8,47 +8,47 @@ import attrs
 from dispatcher.breaker.sync import BreakerSync
 from dispatcher.rate.pacer import Pacer
 from dispatcher.rate.window import Permit
-from dispatcher.work.attempt import Attempt
-from dispatcher.work.circumstances import Circumstances
+from dispatcher.work.attempt import AttemptRunner
+from dispatcher.work.dispatch_context import DispatchContext
 from dispatcher.work.job import Job
+from dispatcher.work.job_finisher import JobFinisher
 from dispatcher.work.job_tasks import JobTasks
 from dispatcher.work.recovery import Recovery
-from dispatcher.work.settling import Settling
 from messaging.documents import Mode
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
 
-_ASIDE_EVERY_S = 0.1
+_BREAKER_CHECK_S = 0.1
 
 
-@attrs.define
-class Admitting:
-    """Admits one job after the other; what was admitted goes on in a task of its own."""
+@attrs.define(kw_only=True)
+class JobStarter:
+    """Starts one job at a time; each started job continues in its own task."""
 
-    circumstances: Circumstances
+    context: DispatchContext
     pacer: Pacer
     breaker: BreakerSync
-    attempt: Attempt
+    attempts: AttemptRunner
     recovery: Recovery
-    settling: Settling
+    finisher: JobFinisher
     tasks: JobTasks
     tracer: Tracer
     _slots: asyncio.Semaphore = attrs.field(init=False)
 
     @_slots.default
     def _limit(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(self.circumstances.provider.max_in_flight)
+        return asyncio.Semaphore(self.context.provider.max_in_flight)
 
-    async def admit(self, job: Job) -> None:
-        """Return when the job is at work, moved aside, or given back."""
-        cost = self.circumstances.cost(job.command)
+    async def start(self, job: Job) -> None:
+        """Return when the job has a task (attempt, move or expiry) or was given back to the stream."""
+        cost = self.context.cost(job.command)
         while True:
             if time.time() >= job.deadline:
                 await self._slots.acquire()
                 self.tasks.spawn(self._expire(job), job, self._slots)
                 return
             if not self.breaker.admits():
-                if await self._step_aside(job):
+                if await self._leave_breaker(job):
                     return
                 continue
             await self._slots.acquire()
@@ -69,34 +69,34 @@ class Admitting:
             self.pacer.give_back(permit)
             self._slots.release()
 
-    async def _step_aside(self, job: Job) -> bool:
-        """Deal with a job that waits behind a breaker; True when it is off our hands."""
+    async def _leave_breaker(self, job: Job) -> bool:
+        """Move or give back a job that the breaker does not admit; False when the job has to wait here."""
         state = self.breaker.state
-        target = self.circumstances.room_elsewhere(job.command, job.progress) if state.mode is Mode.OPEN else None
+        target = self.context.provider_with_room(job.command, job.progress) if state.mode is Mode.OPEN else None
         if target is not None:
             await self._slots.acquire()
             self.tasks.spawn(self._move(job, target), job, self._slots)
             return True
-        await asyncio.sleep(_ASIDE_EVERY_S)
-        if state.mode is Mode.HALF_OPEN and state.probe != self.circumstances.pod:
+        await asyncio.sleep(_BREAKER_CHECK_S)
+        if state.mode is Mode.HALF_OPEN and state.probe != self.context.pod:
             # The probing pod needs a message to probe with.
-            await self.settling.give_back(job)
-            await asyncio.sleep(5 * _ASIDE_EVERY_S)
+            await self.finisher.give_back(job)
+            await asyncio.sleep(5 * _BREAKER_CHECK_S)
             return True
         return False
 
     async def _send(self, job: Job, permit: Permit, generation: int) -> None:
-        await self._follow_up(job, written=await self.attempt.make(job, permit, generation))
+        await self._continue(job, written=await self.attempts.run(job, permit, generation))
 
     async def _move(self, job: Job, target: str) -> None:
-        await self._follow_up(job, written=await self.recovery.step_aside(job, target))
+        await self._continue(job, written=await self.recovery.move(job, target))
 
     async def _expire(self, job: Job) -> None:
-        await self._follow_up(job, written=await self.recovery.expire(job))
+        await self._continue(job, written=await self.recovery.expire(job))
 
-    async def _follow_up(self, job: Job, *, written: bool) -> None:
-        """Go on from the event that we wrote, or from the one that another writer put in our way."""
+    async def _continue(self, job: Job, *, written: bool) -> None:
+        """Continue from the event that was written, or from the one that another writer appended first."""
         if written:
-            await self.settling.settle(job)
+            await self.finisher.finish(job)
         else:
-            await self.settling.recover(job)
+            await self.finisher.resume(job)

@@ -1,4 +1,4 @@
-"""A line between a gateway and its callers that understands one thing: when the gateway says that it will close it."""
+"""A proxy between a gateway and its callers that notices when the gateway sends GOAWAY."""
 
 import asyncio
 import contextlib
@@ -11,20 +11,20 @@ _GOAWAY = 7
 
 
 @attrs.define
-class Line:
-    """One connection: whether the gateway has said GOAWAY, and whether it has closed it."""
+class ProxiedConnection:
+    """One connection: whether the gateway has sent GOAWAY, and whether it has closed the connection."""
 
-    goodbye: bool = False
+    goaway: bool = False
     closed: bool = False
 
 
-class Goodbyes:
-    """Listens at `address` in the gateway's place, and passes everything on."""
+class GoawayProxy:
+    """Listens at `address` and forwards everything to and from the gateway."""
 
     def __init__(self, gateway: str) -> None:
         self._host, _, self._port = gateway.rpartition(":")
         self._tasks: set[asyncio.Task[None]] = set()
-        self.connections: list[Line] = []
+        self.connections: list[ProxiedConnection] = []
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -39,27 +39,29 @@ class Goodbyes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = Line()
-        self.connections.append(line)
-        answers, asking = await asyncio.open_connection(self._host, int(self._port))
-        for work in (self._ask(reader, asking), self._answer(answers, writer, line)):
+        connection = ProxiedConnection()
+        self.connections.append(connection)
+        answers, requests = await asyncio.open_connection(self._host, int(self._port))
+        for work in (self._forward_requests(reader, requests), self._forward_answers(answers, writer, connection)):
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward_requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError), contextlib.closing(target):
             while data := await source.read(65536):
                 target.write(data)
                 await target.drain()
 
-    async def _answer(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, line: Line) -> None:
-        """Pass on frame by frame: each begins with three bytes of length and one of type."""
+    async def _forward_answers(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, connection: ProxiedConnection
+    ) -> None:
+        """Forward frame by frame: each frame starts with three bytes of length and one of type."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(target):
             while True:
                 head = await source.readexactly(_HEAD)
                 body = await source.readexactly(int.from_bytes(head[:3], "big"))
-                line.goodbye = line.goodbye or head[3] == _GOAWAY
+                connection.goaway = connection.goaway or head[3] == _GOAWAY
                 target.write(head + body)
                 await target.drain()
-        line.closed = True
+        connection.closed = True

@@ -1,4 +1,4 @@
-"""The promises at the door: once only, all faults at once, room or a clear no."""
+"""What the gateway guarantees: one message for each request, all faults at once, room or a clear refusal."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from ops.embedded.child import free_port
 
 
-async def test_the_same_request_answers_with_the_first_message_on_every_gateway(rig: Rig) -> None:
+async def test_repeated_request_gets_the_first_message_at_every_gateway(rig: Rig) -> None:
     request = {"recipient": rig.number(), "body": "Once", "request_id": "same-request"}
     first = await rig.send(**request)
     again = await rig.send(gateway=1, **request)
@@ -43,8 +43,8 @@ async def test_another_message_under_the_same_request_id_is_refused(rig: Rig) ->
     assert (info.reason, info.metadata["message_id"]) == ("REQUEST_ID_REUSED", first.message_id)
 
 
-async def test_concurrent_twins_become_one_message(rig: Rig) -> None:
-    requests = [{"recipient": rig.number(), "body": "AlreadyAccepted", "request_id": f"twin-{n}"} for n in range(40)]
+async def test_concurrent_repeats_become_one_message(rig: Rig) -> None:
+    requests = [{"recipient": rig.number(), "body": "Repeated", "request_id": f"repeat-{n}"} for n in range(40)]
     answers = await asyncio.gather(*(rig.send(gateway=n % 2, **request) for request in requests for n in range(4)))
     ids = {answer.message_id for answer in answers}
     assert len(ids) == 40
@@ -53,7 +53,7 @@ async def test_concurrent_twins_become_one_message(rig: Rig) -> None:
     assert len(seen) == 40
 
 
-async def test_a_callers_trace_reaches_the_provider_although_nobody_exports_it(rig: Rig) -> None:
+async def test_callers_trace_reaches_the_provider_without_an_exporter(rig: Rig) -> None:
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     request = api.SendSmsRequest(recipient=rig.number(), body="Traced")
     answer = await rig.stub().SendSms(request, metadata=(("traceparent", f"00-{trace_id}-00f067aa0ba902b7-01"),))
@@ -69,7 +69,7 @@ async def test_a_callers_trace_reaches_the_provider_although_nobody_exports_it(r
     assert taken["traceparent"].split("-")[1] == (await rig.status(untraced.message_id)).trace_id != trace_id
 
 
-async def test_every_bad_field_is_named_at_once_and_nothing_is_echoed(rig: Rig) -> None:
+async def test_every_invalid_field_is_named_at_once_and_no_value_is_repeated(rig: Rig) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.send(recipient="not-a-number", body="", sender="far too long a sender", providers=["p1", "p1", "X"])
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -78,7 +78,7 @@ async def test_every_bad_field_is_named_at_once_and_nothing_is_echoed(rig: Rig) 
     assert "not-a-number" not in str(caught.value.details())
 
 
-async def test_an_unknown_provider_is_named_with_those_that_exist(rig: Rig) -> None:
+async def test_unknown_provider_is_named_with_those_that_exist(rig: Rig) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.send(providers=["p9"])
     [violation] = reasons(caught.value)["BadRequest"].field_violations
@@ -86,7 +86,7 @@ async def test_an_unknown_provider_is_named_with_those_that_exist(rig: Rig) -> N
     assert "p1, p2" in violation.description
 
 
-async def test_one_bad_message_does_not_sink_the_others(rig: Rig) -> None:
+async def test_invalid_message_does_not_fail_the_others(rig: Rig) -> None:
     messages = rig.load(20)
     messages[7].recipient = "12"
     results = await rig.batch(messages)
@@ -94,14 +94,14 @@ async def test_one_bad_message_does_not_sink_the_others(rig: Rig) -> None:
     assert results[7].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
-async def test_a_chunk_that_is_too_large_is_refused_with_its_field(rig: Rig) -> None:
+async def test_chunk_that_is_too_large_is_refused_with_its_field(rig: Rig) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.batch(rig.load(1001), chunk=1001)
     [violation] = reasons(caught.value)["BadRequest"].field_violations
     assert violation.field == "messages"
 
 
-async def test_a_batch_of_a_gateway_killed_halfway_is_resumed_without_doubles(rig: Rig) -> None:
+async def test_batch_of_a_killed_gateway_is_resumed_without_duplicates(rig: Rig) -> None:
     address = f"127.0.0.1:{free_port()}"
     rig.system.gateways.append(address)
     rig.system.spawn("gateway-doomed", "gateway_grpc", SMSGW_LISTEN=address)
@@ -143,7 +143,7 @@ async def serving(address: str) -> None:
         await eventually(answers)
 
 
-async def test_a_full_backlog_is_refused_until_there_is_room(rig: Rig) -> None:
+async def test_message_is_refused_until_the_backlog_has_room(rig: Rig) -> None:
     address = f"127.0.0.1:{free_port()}"
     rig.system.gateways.append(address)
     rig.system.spawn("gateway-narrow", "gateway_grpc", SMSGW_LISTEN=address, SMSGW_MAX_BACKLOG_PER_PROVIDER="25")
@@ -178,7 +178,7 @@ async def test_a_full_backlog_is_refused_until_there_is_room(rig: Rig) -> None:
         rig.system.gateways.pop()
 
 
-async def test_a_gateway_told_to_stop_finishes_what_it_has(rig: Rig) -> None:
+async def test_stopping_gateway_finishes_its_calls(rig: Rig) -> None:
     address = f"127.0.0.1:{free_port()}"
     rig.system.gateways.append(address)
     child = rig.system.spawn("gateway-leaving", "gateway_grpc", SMSGW_LISTEN=address)
@@ -205,7 +205,7 @@ async def test_a_gateway_told_to_stop_finishes_what_it_has(rig: Rig) -> None:
         await rig.until(one.message_id, "SENT")
 
 
-async def test_an_estimate_names_what_forces_ucs2_and_sends_nothing(rig: Rig) -> None:
+async def test_estimate_names_what_forces_ucs2_and_sends_nothing(rig: Rig) -> None:
     before = len(await rig.requests())
     message = api.SendSmsRequest(recipient=rig.number(), body="Ünïcode costs more €", providers=["p3", "p1"])
     answer = await rig.stub().EstimateSms(api.EstimateSmsRequest(message=message))
@@ -223,7 +223,7 @@ async def test_smart_encoding_keeps_a_text_in_gsm7(rig: Rig) -> None:
     assert {getattr(one, "from") for one in answer.replacements} == {"’", "“", "”", "—", "…"}
 
 
-async def test_reflection_lets_grpcurl_work_from_nothing(rig: Rig) -> None:
+async def test_grpcurl_works_with_reflection_alone(rig: Rig) -> None:
     grpcurl = pathlib.Path(sys.executable).parent / "grpcurl"
     listed = await asyncio.to_thread(
         subprocess.run,
@@ -237,14 +237,14 @@ async def test_reflection_lets_grpcurl_work_from_nothing(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("message_id", ["00000000-0000-7000-8000-000000000000", "01a20146-8421-42d3-98b7-7a8dce1a5a06"])
-async def test_a_message_that_is_not_there_is_not_found(rig: Rig, message_id: str) -> None:
+async def test_unknown_message_is_not_found(rig: Rig, message_id: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.status(message_id)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     assert reasons(caught.value)["ErrorInfo"].reason == "MESSAGE_NOT_FOUND"
 
 
-async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: Rig) -> None:
+async def test_gateway_stops_reading_from_a_caller_that_does_not_read_its_answers(rig: Rig) -> None:
     pulled = 0
 
     def chunks() -> Iterator[api.BatchSendRequest]:
@@ -253,9 +253,9 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
             pulled += 1
             yield api.BatchSendRequest(sequence=n, messages=[refused] * 1000)
 
-    # Refused messages cost the system nothing. A chunk is of 1 MB: what the transport holds of them is few.
+    # Refused messages cost the system nothing. A chunk has 1 MB, so the transport buffers only a few.
     refused = api.SendSmsRequest(recipient="12", body="x" * 1000)
-    # A window that does not grow with the speed of the line, or the client's own buffers would take everything.
+    # A fixed window: one that grows with the speed of the connection would buffer everything in the client.
     options = [("grpc.http2.bdp_probe", 0)]
     async with grpc.aio.insecure_channel(rig.system.gateways[0], options=options) as channel:
         call = rpc.SmsGatewayServiceStub(channel).BatchSend(chunks(), timeout=60)
@@ -264,7 +264,7 @@ async def test_a_caller_that_does_not_read_is_slowed_and_not_read_ahead_of(rig: 
         while settled != pulled:
             settled = pulled
             await asyncio.sleep(2)
-        assert settled < 40  # of which the server's own window, which grows with the speed of the line, takes up to 16
+        assert settled < 40  # the server's window, which grows with the connection's speed, holds up to 16 of them
         while (response := await call.read()) is not grpc.aio.EOF:
             answered.append(cast(api.BatchSendResponse, response).sequence)
     assert answered == list(range(60))

@@ -4,7 +4,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import FINAL_STATES
-from messaging.story import first_state, overlay, status_of
+from messaging.status import first_state, overlay, status_of
 
 COMMAND = wire.Command(
     message_id="id-1",

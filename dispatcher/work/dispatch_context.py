@@ -1,0 +1,62 @@
+"""What one pod knows when it decides about a message: its provider, the operator's policy, the other providers."""
+
+import time
+from collections.abc import Callable, Collection
+
+import attrs
+from sms.dispatch.v1 import dispatch_pb2 as wire
+from sms.gateway.v1 import message_pb2 as pb
+
+from dispatcher.work.job import Job
+from dispatcher.work.verdict import Policy, Progress, VerdictFacts
+from messaging import routing
+from messaging.routing import ProviderFacts, Rotation
+from messaging.runtime.providers_file import Provider
+
+
+@attrs.define
+class DispatchContext:
+    """Collects the facts for a verdict; `provider_facts` returns the current facts of every provider."""
+
+    provider: Provider
+    pod: str
+    policy: Policy
+    provider_facts: Callable[[], dict[str, ProviderFacts]]
+    can_look_up: bool
+    turns: Rotation = attrs.Factory(Rotation)
+
+    def cost(self, command: wire.Command) -> int:
+        """Return how many units of the rate a message takes; never more than one second's rate."""
+        return min(self.provider.cost(command.segments), self.provider.rate_per_s)
+
+    def provider_with_room(self, command: wire.Command, progress: Progress) -> str | None:
+        """Find a healthy provider with room for a message that waits behind an open breaker; None when there is none.
+
+        Providers that were tried in this round are left out.
+        """
+        choice = routing.reroute_target(
+            self.provider_facts(), command.providers, self.turns, self.provider.name, progress.tried
+        )
+        return choice.provider if choice else None
+
+    def verdict_facts(self, job: Job, *, resolved_attempt: int = 0) -> VerdictFacts:
+        """Collect the facts for a verdict now. Attempt number `resolved_attempt` no longer counts as unclear."""
+        has_unclear_attempt = any(
+            one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS and one.number != resolved_attempt for one in job.last.attempts
+        )
+
+        def next_provider(tried: Collection[str]) -> str | None:
+            choice = routing.failover_target(self.provider_facts(), job.command.providers, self.turns, tried)
+            return choice.provider if choice else None
+
+        return VerdictFacts(
+            provider=self.provider.name,
+            priority=job.command.priority,
+            deadline=job.deadline,
+            progress=job.progress,
+            policy=self.policy,
+            next_provider=next_provider,
+            can_look_up=self.can_look_up,
+            now=time.time(),
+            has_unclear_attempt=has_unclear_attempt,
+        )

@@ -1,0 +1,19 @@
+"""What a pod records about an attempt of which only a look-up tells the outcome."""
+
+import attrs
+
+from tests.unit.fake_provider import Reply
+from tests.unit.small_fleet import FLEET, SmallFleet
+from tests.unit.virtual_time import in_virtual_time
+
+HOLD = attrs.evolve(FLEET, ambiguous_otp="hold")
+
+
+@in_virtual_time
+async def test_attempt_that_a_look_up_did_not_find_is_no_longer_unclear() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.LOSES]}}, HOLD, can_look_up=True)
+    await fleet.pod()
+    address = await fleet.accept("a", providers=["p1"], ttl_s=FLEET.lookup_after_s + 1)
+    await fleet.until_idle()
+    assert fleet.story(address) == ["SENDING", "SENDING UNCLEAR", "EXPIRED EXPIRED"]
+    await fleet.close()
