@@ -34,7 +34,7 @@ class Bearer(NonRecordingSpan):
         self._remote = remote
 
     def get_span_context(self) -> SpanContext:
-        """Give what the SDK asks a parent for; few spans are ever asked, so it is made then."""
+        """Return the context that the SDK asks of a parent span; few spans are asked, so it is made on demand."""
         return self._as_context
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Attempts of which nobody knows how they ended, and messages that come again: who looks, waits and decides."""
+"""Attempts with an unclear outcome, and redelivered messages: who checks, waits and decides."""
 
 import asyncio
 
@@ -130,7 +130,7 @@ async def test_answer_that_comes_after_another_pod_called_it_unclear_is_written_
     await asyncio.sleep(30)
     assert fleet.story(address) == story
     await fleet.until_idle()
-    assert fleet.story(address) == story, "what was held comes again at its deadline, to no effect"
+    assert fleet.story(address) == story, "a held message is redelivered at its deadline, without effect"
     await fleet.close()
 
 
