@@ -1,5 +1,5 @@
-# Two commands from nothing: `make up` and `make test`. Needs python3 (3.11 or newer, with venv) and make.
-# `make help` prints every target whose rule has a comment that begins with two hashes.
+# `make up` and `make test` need nothing but python3 (3.11 or newer, with venv) and make.
+# `make help` prints every target that has a comment with two hashes.
 UV_VERSION := 0.13.9
 REST := deploy/k8s/components/rest/api.binpb
 BIN := .venv/bin
@@ -25,21 +25,21 @@ demo: .venv/.ok ## run the whole system, send 2,000 messages and check every pro
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-# Tests that measure a rate have the machine to themselves; the others run in three workers.
+# Tests that measure a rate run alone; the others run in three workers.
 test: .venv/.ok ## run every test, on real servers
 	$(BIN)/python -m pytest tests/e2e/test_fleet.py
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --deselect tests/e2e/test_fleet.py
 
 unit: .venv/.ok ## run the unit tests only: seconds, no socket
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit
 
-# HYPOTHESIS_PROFILE=random takes 1,000 new examples.
+# HYPOTHESIS_PROFILE=random uses 1,000 new random examples.
 properties: .venv/.ok ## run the unit tests with 300 examples for each property
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest tests/unit
 
-# The figures are ratios of this machine; docs/performance.md says how to read them.
+# The figures depend on the machine; docs/performance.md says how to read them.
 bench: ## measure everything and write docs/performance.md (14 minutes)
-bench-full: ## the same with a million messages waiting and ten million stored
+bench-full: ## the same with a million waiting messages and ten million stored ones
 bench bench-full: .venv/.ok
 	$(BIN)/python -m bench.run --form $(if $(filter bench-full,$@),full,normal)
 	$(BIN)/python -m bench.report
@@ -54,21 +54,21 @@ SEED ?= 1
 RATE ?= 50
 NATS ?= 1
 EVERY ?= 3
-chaos: .venv/.ok ## break the running system by a seeded plan and check every promise: MESSAGES SEED RATE NATS EVERY OUT
+chaos: .venv/.ok ## inject faults into the running system and check every promise: MESSAGES SEED RATE NATS EVERY OUT
 	$(BIN)/python -m tests.load.chaos --messages $(MESSAGES) --seed $(SEED) --rate $(RATE) --nats-servers $(NATS) \
 		--every $(EVERY) $(if $(OUT),--out $(OUT))
 
 chaos-short: .venv/.ok ## the same in a minute and a half, as CI runs it: SEED
 	$(BIN)/python -m tests.load.chaos --messages 7500 --seed $(SEED) --every 2 --ttl 40
 
-# The current grpcurl, where Go is installed; the newest one on PyPI is older.
+# The current grpcurl, if Go is installed; the newest one on PyPI is older.
 var/tools/grpcurl:
 	GOBIN="$(CURDIR)/var/tools" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 
 conformance: .venv/.ok ## run every example client that this machine can build against the system, and compare them
 	$(BIN)/python -m tools.conformance
 
-# CI builds the clients beside checks that measure nothing.
+# CI builds the clients while it runs checks that measure no time.
 conformance-build: .venv/.ok ## only build the example clients
 	$(BIN)/python -m tools.conformance --build
 
@@ -89,7 +89,7 @@ proto: .venv/.ok ## generate gen/, docs/api.md and the REST descriptors from pro
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/reference.py
 	$(BIN)/buf build --exclude-source-info --as-file-descriptor-set -o $(REST)
 
-proto-check: .venv/.ok ## check that generated files are current and the protos break nothing
+proto-check: .venv/.ok ## check that generated files are current and the protos have no breaking change
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/check_proto.sh
 
 k8s-check: .venv/.ok ## render the Kubernetes manifests and check them against the schemas and the code
@@ -107,11 +107,11 @@ k8s-cluster: .venv/.ok ## install both overlays in a Kubernetes on this machine:
 	$(BIN)/python -m tools.k8s_cluster $(if $(ONLY),--only $(ONLY)) $(if $(BASE),--base $(BASE)) \
 		$(if $(BEFORE),--before $(BEFORE))
 
-# BASE is a Python image, TAG the name and tag of what is built.
+# BASE is a Python image, TAG the name and tag of the new image.
 image: ## build the container image with docker, podman or buildah: BASE TAG FLAGS
 	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
-# Three locks: everything; what the image runs; what makes its wheel.
+# Three lock files: everything; what the image contains; what builds its wheel.
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 	--python-version 3.11
 lock: ## pin all dependencies, with hashes
@@ -119,5 +119,5 @@ lock: ## pin all dependencies, with hashes
 	$(COMPILE) pyproject.toml -c requirements.lock -o requirements-image.lock
 	$(COMPILE) --group build -o requirements-build.lock
 
-clean: ## remove the environment, data and everything that is built
+clean: ## remove the environment, the data and all build results
 	rm -rf .venv var examples/*/gen examples/*/target examples/*/node_modules examples/python/.venv examples/typescript/dist

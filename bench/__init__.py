@@ -1,1 +1,1 @@
-"""What the system does on this machine, told as ratios with their spread: `make bench`, or one part alone."""
+"""Benchmarks of the system on this machine, reported as ratios with spreads: `make bench`, or each alone."""

@@ -1,43 +1,43 @@
-"""BatchSend: messages accepted a second, against nats-py's own pipelined publishing of the same bytes."""
+"""BatchSend: messages accepted a second, compared with nats-py's own pipelined publishing of the same bytes."""
 
 import contextlib
 from collections import defaultdict
 
+from bench.agent import Agent, start_agent
 from bench.command import Bench, main
 from bench.figure import Figure, Result
-from bench.hand import Hand, hired
 from bench.spread import ratios
-from bench.stage import Stage, staged
+from bench.testbed import Testbed, start_testbed
 
 ARMS = ("gateway", "nats-py", "nats-py, plain publish")
 _CHUNK = 500
 
 
 async def run(repetitions: int, messages: int) -> Result:
-    """Measure every arm once in each round, beginning with another one each time."""
+    """Measure every arm once in each round; each round starts with another arm."""
     found: dict[str, list[float]] = defaultdict(list)
     async with contextlib.AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(
-            staged(dispatchers_each=0, coordinators=0, projectors=0, providers=("p1", "p2", "p3"))
+        testbed = await stack.enter_async_context(
+            start_testbed(dispatchers_each=0, coordinators=0, projectors=0, providers=("p1", "p2", "p3"))
         )
-        caller = await stack.enter_async_context(hired("bench.load"))
-        await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages // 4, chunk=_CHUNK)
-        floor = await stack.enter_async_context(hired("bench.floor", stage.url))
+        caller = await stack.enter_async_context(start_agent("bench.load"))
+        await caller.ask(kind="batch", addresses=testbed.system.gateways, count=messages // 4, chunk=_CHUNK)
+        floor = await stack.enter_async_context(start_agent("bench.floor", testbed.url))
         await floor.ask(kind="pipeline", count=messages // 4, conditional=True)
         for repetition in range(repetitions):
             for n in range(len(ARMS)):
-                await _measure(stage, ARMS[(repetition + n) % len(ARMS)], caller, floor, messages, found)
+                await _measure(testbed, ARMS[(repetition + n) % len(ARMS)], caller, floor, messages, found)
     setting = {"repetitions": repetitions, "messages": messages, "chunk": _CHUNK}
     return Result("batch_send", "BatchSend accepted a second", setting, _figures(found), _NOTES)
 
 
 async def _measure(
-    stage: Stage, arm: str, caller: Hand, floor: Hand, messages: int, found: dict[str, list[float]]
+    testbed: Testbed, arm: str, caller: Agent, floor: Agent, messages: int, found: dict[str, list[float]]
 ) -> None:
-    await stage.purge()
-    watch = stage.stopwatch()
+    await testbed.purge()
+    watch = testbed.stopwatch()
     if arm == "gateway":
-        answer = await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages, chunk=_CHUNK)
+        answer = await caller.ask(kind="batch", addresses=testbed.system.gateways, count=messages, chunk=_CHUNK)
     else:
         answer = await floor.ask(kind="pipeline", count=messages, conditional=arm == "nats-py")
     used = watch.read()

@@ -1,4 +1,4 @@
-"""The command line that every benchmark has: how often, how large, and where its JSON goes."""
+"""The command line of every benchmark: repetitions, sizes, and where the JSON goes."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from bench.figure import Result
 
 @attrs.frozen
 class Bench:
-    """One benchmark: `sizes` names its numbers in the normal form, `short` those of the short one that CI runs."""
+    """One benchmark. `sizes` are its parameters in the normal form; `short` (for CI) and `full` override some."""
 
     name: str
     run: Callable[..., Coroutine[Any, Any, Result]]
@@ -25,7 +25,7 @@ class Bench:
     full: dict[str, Any] = attrs.Factory(dict)
 
     def setting(self, form: str) -> dict[str, Any]:
-        """Give the sizes of a form: normal, short or full."""
+        """Return the parameters of a form: normal, short or full."""
         return {**self.sizes, **{"short": self.short, "full": self.full}.get(form, {})}
 
 
@@ -36,7 +36,7 @@ def main(bench: Bench) -> None:
     parser.add_argument("--form", choices=("short", "normal", "full"), default="normal")
     for name, value in bench.sizes.items():
         kind: Callable[[str], Any] = _numbers if isinstance(value, list) else type(value)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"normally {value}")
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=f"default: {value}")
     options = vars(parser.parse_args())
     setting = bench.setting(options["form"])
     setting |= {name: options[name] for name in bench.sizes if options[name] is not None}
@@ -48,7 +48,7 @@ def main(bench: Bench) -> None:
         pathlib.Path(options["json"]).write_text(text + "\n")
     if options["json"] != "-":
         print(f"{result.title}\n\n{tables.figures(result)}")
-    problems = result.nonsense()
+    problems = result.problems()
     sys.exit("\n".join(problems) if problems else 0)
 
 

@@ -1,4 +1,4 @@
-"""What processes have used, from /proc: CPU seconds and resident memory, each with all its descendants."""
+"""CPU seconds and resident memory of processes and all their descendants, from /proc."""
 
 import contextlib
 import os
@@ -11,12 +11,12 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def _stat(pid: int) -> list[str]:
-    """Give the fields of /proc/<pid>/stat after the program's name; the first is the state."""
+    """Return the fields of /proc/<pid>/stat after the program's name; the first is the state."""
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
 def family(pid: int) -> list[int]:
-    """Name a process and all that descend from it, as they are now: PostgreSQL works in children."""
+    """Return the ids of a process and all its current descendants: PostgreSQL works in child processes."""
     parents: dict[int, int] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
@@ -29,7 +29,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """Sum the user and system seconds of a process, its descendants, and those of them that ended; 0.0 when gone."""
+    """Sum the user and system seconds of a process and its descendants, ended ones included; 0.0 after its end."""
     total = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
@@ -38,7 +38,7 @@ def cpu_s(pid: int) -> float:
 
 
 def rss_bytes(pid: int) -> int:
-    """Sum the resident memory; pages that several share count for each."""
+    """Sum the resident memory; pages that processes share are counted for each."""
     total = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
@@ -47,18 +47,18 @@ def rss_bytes(pid: int) -> int:
 
 
 class Stopwatch:
-    """CPU seconds that named processes use from its making on."""
+    """The CPU seconds that named processes have used since it was created."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
         self._began = {name: cpu_s(pid) for name, pid in pids.items()}
 
     def read(self) -> dict[str, float]:
-        """Give the seconds since the beginning, by name."""
+        """Return the CPU seconds since the start, by name."""
         return {name: cpu_s(pid) - self._began[name] for name, pid in self._pids.items()}
 
 
 def total(seconds: Mapping[str, float], kinds: Iterable[str]) -> float:
-    """Sum those whose names begin with one of `kinds`."""
+    """Sum the seconds of processes whose names begin with one of `kinds`."""
     wanted = tuple(kinds)
     return sum(value for name, value in seconds.items() if name.startswith(wanted))

@@ -1,4 +1,4 @@
-"""What a benchmark hands over: figures with all their repetitions, as values that go into JSON and come back. Pure."""
+"""The result of a benchmark: figures with all their repetitions, which can be written as JSON and read. Pure."""
 
 import math
 import operator
@@ -18,10 +18,10 @@ def _floats(values: Sequence[float]) -> tuple[float, ...]:
 
 @attrs.frozen
 class Figure:
-    """One quantity under one name, a value for each repetition.
+    """One measured quantity, with a value for each repetition.
 
-    `goal` is empty or as ">= 0.85", held against the median. `at` is the size at which it was measured, where the
-    bench asks how a cost grows; figures of one name and several sizes make one line of a plot.
+    `goal` is empty or like ">= 0.85", and is compared with the median. `at` is the size at which it was measured, for
+    benchmarks of growing sizes; figures with the same name and different sizes become one line of a plot.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Figure:
 
     @property
     def spread(self) -> Spread:
-        """The repetitions summed up."""
+        """The spread of the repetitions."""
         return spread(self.values)
 
     @property
@@ -54,7 +54,7 @@ def _texts(values: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class Result:
-    """One benchmark's figures, how it was set, and what a reader must know."""
+    """The figures of one benchmark, its parameters, and notes for the reader."""
 
     bench: str
     title: str
@@ -63,7 +63,7 @@ class Result:
     notes: Sequence[str] = attrs.field(default=(), converter=_texts)
 
     def to_json(self) -> dict[str, Any]:
-        """Show it as a JSON object; the spread stands beside the values that it sums up."""
+        """Return a JSON object; each figure has its spread next to its values."""
         figures = [{**attrs.asdict(one), "spread": attrs.asdict(one.spread)} for one in self.figures]
         return {
             "bench": self.bench,
@@ -75,13 +75,13 @@ class Result:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Result":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` returned."""
         names = [field.name for field in attrs.fields(Figure)]
         figures = [Figure(**{name: one[name] for name in names}) for one in document["figures"]]
         return cls(document["bench"], document["title"], document["setting"], figures, document["notes"])
 
-    def nonsense(self) -> list[str]:
-        """Name every figure that cannot be: no values, not a number, or below zero."""
+    def problems(self) -> list[str]:
+        """Describe every invalid figure: no values, not a number, or below zero."""
         if not self.figures:
             return [f"{self.bench}: no figures"]
         return [

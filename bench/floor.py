@@ -1,7 +1,7 @@
-"""The floor: what nobody can do better with these libraries. Told by bench.hand.
+"""The floor: the minimal work with these libraries, as a baseline. Runs as an agent (bench.agent).
 
-`serve` is a bare grpc.aio server whose SendSms only publishes, with nats-py as its manual says, the bytes and headers
-that the gateway would have published. `pipeline` is nats-py's own pipelined publishing of the same, without gRPC.
+`serve` is a bare grpc.aio server whose SendSms only publishes the bytes and headers that the gateway would publish, as
+the manual of nats-py says. `pipeline` publishes the same with nats-py's own pipelining, without gRPC.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import grpc
 from nats.js.client import JetStreamContext
 from sms.gateway.v1 import gateway_pb2 as api
 
-from bench.hand import Work, serve
+from bench.agent import Work, serve
 from bench.template import Template
 from messaging.stream.connection import open_connection
 
@@ -21,7 +21,7 @@ _IN_FLIGHT = 256
 
 
 class BareService:
-    """Answers every SendSms alike, once the stream has acknowledged."""
+    """Answers every SendSms with the same response, once the stream has acknowledged the publish."""
 
     def __init__(self, stream: JetStreamContext, template: Template) -> None:
         self._stream = stream
@@ -37,7 +37,7 @@ class BareService:
         return self._answer
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Give its one method as gRPC takes it."""
+        """Return its one method as a gRPC handler."""
         handler = grpc.unary_unary_rpc_method_handler(
             self.send_sms,
             request_deserializer=api.SendSmsRequest.FromString,
@@ -48,7 +48,7 @@ class BareService:
 
 
 class Floor:
-    """One process of the floor."""
+    """The agent of one floor process."""
 
     def __init__(self, stream: JetStreamContext, template: Template, server: BareService, port: int) -> None:
         self._stream = stream
@@ -57,29 +57,29 @@ class Floor:
         self._port = port
 
     async def work(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do what the command's `kind` says."""
+        """Run the command that `kind` names."""
         kinds: dict[str, Work] = {"serve": self.serve, "pipeline": self.pipeline}
         return await kinds[command.pop("kind")](**command)
 
     async def serve(self, *, conditional: bool) -> dict[str, Any]:
-        """Choose the kind of publish; the server listens already."""
+        """Choose conditional or plain publishes; the server already listens."""
         self._server.conditional = conditional
         return {"address": f"127.0.0.1:{self._port}"}
 
     async def pipeline(self, *, count: int, conditional: bool) -> dict[str, Any]:
-        """Publish the template's bytes, many in flight, and wait for every acknowledgement."""
+        """Publish the template's bytes with many publishes in flight, and wait for every acknowledgement."""
         made = [self._template.subject("p1") for _ in range(count)]
         began = time.perf_counter()
         for subject, address in made:
             headers = self._template.headers(address, conditional=conditional)
             future = await self._stream.publish_async(subject, self._template.data, headers=dict(headers))
-            future.add_done_callback(heard)
+            future.add_done_callback(check_ack)
         await self._stream.publish_async_completed()
         return {"accepted": count, "seconds": time.perf_counter() - began}
 
 
-def heard(future: "asyncio.Future[Any]") -> None:
-    """Look at an acknowledgement; one that failed would make the figure a lie."""
+def check_ack(future: "asyncio.Future[Any]") -> None:
+    """Check an acknowledgement, and exit when it failed, because the figure would be wrong."""
     if future.exception() is not None:
         sys.stderr.write(f"a publish of the floor failed: {future.exception()}\n")
         sys.exit(1)

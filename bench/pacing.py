@@ -1,4 +1,4 @@
-"""Pacing under backlog, at the rates that were bought: the fullest second, the share that is used, and the jitter."""
+"""Pacing under backlog at the real rates: the fullest second, the part of the rate that is used, and the jitter."""
 
 import asyncio
 import itertools
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import attrs
 
+from bench.agent import start_agent
 from bench.command import Bench, main
 from bench.figure import Figure, Result
-from bench.hand import hired
-from bench.stage import staged
+from bench.testbed import start_testbed
 from ops.percentile import percentile
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from ops.system import RATE_PER_S
 
 FLEET_PER_S = 200
@@ -23,29 +23,29 @@ _NS = 1_000_000_000
 
 @attrs.frozen
 class Arm:
-    """So many providers, which together may send `limit` a second; each gets an equal part of it."""
+    """A number of providers, which together may send `limit` a second in equal parts."""
 
     providers: int
 
     @property
     def name(self) -> str:
-        """What figures call it."""
+        """The name in figures."""
         return f"{self.providers} providers"
 
     @property
     def limit(self) -> int:
-        """Sends a second that the limits allow."""
+        """The sends a second that the limits allow."""
         return min(FLEET_PER_S, self.providers * RATE_PER_S)
 
 
 def gaps_ms(times_ns: Sequence[int]) -> list[float]:
-    """Give the milliseconds between each send and the next. Pure."""
+    """Return the milliseconds between each send and the next. Pure."""
     ordered = sorted(times_ns)
     return [(later - earlier) / 1e6 for earlier, later in itertools.pairwise(ordered)]
 
 
 async def run(repetitions: int, seconds: float, settle_s: float, providers: list[int]) -> Result:
-    """Keep each system under backlog, and cut its time into as many stretches as there are repetitions."""
+    """Keep each system under backlog, and divide the time into one interval for each repetition."""
     figures = []
     for arm in map(Arm, providers):
         sends = await _sends(arm, seconds, settle_s)
@@ -55,14 +55,14 @@ async def run(repetitions: int, seconds: float, settle_s: float, providers: list
 
 
 async def _sends(arm: Arm, seconds: float, settle_s: float) -> dict[str, list[int]]:
-    """Give the arrivals (Unix ns) at each provider within the measured seconds."""
+    """Return the arrivals (Unix ns) at each provider within the measured seconds."""
     providers = tuple(f"p{n + 1}" for n in range(arm.providers))
     count = int(arm.limit * (seconds + settle_s) * _SPARE) + _CHUNK + arm.limit
-    async with staged(providers=providers) as stage, hired("bench.load") as caller:
-        await caller.ask(kind="batch", addresses=stage.system.gateways, count=count, chunk=_CHUNK)
-        await stage.until_taken(arm.limit)
+    async with start_testbed(providers=providers) as testbed, start_agent("bench.load") as caller:
+        await caller.ask(kind="batch", addresses=testbed.system.gateways, count=count, chunk=_CHUNK)
+        await testbed.until_taken(arm.limit)
         await asyncio.sleep(settle_s + seconds)
-        arrivals = await stage.arrivals()
+        arrivals = await testbed.arrivals()
     end = max(one["at_ns"] for lane in arrivals.values() for one in lane)
     began = end - int(seconds * _NS)
     return {name: [one["at_ns"] for one in lane if one["at_ns"] >= began] for name, lane in arrivals.items()}

@@ -1,4 +1,4 @@
-"""Which figures are drawn, and how. Pure."""
+"""Which figures are plotted, and how. Pure."""
 
 import re
 from collections import defaultdict
@@ -10,14 +10,14 @@ from bench import svg
 from bench.figure import Figure, Result
 
 _THEIRS = re.compile("floor|nats|postgres|simulator")
-"""Names what ours is held against, or stands beside it."""
+"""Matches the names of figures that are not ours: baselines and servers."""
 
 
 @attrs.frozen
 class Plot:
-    """One picture of one benchmark: the figures whose names begin with `start` and end with `end`.
+    """One plot of one benchmark: the figures whose names begin with `start` and end with `end`.
 
-    `across` names the sizes where lines are drawn over them; empty means bars.
+    `across` is the label of the sizes for a line plot; empty means a bar plot.
     """
 
     file: str
@@ -28,7 +28,7 @@ class Plot:
     across: str = ""
 
     def chooses(self, figure: Figure) -> bool:
-        """Whether a figure is in the picture."""
+        """Whether a figure is in the plot."""
         return figure.name.startswith(self.start) and figure.name.endswith(self.end)
 
 
@@ -56,7 +56,7 @@ PLOTS = (
 
 
 def draw(results: Iterable[Result]) -> Iterator[tuple[Plot, str]]:
-    """Give every plot that there are figures for, as SVG text."""
+    """Yield every plot that has figures, with its SVG text."""
     known = {result.bench: result for result in results}
     for plot in PLOTS:
         if plot.bench not in known:
@@ -76,7 +76,7 @@ def _goal(figure: Figure) -> float | None:
 
 
 def _label(plot: Plot, figure: Figure) -> str:
-    """Leave out what every row of the picture begins with, up to a colon."""
+    """Return the label without the common beginning of all rows, up to a colon."""
     _, colon, rest = figure.name.partition(": ")
     return rest if colon and plot.start else figure.name
 

@@ -31,7 +31,7 @@ _MINUTES = 14
 
 @attrs.frozen
 class Run:
-    """Everything that one run of the benchmarks has brought."""
+    """The results of one run of all benchmarks."""
 
     machine: Mapping[str, str]
     form: str
@@ -39,25 +39,25 @@ class Run:
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Run":
-        """Read what bench.run wrote."""
+        """Read the file that bench.run wrote."""
         document = json.loads(path.read_text())
         results = [Result.from_json(one) for one in document["results"]]
         return cls(document["machine"], document["form"], results)
 
 
 def page(run: Run, before: Run | None, folder: str) -> str:
-    """Write the page; `folder` is where it finds its plots. Pure."""
+    """Return the text of the page; `folder` is the relative path of its plots. Pure."""
     drawn = [plot for plot, _ in plots.draw(run.results)]
     parts = [_HEAD.format(minutes=_MINUTES)]
     parts.append("## The goals\n\n" + tables.goals(run.results))
     parts.append("## The machine\n\n" + tables.table(["", ""], run.machine.items()))
     for result in run.results:
-        pictures = "\n".join(f"![{one.title}]({folder}/{one.file}.svg)" for one in drawn if one.bench == result.bench)
+        images = "\n".join(f"![{one.title}]({folder}/{one.file}.svg)" for one in drawn if one.bench == result.bench)
         notes = "\n".join(f"- {note}" for note in result.notes)
         setting = ", ".join(f"{name} {value}" for name, value in result.setting.items())
         command = f"`python -m bench.{result.bench}` with {setting}"
         figures = f"<details><summary>All figures</summary>\n\n{tables.figures(result)}\n\n</details>"
-        parts.append("\n\n".join([f"## {result.title}", command, pictures, notes, figures]))
+        parts.append("\n\n".join([f"## {result.title}", command, images, notes, figures]))
     if before is not None:
         parts.append(_before_and_after(run, before))
     return "\n\n".join(parts) + "\n"
@@ -79,7 +79,7 @@ def _note(run: Run) -> str:
 
 
 def write(results: pathlib.Path, before: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Write page and plots; the page lies beside the folder of its plots and has its name."""
+    """Write the page and the plots; the page is next to the plots' folder and has its name. Returns the page."""
     run = Run.read(results)
     folder.mkdir(parents=True, exist_ok=True)
     for plot, text in plots.draw(run.results):
@@ -90,9 +90,9 @@ def write(results: pathlib.Path, before: pathlib.Path, folder: pathlib.Path) -> 
 
 
 def main() -> None:
-    """Make the page from the command line."""
+    """Write the page; the command-line interface."""
     parser = argparse.ArgumentParser(prog="python -m bench.report")
-    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="holds results.json, gets the plots")
+    parser.add_argument("--folder", type=pathlib.Path, default=FOLDER, help="has results.json; the plots go here")
     parser.add_argument("--before", type=pathlib.Path, default=BEFORE, help="an earlier run to compare with")
     options = parser.parse_args()
     print(write(options.folder / "results.json", options.before, options.folder))

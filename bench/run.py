@@ -1,4 +1,4 @@
-"""Runs every benchmark, each in a process of its own, and writes results.json: `python -m bench.run`."""
+"""Runs every benchmark in its own process and writes results.json: `python -m bench.run`."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ BENCHES = ("send_sms", "batch_send", "to_socket", "whole_way", "pacing", "waitin
 
 
 def main() -> None:
-    """Run them one after the other; what fails is named at the end, and then nothing is written."""
+    """Run them one after the other. If any fails, their names are printed at the end, and nothing is written."""
     parser = argparse.ArgumentParser(prog="python -m bench.run")
     parser.add_argument("--form", choices=("short", "normal", "full"), default="normal")
     parser.add_argument("--folder", type=pathlib.Path, default=report.FOLDER, help="where results.json goes")

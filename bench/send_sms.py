@@ -1,4 +1,4 @@
-"""SendSms: calls accepted a second and how long they take, against a bare gRPC server that only publishes."""
+"""SendSms: calls accepted a second and their latency, compared with a bare gRPC server that only publishes."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
+from bench.agent import Agent, start_agent
 from bench.command import Bench, main
 from bench.cpu import Stopwatch
 from bench.figure import Figure, Result
-from bench.hand import Hand, hired
 from bench.spread import ratios
-from bench.stage import Stage, staged
+from bench.testbed import Testbed, start_testbed
 from ops.percentile import percentile
 
 GOAL = ">= 0.85"
@@ -21,7 +21,7 @@ _WARM_UP_S = 0.5
 
 @attrs.frozen
 class Arm:
-    """One side of the comparison: whose servers, how many, and whether they publish under a condition."""
+    """One side of the comparison: gateways or floors, how many, and whether publishes are conditional."""
 
     name: str
     floor: bool
@@ -40,21 +40,21 @@ ARMS = (
 
 @attrs.define
 class Comparison:
-    """The processes of all arms, and what was measured of each."""
+    """The processes of all arms, and the measured values of each."""
 
-    stage: Stage
-    callers: list[Hand]
-    floors: list[Hand]
+    testbed: Testbed
+    callers: list[Agent]
+    floors: list[Agent]
     in_flight: int
     measured: dict[str, list[float]] = attrs.Factory(lambda: defaultdict(list))
 
     async def measure(self, arm: Arm, seconds: float) -> None:
-        """Drive one arm and note its figures."""
+        """Run the load on one arm and record its values."""
         addresses, pids = await self._servers(arm)
         callers = self.callers[: arm.processes]
-        await self.stage.purge()
+        await self.testbed.purge()
         await self._drive(callers, addresses, min(_WARM_UP_S, seconds))
-        watch = Stopwatch({**pids, "nats-server": self.stage.pids()["nats-server"]})
+        watch = Stopwatch({**pids, "nats-server": self.testbed.pids()["nats-server"]})
         answers = await self._drive(callers, addresses, seconds)
         used = watch.read()
         accepted = sum(one["accepted"] for one in answers)
@@ -66,23 +66,23 @@ class Comparison:
         self.note(arm, "nats", used["nats-server"] / accepted * 1e3)
 
     def note(self, arm: Arm, quantity: str, value: float) -> None:
-        """Keep one value of an arm."""
+        """Record one value of an arm."""
         self.measured[f"{arm.name}/{quantity}"].append(value)
 
     def of(self, arm: str, quantity: str) -> list[float]:
-        """Give what was measured, one value a repetition."""
+        """Return the measured values, one for each repetition."""
         return self.measured[f"{arm}/{quantity}"]
 
     async def _servers(self, arm: Arm) -> tuple[list[str], dict[str, int]]:
         if not arm.floor:
-            addresses = self.stage.system.gateways[: arm.processes]
-            pids = self.stage.pids()
+            addresses = self.testbed.system.gateways[: arm.processes]
+            pids = self.testbed.pids()
             return addresses, {name: pids[name] for name in (f"gateway-{n + 1}" for n in range(arm.processes))}
-        hands = self.floors[: arm.processes]
-        answers = [await hand.ask(kind="serve", conditional=arm.conditional) for hand in hands]
-        return [one["address"] for one in answers], {f"floor-{n}": hand.pid for n, hand in enumerate(hands)}
+        agents = self.floors[: arm.processes]
+        answers = [await agent.ask(kind="serve", conditional=arm.conditional) for agent in agents]
+        return [one["address"] for one in answers], {f"floor-{n}": agent.pid for n, agent in enumerate(agents)}
 
-    async def _drive(self, callers: list[Hand], addresses: list[str], seconds: float) -> list[dict[str, Any]]:
+    async def _drive(self, callers: list[Agent], addresses: list[str], seconds: float) -> list[dict[str, Any]]:
         each = self.in_flight // len(callers)
         return await asyncio.gather(
             *(one.ask(kind="unary", addresses=addresses, in_flight=each, seconds=seconds) for one in callers)
@@ -90,15 +90,15 @@ class Comparison:
 
 
 async def run(repetitions: int, seconds: float, in_flight: int) -> Result:
-    """Measure every arm once in each round, beginning with another one each time."""
+    """Measure every arm once in each round; each round starts with another arm."""
     async with contextlib.AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(
-            staged(gateways=2, dispatchers_each=0, coordinators=0, projectors=0, providers=("p1", "p2", "p3"))
+        testbed = await stack.enter_async_context(
+            start_testbed(gateways=2, dispatchers_each=0, coordinators=0, projectors=0, providers=("p1", "p2", "p3"))
         )
-        callers = [await stack.enter_async_context(hired("bench.load")) for _ in range(2)]
-        await callers[0].ask(kind="unary", addresses=stage.system.gateways, in_flight=2, seconds=0.1)
-        floors = [await stack.enter_async_context(hired("bench.floor", stage.url)) for _ in range(2)]
-        comparison = Comparison(stage, callers, floors, in_flight)
+        callers = [await stack.enter_async_context(start_agent("bench.load")) for _ in range(2)]
+        await callers[0].ask(kind="unary", addresses=testbed.system.gateways, in_flight=2, seconds=0.1)
+        floors = [await stack.enter_async_context(start_agent("bench.floor", testbed.url)) for _ in range(2)]
+        comparison = Comparison(testbed, callers, floors, in_flight)
         for repetition in range(repetitions):
             for n in range(len(ARMS)):
                 await comparison.measure(ARMS[(repetition + n) % len(ARMS)], seconds)

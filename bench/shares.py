@@ -1,4 +1,4 @@
-"""Where the time of a message goes: the shares of packages in each of our processes, by cProfile."""
+"""Where the time of a message goes: the share of each package in each of our processes, by cProfile."""
 
 import asyncio
 import pathlib
@@ -9,15 +9,15 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 
+from bench.agent import Agent, start_agent
 from bench.command import Bench, main
 from bench.figure import Figure, Result
-from bench.hand import Hand, hired
-from bench.stage import Limits, Stage, StageFailed, staged
+from bench.testbed import Limits, Testbed, TestbedFailed, start_testbed
 from messaging.stream import topology as topo
 from ops.embedded.child import free_port
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 
-_LIFTED = Limits(provider=300, fleet=300)  # a profiled process is slow: with more, its lease would run out
+_HIGH_LIMITS = Limits(provider=300, fleet=300)  # a profiled process is slow; at a higher rate its lease would expire
 _PROVIDER = "p1"
 _STOP_S = 20.0
 _LEAST = 0.01
@@ -36,7 +36,7 @@ Function = tuple[str, int, str]
 
 
 def package_of(function: Function) -> str:
-    """Name the package in which a function lies; empty for what is built into Python. Pure."""
+    """Return the package of a function; empty for functions that are built into Python. Pure."""
     path = function[0]
     if path == "~":
         return ""
@@ -50,7 +50,7 @@ def package_of(function: Function) -> str:
 def by_package(
     stats: Mapping[Function, tuple[int, int, float, float, Mapping[Function, tuple[int, int, float, float]]]],
 ) -> dict[str, float]:
-    """Sum the seconds by package; what is built into Python counts for who calls it, and waiting for nobody. Pure."""
+    """Sum the seconds by package. Built-in functions count for their callers; waiting is left out. Pure."""
     seconds: dict[str, float] = defaultdict(float)
     for function, (_, _, own, _, callers) in stats.items():
         if any(word in function[2] for word in _WAITS):
@@ -64,58 +64,58 @@ def by_package(
 
 
 async def run(repetitions: int, messages: int) -> Result:
-    """Profile all three at once, in a system of their own in each round."""
+    """Profile all three processes at once, in a new system in each round."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in _PROCESSES}
     for _ in range(repetitions):
-        async with staged(limits=_LIFTED, providers=(_PROVIDER,), dispatchers_each=0) as stage:
-            for name, seconds in (await _profile(stage, messages)).items():
+        async with start_testbed(limits=_HIGH_LIMITS, providers=(_PROVIDER,), dispatchers_each=0) as testbed:
+            for name, seconds in (await _profile(testbed, messages)).items():
                 total = sum(seconds.values())
                 found[name].append({package: 100 * value / total for package, value in seconds.items()})
     setting = {"repetitions": repetitions, "messages": messages}
     return Result("shares", "Where the time of a message goes", setting, _figures(found), _NOTES)
 
 
-async def _profile(stage: Stage, messages: int) -> dict[str, dict[str, float]]:
-    """Let profiled processes do a system's work, and give the seconds of each by package."""
-    system, listen = stage.system, f"127.0.0.1:{free_port()}"
-    await stage.end("projector-1")  # the profiled one does its work
+async def _profile(testbed: Testbed, messages: int) -> dict[str, dict[str, float]]:
+    """Run a system with profiled processes; returns the seconds of each by package."""
+    system, listen = testbed.system, f"127.0.0.1:{free_port()}"
+    await testbed.end("projector-1")  # the profiled one takes its place
     for name, command in _PROCESSES.items():
-        system.spawn(f"profiled-{name}", "bench.profiled", str(_target(stage, name)), *command, SMSGW_LISTEN=listen)
+        system.spawn(f"profiled-{name}", "bench.profiler", str(_target(testbed, name)), *command, SMSGW_LISTEN=listen)
     system.gateways = [listen]
-    await wait_for_answer(system)
-    async with hired("bench.load") as caller:
-        await _send(stage, caller, min(messages, _WARM_UP), 0)
-        await stage.signal("profiled", signal.SIGUSR1)
-        await _send(stage, caller, messages, min(messages, _WARM_UP))
-        await stage.signal("profiled", signal.SIGUSR2)
+    await wait_until_serving(system)
+    async with start_agent("bench.load") as caller:
+        await _send(testbed, caller, min(messages, _WARM_UP), 0)
+        await testbed.signal("profiled", signal.SIGUSR1)
+        await _send(testbed, caller, messages, min(messages, _WARM_UP))
+        await testbed.signal("profiled", signal.SIGUSR2)
     found = {}
     for name in _PROCESSES:
-        await asyncio.to_thread(_await_file, _target(stage, name))
-        found[name] = by_package(pstats.Stats(str(_target(stage, name))).stats)  # type: ignore[attr-defined]
+        await asyncio.to_thread(_await_file, _target(testbed, name))
+        found[name] = by_package(pstats.Stats(str(_target(testbed, name))).stats)  # type: ignore[attr-defined]
     return found
 
 
-async def _send(stage: Stage, caller: Hand, messages: int, before: int) -> None:
-    """Send so many, and wait until they are in the history."""
-    await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages, chunk=min(500, messages))
-    await stage.until_taken(before + messages)
-    await stage.until_done(topo.ACCEPT, topo.EVENT)
+async def _send(testbed: Testbed, caller: Agent, messages: int, before: int) -> None:
+    """Send `messages`, and wait until they are in the history; `before` were sent earlier."""
+    await caller.ask(kind="batch", addresses=testbed.system.gateways, count=messages, chunk=min(500, messages))
+    await testbed.until_taken(before + messages)
+    await testbed.until_done(topo.ACCEPT, topo.EVENT)
 
 
 def _await_file(path: pathlib.Path) -> None:
     end = time.monotonic() + _STOP_S
     while not path.exists():
         if time.monotonic() > end:
-            raise StageFailed(f"no {path.name}")
+            raise TestbedFailed(f"no {path.name}")
         time.sleep(0.05)
 
 
-def _target(stage: Stage, name: str) -> pathlib.Path:
-    return stage.system.folder / f"{name}.prof"
+def _target(testbed: Testbed, name: str) -> pathlib.Path:
+    return testbed.system.folder / f"{name}.prof"
 
 
 def _figures(profiles: Mapping[str, list[dict[str, float]]]) -> list[Figure]:
-    """Give the packages that take at least a hundredth, the dearest first; the rest is `others`."""
+    """Return the packages that take at least 1 %, the largest first; the rest is `others`."""
     figures = []
     for name, rounds in profiles.items():
         packages = {package for one in rounds for package in one}

@@ -1,4 +1,4 @@
-"""How repeated measurements lie: spreads, and ratios of what was measured in the same round. Pure."""
+"""Statistics of repeated measurements: spreads, and ratios of values from the same round. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ops.percentile import percentile
 
 @attrs.frozen
 class Spread:
-    """Five numbers for a row of repetitions, and how many there were."""
+    """Minimum, quartiles, median and maximum of the repetitions, and their count."""
 
     low: float
     lower: float
@@ -21,18 +21,18 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Sum repetitions up."""
+    """Return the spread of repeated values."""
     low, lower, middle, upper, high = (percentile(values, percent) for percent in (0, 25, 50, 75, 100))
     return Spread(low, lower, middle, upper, high, len(values))
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Divide round by round: both were measured in the same one, so that what disturbed it disturbed both."""
+    """Divide round by round: both values of a round were measured under the same disturbances."""
     return [mine / other if other else math.nan for mine, other in zip(ours, theirs, strict=True)]
 
 
 def shown(value: float) -> str:
-    """Write a number with three significant digits, as people read it."""
+    """Format a number with three significant digits."""
     if not math.isfinite(value):
         return "–"
     if value == 0:

@@ -1,4 +1,4 @@
-"""How cost grows with what is stored: reading one message, listing many, and writing the history."""
+"""How costs grow with the number of stored messages: reading one, listing many, and writing the history."""
 
 import base64
 import contextlib
@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 from bench import stored_rows
+from bench.agent import Agent, start_agent
 from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
-from bench.hand import Hand, hired
-from bench.stage import Stage, StageFailed, staged
+from bench.testbed import Testbed, TestbedFailed, start_testbed
 from messaging.stream import topology as topo
 from ops.percentile import percentile
 
@@ -21,34 +21,34 @@ _PAGE = 50
 
 
 async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> Result:
-    """Grow the tables step by step; at each size read, list and project."""
+    """Grow the tables step by step; at each size measure reads, lists and projections."""
     figures: list[Figure] = []
     first_ms = int(time.time() * 1000) - _DAYS_BACK_MS
     async with contextlib.AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(staged(dispatchers_each=0, coordinators=0, providers=("p1",)))
-        caller = await stack.enter_async_context(hired("bench.load"))
-        await caller.ask(kind="counted", addresses=stage.system.gateways, count=1, in_flight=1)
-        filler = await stack.enter_async_context(hired("bench.filler", stage.url))
-        await stage.until_done(topo.ACCEPT, topo.EVENT)
-        there, url = 0, stage.system.environment["SMSGW_DATABASE_URL"]
+        testbed = await stack.enter_async_context(start_testbed(dispatchers_each=0, coordinators=0, providers=("p1",)))
+        caller = await stack.enter_async_context(start_agent("bench.load"))
+        await caller.ask(kind="counted", addresses=testbed.system.gateways, count=1, in_flight=1)
+        seeder = await stack.enter_async_context(start_agent("bench.seeder", testbed.url))
+        await testbed.until_done(topo.ACCEPT, topo.EVENT)
+        there, url = 0, testbed.system.environment["SMSGW_DATABASE_URL"]
         await stored_rows.prepare(url)
         for size in sizes:
             await stored_rows.grow(url, there, size, first_ms)
             there = size
-            questions = _Questions(size, first_ms)
-            figures += await _reading(stage, caller, questions, repetitions, reads)
-            figures += await _projecting(stage, filler, size, repetitions, stories)
+            queries = _Queries(size, first_ms)
+            figures += await _reading(testbed, caller, queries, repetitions, reads)
+            figures += await _projecting(testbed, seeder, size, repetitions, stories)
     setting = {"repetitions": repetitions, "reads": reads, "stories": stories, "sizes": sizes}
     return Result("stored", "Cost as the history grows", setting, figures, _NOTES)
 
 
-class _Questions:
-    """What callers ask of a history of so many messages; the same at every run."""
+class _Queries:
+    """The calls of the load for a history of `size` messages; the same in every run."""
 
     def __init__(self, size: int, first_ms: int) -> None:
         self._size = size
         self._first_ms = first_ms
-        self._random = random.Random(size)  # noqa: S311 - the same questions at every run
+        self._random = random.Random(size)  # noqa: S311 - the same queries in every run
         self.kinds = {
             "GetStatus": self.one,
             "ListMessages, first page": self.first_page,
@@ -77,37 +77,37 @@ class _Questions:
         return self._random.randrange(self._size)
 
 
-async def _reading(stage: Stage, caller: Hand, questions: _Questions, repetitions: int, reads: int) -> list[Figure]:
-    middle: dict[str, list[float]] = {kind: [] for kind in questions.kinds}
-    slow: dict[str, list[float]] = {kind: [] for kind in questions.kinds}
+async def _reading(testbed: Testbed, caller: Agent, queries: _Queries, repetitions: int, reads: int) -> list[Figure]:
+    middle: dict[str, list[float]] = {kind: [] for kind in queries.kinds}
+    slow: dict[str, list[float]] = {kind: [] for kind in queries.kinds}
     for _ in range(repetitions):
-        for kind, make in questions.kinds.items():
+        for kind, make in queries.kinds.items():
             asked = [make() for _ in range(reads)]
             method = kind.partition(",")[0]
-            answer = await caller.ask(kind="read", addresses=stage.system.gateways, method=method, requests=asked)
+            answer = await caller.ask(kind="read", addresses=testbed.system.gateways, method=method, requests=asked)
             if answer["found"] < reads:
-                raise StageFailed(f"{kind} found only {answer['found']} in {reads} calls")
+                raise TestbedFailed(f"{kind} found only {answer['found']} in {reads} calls")
             middle[kind].append(percentile(answer["took_ns"], 50) / 1e6)
             slow[kind].append(percentile(answer["took_ns"], 99) / 1e6)
-    size = float(questions._size)  # noqa: SLF001 - of this module
+    size = float(queries._size)  # noqa: SLF001 - of this module
     return [
         *(Figure(f"{kind}, p50", "ms", values, at=size) for kind, values in middle.items()),
         *(Figure(f"{kind}, p99", "ms", values, at=size) for kind, values in slow.items()),
     ]
 
 
-async def _projecting(stage: Stage, filler: Hand, size: int, repetitions: int, stories: int) -> list[Figure]:
-    """Let stories gather while the projector stands still, and take the time until it has written them."""
+async def _projecting(testbed: Testbed, seeder: Agent, size: int, repetitions: int, stories: int) -> list[Figure]:
+    """Publish histories while the projector is paused, and measure the time until it has written them."""
     rates, cpu = [], []
     for _ in range(repetitions):
-        await stage.signal("projector", signal.SIGSTOP)
-        made = (await filler.ask(kind="stories", count=stories, provider="p1"))["made"]
-        watch, began = stage.stopwatch(), time.monotonic()
-        await stage.signal("projector", signal.SIGCONT)
-        await stage.until_done(topo.ACCEPT, topo.EVENT)
+        await testbed.signal("projector", signal.SIGSTOP)
+        made = (await seeder.ask(kind="stories", count=stories, provider="p1"))["made"]
+        watch, began = testbed.stopwatch(), time.monotonic()
+        await testbed.signal("projector", signal.SIGCONT)
+        await testbed.until_done(topo.ACCEPT, topo.EVENT)
         rates.append(made / (time.monotonic() - began))
         cpu.append(watch.read()["projector-1"] / stories * 1e3)
-    pids = stage.pids()
+    pids = testbed.pids()
     memory = [
         Figure(f"memory: {name.removesuffix('-1')}", "MiB", [rss_bytes(pids[name]) / 2**20], at=size)
         for name in ("projector-1", "gateway-1", "postgres")

@@ -1,6 +1,6 @@
-"""Many rows for the history, by COPY: in PostgreSQL's binary form, batch after batch.
+"""Many rows for the history, written with COPY in PostgreSQL's binary format, in batches.
 
-Message number `n` has everything of it derived from `n`, so that whoever reads knows what to ask for.
+Everything in message number `n` is derived from `n`, so that readers know which messages exist.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from messaging.store.engine import open_engine
 from messaging.store.writer import HistoryWriter
 
 STEP_MS = 50
-"""Between one message's acceptance and the next one's: ten million lie within six days."""
+"""Time between two acceptances: ten million messages take less than six days."""
 
 PROVIDERS = 5
 _BATCH = 20_000
@@ -41,8 +41,8 @@ _COLUMNS = {
 
 
 @attrs.frozen
-class _Told:
-    """What all rows of one message share."""
+class _Facts:
+    """The values that all rows of one message share."""
 
     n: int
     message_id: str
@@ -52,7 +52,7 @@ class _Told:
 
 
 def message_id(n: int, first_ms: int) -> uuid.UUID:
-    """Give the id of message number `n`."""
+    """Return the id of message number `n`."""
     return uuid.UUID(_id(n, first_ms))
 
 
@@ -61,13 +61,13 @@ def _id(n: int, first_ms: int) -> str:
     return f"{first_ms + n * STEP_MS:012x}7{digest[:3]}8{digest[3:18]}"
 
 
-def _told(n: int, first_ms: int) -> _Told:
+def _facts(n: int, first_ms: int) -> _Facts:
     accepted = _EPOCH + timedelta(milliseconds=first_ms + n * STEP_MS)
     state = pb.MESSAGE_STATE_SENT if n % _ONE_FAILED_IN else pb.MESSAGE_STATE_FAILED
-    return _Told(n, _id(n, first_ms), accepted, f"p{n % PROVIDERS + 1}", state)
+    return _Facts(n, _id(n, first_ms), accepted, f"p{n % PROVIDERS + 1}", state)
 
 
-def _messages(batch: Iterable[_Told]) -> Iterator[_Row]:
+def _messages(batch: Iterable[_Facts]) -> Iterator[_Row]:
     for one in batch:
         command = _command(one)
         yield (
@@ -77,7 +77,7 @@ def _messages(batch: Iterable[_Told]) -> Iterator[_Row]:
         )
 
 
-def _command(one: _Told) -> wire.Command:
+def _command(one: _Facts) -> wire.Command:
     n = one.n
     return wire.Command(
         message_id=one.message_id,
@@ -96,7 +96,7 @@ def _command(one: _Told) -> wire.Command:
     )
 
 
-def _attempts(batch: Iterable[_Told]) -> Iterator[_Row]:
+def _attempts(batch: Iterable[_Facts]) -> Iterator[_Row]:
     for one in batch:
         sent = one.state == pb.MESSAGE_STATE_SENT
         outcome = pb.ATTEMPT_OUTCOME_ACCEPTED if sent else pb.ATTEMPT_OUTCOME_PERMANENT
@@ -106,14 +106,14 @@ def _attempts(batch: Iterable[_Told]) -> Iterator[_Row]:
         )
 
 
-def _events(batch: Iterable[_Told]) -> Iterator[_Row]:
+def _events(batch: Iterable[_Facts]) -> Iterator[_Row]:
     for one in batch:
         for sequence, state in ((_version(one.n) - 1, pb.MESSAGE_STATE_SENDING), (_version(one.n), one.state)):
             yield one.message_id, sequence, "default", one.accepted, state, one.provider, 0, 1, 0, "bench"
 
 
 def _version(n: int) -> int:
-    """Say where the last of a message's two events stands."""
+    """Return the sequence of the last of a message's two events."""
     return n * 2 + 2
 
 
@@ -121,7 +121,7 @@ _ROWS = {"messages": _messages, "attempts": _attempts, "events": _events}
 
 
 async def prepare(url: str) -> None:
-    """Make the partitions that the rows will lie in, as the projector does once an hour."""
+    """Create the partitions for the rows, as the projector does once an hour."""
     engine = open_engine(url)
     try:
         await HistoryWriter(engine).ensure_partitions(datetime.now(UTC))
@@ -130,11 +130,11 @@ async def prepare(url: str) -> None:
 
 
 async def grow(url: str, first: int, last: int, first_ms: int) -> None:
-    """Add the messages from `first` to before `last`, with an attempt and two events each, and look at the tables."""
+    """Add the messages from `first` to before `last`, each with an attempt and two events, and analyze the tables."""
     connection = await asyncpg.connect(url)
     try:
         for begin in range(first, last, _BATCH):
-            batch = [_told(n, first_ms) for n in range(begin, min(begin + _BATCH, last))]
+            batch = [_facts(n, first_ms) for n in range(begin, min(begin + _BATCH, last))]
             for table, rows in _ROWS.items():
                 columns = _COLUMNS[table].split()
                 await connection.copy_records_to_table(table, records=rows(batch), columns=columns, timeout=_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Two kinds of plots as SVG text: bars with their spread, and lines over sizes. Pure."""
+"""Two kinds of plots as SVG text: bars with spreads, and lines over sizes. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _FONT = "font-family='sans-serif' font-size='13'"
 
 @attrs.frozen
 class Bar:
-    """One row: its label and spread, whether it is ours or what ours is held against, and its goal."""
+    """One row: its label and spread, whether it is ours or a baseline, and its goal."""
 
     label: str
     spread: Spread
@@ -50,7 +50,7 @@ def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str, width: floa
 
 
 def bars(title: str, unit: str, rows: Sequence[Bar]) -> str:
-    """Draw one bar for each row up to its median, a line from the least to the most, and a stroke where its goal is."""
+    """Draw a bar for each row up to its median, with a line from minimum to maximum and a mark at its goal."""
     most = max([row.spread.high for row in rows] + [row.goal or 0.0 for row in rows]) or 1.0
     scale = (WIDTH - _LEFT - _RIGHT) / most
     parts = []
@@ -77,7 +77,7 @@ def bars(title: str, unit: str, rows: Sequence[Bar]) -> str:
 
 @attrs.frozen
 class _Scale:
-    """A logarithmic axis from one power of ten to another."""
+    """A logarithmic axis between two powers of ten."""
 
     low: int
     high: int
@@ -100,7 +100,7 @@ class _Scale:
 
 
 def lines(title: str, unit: str, across: str, series: Mapping[str, Sequence[tuple[float, Spread]]]) -> str:
-    """Draw one line for each series over sizes, both axes by powers of ten, with strokes from least to most."""
+    """Draw a line over sizes for each series, with error bars from minimum to maximum; both axes are logarithmic."""
     left, top, bottom, right = 80.0, 50.0, 330.0, WIDTH - 60.0
     points = [point for row in series.values() for point in row]
     x_axis = _Scale.over([size for size, _ in points], left, right)

@@ -10,19 +10,19 @@ _REACHED = {True: "yes", False: "**no**", None: ""}
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; all columns but the first are numbers, and stand on the right."""
+    """Format a table; all columns but the first are numbers and aligned right."""
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def goal(figure: Figure) -> str:
-    """Write a figure's goal as people read it."""
+    """Format a figure's goal for people."""
     sign, _, number = figure.goal.partition(" ")
     return f"{_SIGNS[sign]} {number}" if sign else ""
 
 
 def figures(result: Result) -> str:
-    """Write every figure of a benchmark with its spread."""
+    """Format all figures of a benchmark with their spreads."""
     sizes = any(one.at is not None for one in result.figures)
     heads = [
         "",
@@ -46,7 +46,7 @@ def figures(result: Result) -> str:
 
 
 def goals(results: Iterable[Result]) -> str:
-    """Write the figures that have a goal, of all benchmarks."""
+    """Format the figures that have a goal, of all benchmarks."""
     rows = [
         [f"{result.title}: {one.name}", shown(one.spread.middle), one.unit, goal(one), _REACHED[one.reached]]
         for result in results
@@ -57,7 +57,7 @@ def goals(results: Iterable[Result]) -> str:
 
 
 def changes(before: Iterable[Result], after: Iterable[Result]) -> str:
-    """Set the medians of two runs beside each other: those with a goal, and all ratios and sizes."""
+    """Format the medians of two runs next to each other: figures with a goal, ratios and rates."""
     known = {(result.bench, one.name, one.at): one for result in before for one in result.figures}
     rows = []
     for result in after:

@@ -1,4 +1,4 @@
-"""A record that the gateway itself has stored: its bytes and headers are what every floor publishes too."""
+"""A record that the gateway has published: floor and seeder publish its bytes and headers again."""
 
 import os
 import time
@@ -15,26 +15,26 @@ from messaging.stream.interface import Connection
 
 @attrs.frozen
 class Template:
-    """What one acceptance looks like on the stream."""
+    """The bytes and headers of one acceptance on the stream."""
 
     data: bytes
     traceparent: str
 
     @classmethod
     async def read(cls, connection: Connection) -> "Template":
-        """Take the newest acceptance; the gateway must have made one."""
+        """Read the newest acceptance; raises LookupError when there is none."""
         record = await connection.last(topo.ACCEPT, "sms.accept.>")
         if record is None:
             raise LookupError("the gateway has accepted nothing yet")
         return cls(record.data, record.headers.get(codec.TRACEPARENT, ""))
 
     def subject(self, provider: str, lane: str = Lane.NORMAL) -> tuple[str, Address]:
-        """Make the subject of another message, and its address."""
+        """Make the subject and the address of a new message."""
         address = new_address("default", int(time.time() * 1000), key_from_bytes(os.urandom(KEY_BYTES)))
         return topo.accept_subject(provider, lane, address), address
 
     def headers(self, address: Address, *, conditional: bool) -> Mapping[str, str]:
-        """Make the headers: the trace, and the condition that this request is new."""
+        """Make the headers: the trace and, if `conditional`, the condition that the request is new."""
         trace = {codec.TRACEPARENT: self.traceparent}
         if not conditional:
             return trace
@@ -42,7 +42,7 @@ class Template:
         return {topo.H_EXPECTED: "0", topo.H_EXPECTED_SUBJECT: key_filter, **trace}
 
     def command(self, address: Address, provider: str) -> bytes:
-        """Make the bytes of a message of its own under that address, which can be sent and projected."""
+        """Make the bytes of a complete message with that address, which can be sent and projected."""
         entry = wire.QueueEntry.FromString(self.data)
         now = time.time()
         entry.command.message_id = address.message_id

@@ -1,12 +1,12 @@
-"""From SendSms to the provider's socket on an idle system: one message at a time, by the kernel's receive stamps."""
+"""From SendSms to the provider's socket on an idle system, one message at a time, by the kernel's time stamps."""
 
 import asyncio
 from collections import defaultdict
 
+from bench.agent import start_agent
 from bench.command import Bench, main
 from bench.figure import Figure, Result
-from bench.hand import hired
-from bench.stage import staged
+from bench.testbed import start_testbed
 from ops.percentile import percentile
 
 _WARM_UP = 5
@@ -15,19 +15,19 @@ _SETTLE_S = 1.0
 
 
 async def run(repetitions: int, messages: int, pause_s: float) -> Result:
-    """Send, pause, send, and look afterwards when each arrived."""
+    """Send messages with pauses, and read afterwards when each arrived."""
     found: dict[str, list[float]] = defaultdict(list)
-    async with staged() as stage, hired("bench.load") as caller:
-        gateways = stage.system.gateways
+    async with start_testbed() as testbed, start_agent("bench.load") as caller:
+        gateways = testbed.system.gateways
         await caller.ask(kind="paced", addresses=gateways, count=_WARM_UP, pause_s=_PAUSE_S)
-        await stage.until_taken(_WARM_UP)
+        await testbed.until_taken(_WARM_UP)
         await asyncio.sleep(_SETTLE_S)
         for _ in range(repetitions):
-            await stage.forget_arrivals()
+            await testbed.clear_arrivals()
             answer = await caller.ask(kind="paced", addresses=gateways, count=messages, pause_s=pause_s)
-            await stage.until_taken(messages)
+            await testbed.until_taken(messages)
             began = answer["began_ns"]
-            arrived = {one["reference"]: one["at_ns"] for lane in (await stage.arrivals()).values() for one in lane}
+            arrived = {one["reference"]: one["at_ns"] for lane in (await testbed.arrivals()).values() for one in lane}
             ways = [(arrived[message_id] - at) / 1e6 for message_id, at in began.items()]
             took = [value / 1e6 for value in answer["took_ns"]]
             for percent, name in ((50, "p50"), (99, "p99")):

@@ -1,55 +1,55 @@
-"""How cost grows with what waits: memory, accepting and dispatching beside a backlog of many messages."""
+"""How costs grow with the backlog: memory, accepting and dispatching with many waiting messages."""
 
 import asyncio
 import contextlib
 import time
 
+from bench.agent import Agent, start_agent
 from bench.command import Bench, main
 from bench.cpu import rss_bytes
 from bench.figure import Figure, Result
-from bench.hand import Hand, hired
-from bench.stage import Limits, Stage, StageFailed, staged
+from bench.testbed import Limits, Testbed, TestbedFailed, start_testbed
 from messaging.stream import topology as topo
 from ops.percentile import percentile
 
-_LIFTED = Limits(provider=2000, fleet=10_000)
+_HIGH_LIMITS = Limits(provider=2000, fleet=10_000)
 _IN_FLIGHT = 64
 _RAMP_S = 3.0
 _PATIENCE_S = 300.0
 
 
 async def run(repetitions: int, seconds: float, sizes: list[int]) -> Result:
-    """Grow the backlog step by step; at each size accept beside it, then dispatch from it."""
+    """Grow the backlog step by step; at each size first accept more messages, then dispatch."""
     figures: list[Figure] = []
     async with contextlib.AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(staged(limits=_LIFTED, dispatchers_each=0, projectors=0))
-        caller = await stack.enter_async_context(hired("bench.load"))
-        await caller.ask(kind="counted", addresses=stage.system.gateways, count=1, in_flight=1)
-        filler = await stack.enter_async_context(hired("bench.filler", stage.url))
+        testbed = await stack.enter_async_context(start_testbed(limits=_HIGH_LIMITS, dispatchers_each=0, projectors=0))
+        caller = await stack.enter_async_context(start_agent("bench.load"))
+        await caller.ask(kind="counted", addresses=testbed.system.gateways, count=1, in_flight=1)
+        seeder = await stack.enter_async_context(start_agent("bench.seeder", testbed.url))
         for size in sizes:
-            await _fill(stage, filler, size)
-            figures += await _accepting(stage, caller, size, repetitions, seconds)
-            figures += await _dispatching(stage, size, repetitions, seconds)
+            await _fill(testbed, seeder, size)
+            figures += await _accepting(testbed, caller, size, repetitions, seconds)
+            figures += await _dispatching(testbed, size, repetitions, seconds)
     setting = {"repetitions": repetitions, "seconds": seconds, "sizes": sizes}
     return Result("waiting", "Cost as the backlog grows", setting, figures, _NOTES)
 
 
-async def _fill(stage: Stage, filler: Hand, size: int) -> None:
-    """Let exactly so many wait, and wait until the work queue has drawn them all."""
-    await stage.purge()
-    await filler.ask(kind="waiting", count=size, providers=stage.providers)
+async def _fill(testbed: Testbed, seeder: Agent, size: int) -> None:
+    """Create a backlog of exactly `size` messages, and wait until all are in the work queue."""
+    await testbed.purge()
+    await seeder.ask(kind="waiting", count=size, providers=testbed.providers)
     end = time.monotonic() + _PATIENCE_S
-    while (there := await stage.pending(topo.SEND)) < size:
+    while (there := await testbed.pending(topo.SEND)) < size:
         if time.monotonic() > end:
-            raise StageFailed(f"only {there} of {size} are queued")
+            raise TestbedFailed(f"only {there} of {size} are queued")
         await asyncio.sleep(0.1)
 
 
-async def _accepting(stage: Stage, caller: Hand, size: int, repetitions: int, seconds: float) -> list[Figure]:
-    memory = _memory(stage, "with the backlog", size)
+async def _accepting(testbed: Testbed, caller: Agent, size: int, repetitions: int, seconds: float) -> list[Figure]:
+    memory = _memory(testbed, "with the backlog", size)
     rates, slow = [], []
     for _ in range(repetitions):
-        command = {"kind": "unary", "addresses": stage.system.gateways, "in_flight": _IN_FLIGHT, "seconds": seconds}
+        command = {"kind": "unary", "addresses": testbed.system.gateways, "in_flight": _IN_FLIGHT, "seconds": seconds}
         answer = await caller.ask(**command)
         rates.append(answer["accepted"] / answer["seconds"])
         slow.append(percentile(answer["took_ns"], 99) / 1e6)
@@ -60,27 +60,27 @@ async def _accepting(stage: Stage, caller: Hand, size: int, repetitions: int, se
     ]
 
 
-async def _dispatching(stage: Stage, size: int, repetitions: int, seconds: float) -> list[Figure]:
-    """Let dispatchers begin beside the full backlog, and count what providers take in stretches of time."""
-    names = [f"dispatcher-{name}-1" for name in stage.providers]
-    for name, process in zip(stage.providers, names, strict=True):
-        stage.system.spawn(process, "dispatcher", "work", "--provider", name)
-    before = await stage.taken()
-    await stage.until_taken(before + 1)
+async def _dispatching(testbed: Testbed, size: int, repetitions: int, seconds: float) -> list[Figure]:
+    """Start dispatchers with the full backlog, and count what the providers take in each interval."""
+    names = [f"dispatcher-{name}-1" for name in testbed.providers]
+    for name, process in zip(testbed.providers, names, strict=True):
+        testbed.system.spawn(process, "dispatcher", "work", "--provider", name)
+    before = await testbed.taken()
+    await testbed.until_taken(before + 1)
     await asyncio.sleep(_RAMP_S if seconds >= 1 else seconds)
     rates = []
     for _ in range(repetitions):
-        before, began = await stage.taken(), time.monotonic()
+        before, began = await testbed.taken(), time.monotonic()
         await asyncio.sleep(seconds)
-        rates.append((await stage.taken() - before) / (time.monotonic() - began))
-    memory = _memory(stage, "while dispatching", size)
-    await asyncio.gather(*(stage.end(name) for name in names))
+        rates.append((await testbed.taken() - before) / (time.monotonic() - began))
+    memory = _memory(testbed, "while dispatching", size)
+    await asyncio.gather(*(testbed.end(name) for name in names))
     return [Figure("dispatched", "/s", rates, at=size), *memory]
 
 
-def _memory(stage: Stage, when: str, size: int) -> list[Figure]:
+def _memory(testbed: Testbed, when: str, size: int) -> list[Figure]:
     kinds = ("gateway", "coordinator", "dispatcher-p1", "nats-server")
-    found = [(name, pid) for name, pid in stage.pids().items() if name.startswith(kinds)]
+    found = [(name, pid) for name, pid in testbed.pids().items() if name.startswith(kinds)]
     return [
         Figure(f"memory {when}: {name.removesuffix('-1')}", "MiB", [rss_bytes(pid) / 2**20], at=size)
         for name, pid in found

@@ -1,60 +1,60 @@
-"""The whole way with limits lifted: messages a second, and the CPU that each takes, by process."""
+"""End to end without effective rate limits: messages a second, and the CPU time for each message by process."""
 
 import asyncio
 import time
 from collections import defaultdict
 
+from bench.agent import Agent, start_agent
 from bench.command import Bench, main
 from bench.cpu import total
 from bench.figure import Figure, Result
-from bench.hand import Hand, hired
-from bench.stage import OURS, Limits, Stage, staged
+from bench.testbed import OURS, Limits, Testbed, start_testbed
 from messaging.stream import topology as topo
 
 ARMS = ("BatchSend", "SendSms")
 _OTHERS = ("nats-server", "postgres", "simulator")
-_LIFTED = Limits(provider=2000, fleet=10_000)
+_HIGH_LIMITS = Limits(provider=2000, fleet=10_000)
 _WARM_UP = 100
 _IDLE_S = 1.0
 _CHUNK = 500
 
 
 async def run(repetitions: int, messages: int) -> Result:
-    """Measure both ways in once in each round, from the first call until the history is complete."""
+    """Measure SendSms and BatchSend once in each round, from the first call until the history is complete."""
     found: dict[str, list[float]] = defaultdict(list)
-    async with staged(limits=_LIFTED) as stage, hired("bench.load") as caller:
-        await caller.ask(kind="batch", addresses=stage.system.gateways, count=_WARM_UP, chunk=100)
-        await stage.until_taken(_WARM_UP)
-        await stage.until_done(topo.ACCEPT, topo.EVENT)
+    async with start_testbed(limits=_HIGH_LIMITS) as testbed, start_agent("bench.load") as caller:
+        await caller.ask(kind="batch", addresses=testbed.system.gateways, count=_WARM_UP, chunk=100)
+        await testbed.until_taken(_WARM_UP)
+        await testbed.until_done(topo.ACCEPT, topo.EVENT)
         for repetition in range(repetitions):
             for n in range(len(ARMS)):
-                await _measure(stage, ARMS[(repetition + n) % len(ARMS)], caller, messages, found)
-            found["idle"].append(await _idle_ms(stage))
+                await _measure(testbed, ARMS[(repetition + n) % len(ARMS)], caller, messages, found)
+            found["idle"].append(await _idle_ms(testbed))
     setting = {"repetitions": repetitions, "messages": messages, "provider_rate": 2000, "fleet_rate": 10_000}
     return Result("whole_way", "From end to end, limits lifted", setting, _figures(found), _NOTES)
 
 
-async def _idle_ms(stage: Stage) -> float:
-    """Give the CPU milliseconds that our processes use in a second in which nothing is to be done."""
-    watch = stage.stopwatch()
+async def _idle_ms(testbed: Testbed) -> float:
+    """Return the CPU milliseconds that our processes use in a second without messages."""
+    watch = testbed.stopwatch()
     await asyncio.sleep(_IDLE_S)
     return total(watch.read(), OURS) / _IDLE_S * 1e3
 
 
-async def _measure(stage: Stage, arm: str, caller: Hand, messages: int, found: dict[str, list[float]]) -> None:
-    await stage.forget_arrivals()
-    watch, began = stage.stopwatch(), time.monotonic()
-    taken = asyncio.create_task(stage.until_taken(messages), name="until-taken")
+async def _measure(testbed: Testbed, arm: str, caller: Agent, messages: int, found: dict[str, list[float]]) -> None:
+    await testbed.clear_arrivals()
+    watch, began = testbed.stopwatch(), time.monotonic()
+    taken = asyncio.create_task(testbed.until_taken(messages), name="until-taken")
     try:
         if arm == "BatchSend":
-            await caller.ask(kind="batch", addresses=stage.system.gateways, count=messages, chunk=_CHUNK)
+            await caller.ask(kind="batch", addresses=testbed.system.gateways, count=messages, chunk=_CHUNK)
         else:
-            await caller.ask(kind="counted", addresses=stage.system.gateways, count=messages, in_flight=64)
+            await caller.ask(kind="counted", addresses=testbed.system.gateways, count=messages, in_flight=64)
         await taken
     finally:
         taken.cancel()
-    stamps = [one["at_ns"] for lane in (await stage.arrivals()).values() for one in lane]
-    await stage.until_done(topo.ACCEPT, topo.EVENT, topo.SEND)
+    stamps = [one["at_ns"] for lane in (await testbed.arrivals()).values() for one in lane]
+    await testbed.until_done(topo.ACCEPT, topo.EVENT, topo.SEND)
     used, seconds = watch.read(), time.monotonic() - began
     found[f"{arm}/sent"].append((len(stamps) - 1) / ((max(stamps) - min(stamps)) / 1e9))
     found[f"{arm}/stored"].append(messages / seconds)

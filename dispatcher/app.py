@@ -31,7 +31,7 @@ from dispatcher.work.worker import Demand, Worker
 from messaging.errors import ConfigError
 from messaging.model import Lane
 from messaging.runtime.config import FleetSettings, Settings
-from messaging.runtime.lifetime import Lifetime, living, run_until
+from messaging.runtime.lifetime import Lifetime, process_lifetime, run_until
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard, LimitsBoard
@@ -88,7 +88,7 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
     # A new name after each start: a restarted pod does not know what its predecessor sent in the last second, so it
     # must not use that pod's share.
     pod = f"{settings.process.pod}-{secrets.token_hex(3)}"
-    async with living(settings, providers, "dispatcher") as life:
+    async with process_lifetime(settings, providers, "dispatcher") as life:
         life.stack.push_async_callback(provider_client.aclose)
         view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
         await view.refresh_breakers()
@@ -170,7 +170,7 @@ async def assemble_worker(
 
 async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
     """Divide the fleet's rate, schedule messages and watch the work queue's sources, until SIGTERM."""
-    async with living(settings, providers, "coordinator") as life:
+    async with process_lifetime(settings, providers, "coordinator") as life:
         rates = {provider.name: provider.rate_per_s for provider in providers}
         board = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
         coordinator = Coordinator(
@@ -194,7 +194,7 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
     from messaging.store.reader import HistoryReader
     from messaging.store.writer import HistoryWriter
 
-    async with living(settings, providers, "projector") as life:
+    async with process_lifetime(settings, providers, "projector") as life:
         engine = open_engine(settings.servers.database.reveal())
         life.stack.push_async_callback(engine.dispose)
         _log.info("projecting")

@@ -1,1 +1,1 @@
-"""Hand one: from the caller to the stream."""
+"""The gateway: accepts messages over gRPC and writes them to the stream."""

@@ -1,4 +1,4 @@
-"""`python -m gateway_grpc`: the front door."""
+"""Runs the gateway: `python -m gateway_grpc`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""From a checked request to an acknowledged publish: the one step after which a message is never lost."""
+"""Accepts messages: from a request to an acknowledged publish, after which a message is never lost."""
 
 import asyncio
 import hashlib
@@ -10,14 +10,14 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 
 from gateway_grpc.admission import Admission
-from gateway_grpc.validation import Checked, Rules, check
+from gateway_grpc.validation import CheckedRequest, Rules, check
 from messaging import codec, routing
 from messaging.errors import BacklogFull, Draining, NoRoute, RequestIdReused, StreamFull
 from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
 from messaging.runtime import telemetry
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
-from messaging.story import first_state
+from messaging.status import first_state
 from messaging.stream import topology as topo
 from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection, Record
@@ -36,34 +36,34 @@ class Acceptance:
         self._admission = admission
         self._settings = settings
         self._tracer = tracer
-        self._turns = routing.Turns()
+        self._rotation = routing.Rotation()
         self._secret = settings.id_key.reveal().encode()
         self._slots = asyncio.Semaphore(settings.publish_in_flight)
         self._rules = Rules(tuple(view.providers), settings.default_region, settings.strict_numbers)
         self.closed = False
 
     def close(self) -> None:
-        """Accept nothing more: what comes from now on is refused as Draining."""
+        """Accept nothing more: later requests are refused as Draining."""
         self.closed = True
 
     async def accept(self, client: str, request: api.SendSmsRequest, call: Span) -> api.SendSmsResponse:
-        """Accept one message within the span of its call; raises a GatewayError, and then nothing of it was kept.
+        """Accept one message within the span of its call; when it raises a GatewayError, nothing was stored.
 
-        After StreamDown the outcome is unknown: the same request_id finds the message if it was stored.
+        The exception is StreamDown, whose outcome is unknown: a repeat with the same request_id finds a stored message.
         """
         if self.closed:
             raise Draining
         now = time.time()
         checked = check(request, self._rules, now)
         address = new_address(client, int(now * 1000), self._key(client, request.request_id))
-        choice = routing.choose(self._view.facts(), request.providers, self._turns)
+        choice = routing.choose(self._view.facts(), request.providers, self._rotation)
         if choice is None:
             raise NoRoute(tuple(request.providers))
         try:
             self._admission.check(choice.provider)
         except (BacklogFull, StreamFull):
-            if (known := await self._known(address, request)) is not None:
-                return known
+            if (response := await self._already_accepted(address, request)) is not None:
+                return response
             raise
         entry = wire.QueueEntry()
         command = entry.command
@@ -82,7 +82,7 @@ class Acceptance:
                     entry,
                     address,
                     lane,
-                    # In LATER the record is the only copy until the scheduler has moved it.
+                    # With the lane LATER, the record is the only copy until the scheduler has moved it.
                     ttl_s=None if request.request_id or lane == LATER else self._settings.unkeyed_ttl_s,
                     budget_s=self._settings.accept_budget_s,
                 )
@@ -90,11 +90,11 @@ class Acceptance:
             return _response(command)
         return await self._replay(result.record, request)
 
-    def estimate(self, request: api.SendSmsRequest) -> tuple[Checked, list[str], str]:
-        """Judge a message as `accept` would: (checked, providers in the order of failover, why); publishes nothing."""
+    def estimate(self, request: api.SendSmsRequest) -> tuple[CheckedRequest, list[str], str]:
+        """Check a message as `accept` does, and publish nothing: (checked, providers in failover order, reason)."""
         checked = check(request, self._rules, time.time(), prefix="message.")
-        facts, turns, order, why = self._view.facts(), self._turns.copy(), list[str](), ""
-        while (choice := routing.choose(facts, request.providers, turns, order)) is not None:
+        facts, rotation, order, why = self._view.facts(), self._rotation.copy(), list[str](), ""
+        while (choice := routing.choose(facts, request.providers, rotation, order)) is not None:
             why = why or choice.reason
             order.append(choice.provider)
         if not order:
@@ -102,13 +102,13 @@ class Acceptance:
         return checked, order, why
 
     def key(self, client: str, request_id: str) -> str:
-        """Give the idempotency key of a request_id."""
+        """Return the idempotency key of a request_id."""
         return key_of_request(self._secret, client, request_id)
 
     def _key(self, client: str, request_id: str) -> str:
         return self.key(client, request_id) if request_id else key_from_bytes(os.urandom(KEY_BYTES))
 
-    async def _known(self, address: Address, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
+    async def _already_accepted(self, address: Address, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
         if not request.request_id:
             return None
         record = await self._connection.last(topo.ACCEPT, topo.accept_key_filter(address.client, address.key))
@@ -127,25 +127,25 @@ class Acceptance:
 
 
 def fingerprint(request: api.SendSmsRequest) -> bytes:
-    """Hash what the caller sent: equal for equal contents, whatever the order of labels."""
+    """Hash a request: equal for equal contents, in any order of labels."""
     return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
-def _fill(command: wire.Command, checked: Checked, address: Address, choice: routing.Choice, now: float) -> None:
-    """Write the command of a checked request; what a caller left out costs nothing."""
-    request, measured = checked.request, checked.measure
+def _fill(command: wire.Command, checked: CheckedRequest, address: Address, choice: routing.Choice, now: float) -> None:
+    """Fill in the command of a checked request; fields that the caller left out are skipped, which is faster."""
+    request, segmentation = checked.request, checked.segmentation
     command.message_id = address.message_id
     command.client = address.client
     command.request_id = request.request_id
     command.recipient = checked.recipient
-    command.body = measured.text
+    command.body = segmentation.text
     command.priority = request.priority
     command.provider = choice.provider
     command.route_reason = choice.reason
     codec.set_timestamp(command.accept_time, now)
     codec.set_timestamp(command.deadline, checked.deadline)
-    command.encoding = measured.encoding
-    command.segments = measured.segments
+    command.encoding = segmentation.encoding
+    command.segments = segmentation.segments
     command.fingerprint = fingerprint(request)
     if request.sender:
         command.sender = request.sender

@@ -1,4 +1,4 @@
-"""Puts the gateway together, runs it, and takes it apart in reverse."""
+"""Builds the gateway, runs it, and closes everything in reverse order."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ import structlog
 
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
-from gateway_grpc.late_history import LateHistory
+from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import Settings
-from messaging.runtime.lifetime import Lifetime, living
+from messaging.runtime.lifetime import Lifetime, process_lifetime
 from messaging.runtime.providers_file import Provider
 from messaging.stream.fleet import UNLIMITED, FleetView
 
@@ -21,8 +21,8 @@ _LINGER_S = 0.3
 
 
 async def run(settings: Settings, providers: Sequence[Provider]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; raises SetupError, StreamDown when it cannot begin."""
-    async with living(settings, providers, "gateway", answers_health=False) as life:
+    """Serve until SIGTERM or SIGINT, then drain; raises SetupError or StreamDown when it cannot start."""
+    async with process_lifetime(settings, providers, "gateway", answers_health=False) as life:
         view = FleetView(life.connection, providers, settings.fleet.room_s)
         await view.refresh_breakers()
         await view.refresh_backlog()
@@ -35,7 +35,7 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     gateway = settings.gateway
     admission = Admission(view, gateway.max_backlog, gateway.max_backlog_per_provider, gateway.storage_fill)
     acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer)
-    history = LateHistory()
+    history = DeferredHistory()
     lookup = Lookup(life.connection, history, acceptance.key, settings.process.pod)
     service = SmsGateway(acceptance, lookup, history, life.tracer, gateway.batch_read_ahead)
     server = Server(service, life.tracer, gateway.listen, gateway.connection_age_s)
@@ -43,7 +43,7 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     _log.info("listening", port=server.port)
     async with asyncio.TaskGroup() as group:
         health = group.create_task(server.watch_health(view), name="health")
-        beside = [
+        background = [
             group.create_task(view.run(), name="fleet-view"),
             group.create_task(history.open(settings.servers.database.reveal(), life.stack), name="history"),
         ]
@@ -52,5 +52,5 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
         health.cancel()
         acceptance.close()
         await server.drain(_LINGER_S, settings.process.drain_s)
-        for task in beside:
+        for task in background:
             task.cancel()

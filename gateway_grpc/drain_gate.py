@@ -1,9 +1,8 @@
-"""Where every call comes in: open until the server is about to stop.
+"""Holds, and then refuses, the calls that arrive while the server is about to stop.
 
-grpc ends a call that meets a server in the moment of its stop as CANCELLED, which does not tell its caller to come
-again. So calls are held before that moment: who waits for an answer sends nothing new, while who is refused at once may
-come again right then. When every connection has been told to close (GOAWAY), what is held is refused as `Draining`, and
-comes again to another gateway.
+grpc ends a call that arrives at the moment of the stop as CANCELLED, which does not tell the caller to try again. So
+calls are held before that moment; refused at once, a caller could retry at this same gateway. When every connection has
+been told to close (GOAWAY), the held calls are refused as `Draining`, and their callers retry at another gateway.
 """
 
 import asyncio
@@ -13,58 +12,58 @@ from typing import Self
 
 from messaging.errors import Draining
 
-_LOOK_EVERY_S = 0.01
+_POLL_S = 0.01
 
 
 class DrainGate:
-    """Counts the calls inside, as a context of each. Open at first, then `hold`, then `refuse`."""
+    """Counts calls: each one is a context of it. It is open at first, then `hold`, then `refuse`."""
 
     def __init__(self) -> None:
-        self.holds = False
-        self._inside = 0
-        self._came = 0
-        self._refuses = asyncio.Event()
-        self._emptied: asyncio.Event | None = None
+        self.holding = False
+        self._active = 0
+        self._arrived = 0
+        self._refusing = asyncio.Event()
+        self._no_calls: asyncio.Event | None = None
 
     def __enter__(self) -> Self:
-        self._inside += 1
-        self._came += 1
+        self._active += 1
+        self._arrived += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._inside -= 1
-        if self._emptied is not None and not self._inside:
-            self._emptied.set()
+        self._active -= 1
+        if self._no_calls is not None and not self._active:
+            self._no_calls.set()
 
-    async def refused(self) -> None:
-        """Hold a call that came too late, then raise Draining."""
-        await self._refuses.wait()
+    async def wait_and_refuse(self) -> None:
+        """Hold this call until calls are refused, then raise Draining."""
+        await self._refusing.wait()
         raise Draining
 
     def hold(self) -> None:
-        """Hold what comes from now on."""
-        self.holds = True
+        """Hold the calls that arrive from now on."""
+        self.holding = True
 
-    async def quiet(self, looks: int, within_s: float) -> None:
-        """Return when nothing has come for so many looks, or the time is over.
+    async def wait_until_quiet(self, polls: int, timeout_s: float) -> None:
+        """Return when no call has arrived in so many polls, or after `timeout_s`.
 
-        Looks are counted, not time: each lets in what waits at the door of a process that is late itself.
+        Polls are counted instead of time: when the process itself is late, each poll lets it take waiting calls first.
         """
-        end = time.monotonic() + within_s
-        came, quiet = self._came, 0
-        while quiet < looks and time.monotonic() < end:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            quiet = quiet + 1 if came == self._came else 0
-            came = self._came
+        end = time.monotonic() + timeout_s
+        arrived, quiet = self._arrived, 0
+        while quiet < polls and time.monotonic() < end:
+            await asyncio.sleep(_POLL_S)
+            quiet = quiet + 1 if arrived == self._arrived else 0
+            arrived = self._arrived
 
     def refuse(self) -> None:
-        """Refuse what is held, and whatever comes."""
-        self._refuses.set()
+        """Refuse the held calls and all later ones."""
+        self._refusing.set()
 
-    async def empty(self, within_s: float) -> None:
-        """Return when no call is inside, or the time is over."""
-        self._emptied = asyncio.Event()
-        if self._inside:
+    async def wait_until_empty(self, timeout_s: float) -> None:
+        """Return when no call is active, or after `timeout_s`."""
+        self._no_calls = asyncio.Event()
+        if self._active:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within_s):
-                    await self._emptied.wait()
+                async with asyncio.timeout(timeout_s):
+                    await self._no_calls.wait()

@@ -1,4 +1,4 @@
-"""From our errors to gRPC's: the one table, and the details that each carries."""
+"""Maps the errors of `messaging.errors` to gRPC status codes and error details."""
 
 from collections.abc import Callable
 
@@ -35,14 +35,14 @@ CODES: dict[type[errors.GatewayError], grpc.StatusCode] = {
     errors.TopologyConflict: grpc.StatusCode.INTERNAL,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
 }
-"""Complete over the tree of messaging.errors; a test says so."""
+"""Every class of messaging.errors; a test checks that none is missing."""
 
-_INTERNAL_TEXT = "the gateway failed; the operator's log knows more"
+_INTERNAL_TEXT = "the gateway failed; the operator's log says more"
 _HIDDEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS)
 
 
 def code_of(error: errors.GatewayError) -> grpc.StatusCode:
-    """Give the code of an error, that of its nearest ancestor in the table."""
+    """Return an error's code: that of its class, or of the nearest base class in the table."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
@@ -81,7 +81,7 @@ _DETAILS: tuple[Callable[[errors.GatewayError], list[Message]], ...] = (_invalid
 
 
 def grpc_status_of(error: errors.GatewayError) -> status_pb2.Status:
-    """Build the google.rpc.Status of an error; what is our own fault says no more than that."""
+    """Build the google.rpc.Status of an error; the text of an internal error is not shown to callers."""
     code = code_of(error)
     number: int = code.value[0]
     info = details.ErrorInfo(reason=error.reason, domain=DOMAIN)

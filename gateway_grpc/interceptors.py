@@ -1,7 +1,7 @@
-"""Around every call: a server span in the caller's trace, one log line, and errors as gRPC's rich status.
+"""Wraps every call with a server span in the caller's trace, one log line, and the mapping of errors to gRPC status.
 
-Servicers raise domain errors; this outermost interceptor maps them. It also binds the caller's name, `Call.client`:
-until there are keys, it is always `default`.
+Servicers raise the errors of `messaging.errors`, and this outermost layer maps them. It also sets the caller's name,
+`Call.client`, which is always `default` until there are API keys.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ DEFAULT_CLIENT = "default"
 
 
 class Interceptor:
-    """Stands in the server's place where a service registers its methods, and wraps each of them once.
+    """Takes the server's place when a service registers its methods, and wraps each method once.
 
-    An interceptor in grpc.aio's sense is asked anew for the handler of every call, which costs more than it does.
+    An interceptor of grpc.aio would look up the handler again for every call, which takes longer than all it does.
     """
 
     def __init__(self, server: grpc.aio.Server, tracer: Tracer, gate: DrainGate) -> None:
@@ -43,12 +43,12 @@ class Interceptor:
         self._registered: dict[str, frozenset[str]] = {}
 
     def add_generic_rpc_handlers(self, _handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Leave out what is registered by name as well; `verify` tells whether all of it was."""
+        """Ignore these: generated code also registers the methods by name, and `verify` checks that it did."""
 
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        """Register a service's methods, each traced, logged, and with its errors mapped."""
+        """Register a service's methods, each with tracing, logging and error mapping."""
         wrapped = {method: self._wrap(service, method, handler) for method, handler in handlers.items()}
         self._server.add_registered_method_handlers(service, wrapped)
         self._registered[service] = frozenset(wrapped)
@@ -58,7 +58,7 @@ class Interceptor:
         missing = set(service.methods_by_name) - self._registered.get(service.full_name, frozenset())
         if missing:
             names = ", ".join(sorted(missing))
-            raise TypeError(f"{service.full_name}: {names} came by no add_registered_method_handlers; is gen/ stale?")
+            raise TypeError(f"{service.full_name} did not register these methods by name: {names}; is gen/ stale?")
 
     def _wrap(
         self, service: str, method: str, handler: grpc.RpcMethodHandler[Any, Any]
@@ -75,7 +75,7 @@ class Interceptor:
             return grpc.unary_stream_rpc_method_handler(_stream(begin, gate, handler.unary_stream), **codecs)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(_stream(begin, gate, handler.stream_stream), **codecs)
-        raise TypeError(f"{service}/{method} takes a stream and gives one answer, which nobody wraps yet")
+        raise TypeError(f"{service}/{method} takes a stream and returns one answer, which this does not wrap yet")
 
 
 _Begin: TypeAlias = "Callable[[grpc.aio.ServicerContext[Any, Any]], Call]"
@@ -85,8 +85,8 @@ def _unary(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with gate, begin(context) as one:
             try:
-                if gate.holds:
-                    await gate.refused()
+                if gate.holding:
+                    await gate.wait_and_refuse()
                 return await behaviour(request, context)
             except GatewayError as error:
                 await one.abort(error)
@@ -98,8 +98,8 @@ def _stream(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with gate, begin(context) as one:
             try:
-                if gate.holds:
-                    await gate.refused()
+                if gate.holding:
+                    await gate.wait_and_refuse()
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -114,7 +114,7 @@ def _attributes(service: str, method: str) -> dict[str, str]:
 
 
 class Call:
-    """One call under way: whose it is (`client`), its span, and what its one log line tells besides."""
+    """One call under way: its `client`, its span, and the extra fields of its log line."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Call:
         self._began = time.monotonic()
         self._code = grpc.StatusCode.OK
         self._reason = ""
-        self._facts: dict[str, str | int | bool] = {}
+        self._log_fields: dict[str, str | int | bool] = {}
         self.client = DEFAULT_CLIENT
         caller = {key: str(value) for key, value in context.invocation_metadata() or () if key in telemetry.CARRIED}
         self.span = tracer.start(name, telemetry.caller_of(caller), SpanKind.SERVER, attributes)
@@ -137,12 +137,12 @@ class Call:
         _current.set(self)
         return self
 
-    def note(self, **facts: str | int | bool) -> None:
-        """Add to the log line of this call; never a text, a whole number or a key."""
-        self._facts.update(facts)
+    def add_log_fields(self, **fields: str | int | bool) -> None:
+        """Add fields to the log line of this call; never a text, a whole phone number or a key."""
+        self._log_fields.update(fields)
 
     async def abort(self, error: GatewayError) -> None:
-        """End the call with the error's status; what is our own fault goes into the log with its trace."""
+        """End the call with the error's status; an internal error is also logged with its traceback."""
         status = grpc_status_of(error)
         self._code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
         self._reason = error.reason
@@ -152,7 +152,7 @@ class Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if kind is not None and self._code is grpc.StatusCode.OK:
-            # A cancelled call is the caller's doing; anything else that got here is a bug, and grpc says UNKNOWN.
+            # The caller cancels a call; any other exception that gets here is a bug, which grpc reports as UNKNOWN.
             cancelled = not issubclass(kind, Exception)
             self._code = grpc.StatusCode.CANCELLED if cancelled else grpc.StatusCode.UNKNOWN
             if not cancelled:
@@ -167,7 +167,7 @@ class Call:
             method=self._method,
             code=self._code.name,
             reason=self._reason or None,
-            **self._facts,
+            **self._log_fields,
             seconds=round(time.monotonic() - self._began, 4),
             trace_id=telemetry.trace_id(self.span),
         )
@@ -177,5 +177,5 @@ _current: contextvars.ContextVar[Call] = contextvars.ContextVar("call")
 
 
 def current_call() -> Call:
-    """Give the call that this task works for."""
+    """Return the call that the current task works for."""
     return _current.get()

@@ -1,4 +1,4 @@
-"""Finding one message of one client: from the stream while it remembers, from the history after that."""
+"""Finds and cancels a client's messages: from the stream while it has them, from the history after that."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
 from messaging.runtime.backoff import Backoff, retry
-from messaging.story import overlay, status_of
+from messaging.status import overlay, status_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
@@ -26,25 +26,25 @@ _OPEN = pb.ATTEMPT_OUTCOME_UNSPECIFIED
 
 
 class StoredMessages(Protocol):
-    """What the store answers; every read is bound to a client."""
+    """What the gateway reads from the history; every read is limited to one client."""
 
     async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
         """Find one message by its id."""
 
     async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
-        """Find the newest message under a request_id."""
+        """Find the newest message with a request_id."""
 
     async def list_page(
         self, client: str, request: api.ListMessagesRequest, after: str | None, limit: int
     ) -> list[pb.MessageStatus]:
-        """List messages, newest first, those older than `after`."""
+        """List messages older than `after`, newest first."""
 
 
 @attrs.frozen
 class Found:
     """A message's status, and the stream sequence of its last event (0: none).
 
-    `command` and `last` are what the stream remembers of it: None where it has forgotten.
+    `command` and `last` are its acceptance and its last event, None when the stream no longer has them.
     """
 
     status: pb.MessageStatus
@@ -52,26 +52,26 @@ class Found:
     command: wire.Command | None = None
     last: wire.Event | None = None
 
-    def newer_than(self, told: "Found") -> bool:
-        """Say whether this goes beyond what was told; without a sequence it is the history's, which may lag."""
+    def newer_than(self, previous: "Found") -> bool:
+        """Whether this is newer than `previous`; without a sequence it is from the history, which may lag behind."""
         if self.last_sequence:
-            return self.last_sequence > told.last_sequence
-        now, before = self.status, told.status
+            return self.last_sequence > previous.last_sequence
+        now, before = self.status, previous.status
         if codec.unix(now.update_time) < codec.unix(before.update_time):
             return False
-        made, known = _attempted(now), _attempted(before)
-        if made != known:
-            return made > known
+        attempts, attempts_before = _attempt_progress(now), _attempt_progress(before)
+        if attempts != attempts_before:
+            return attempts > attempts_before
         return now.state != before.state and may_follow(before.state, now.state)
 
 
-def _attempted(status: pb.MessageStatus) -> tuple[int, bool]:
-    """How far the attempts have come, as what only grows: the last one's number, and whether it has ended."""
+def _attempt_progress(status: pb.MessageStatus) -> tuple[int, bool]:
+    """Return the last attempt's number and whether it has ended, which together only grow."""
     return max(((one.number, one.outcome != _OPEN) for one in status.attempts), default=(0, True))
 
 
 class Lookup:
-    """Reads and withdraws messages."""
+    """Finds and cancels messages."""
 
     def __init__(
         self, connection: Connection, history: StoredMessages, key: Callable[[str, str], str], pod: str
@@ -83,7 +83,7 @@ class Lookup:
         self._pod = pod
 
     async def find(self, client: str, *, message_id: str = "", request_id: str = "") -> Found:
-        """Find by either name; raises NotFound, StreamDown or StoreDown when it cannot be known."""
+        """Find by message_id or request_id; raises NotFound, or StreamDown or StoreDown when it cannot be known."""
         if message_id:
             return await self._by_id(client, message_id)
         try:
@@ -91,7 +91,7 @@ class Lookup:
                 topo.ACCEPT, topo.accept_key_filter(client, self._key(client, request_id))
             )
         except StreamDown as down:
-            return await self._stored_instead(self._history.find_by_request_id(client, request_id), down)
+            return await self._from_history(self._history.find_by_request_id(client, request_id), down)
         if record is not None:
             return await self._by_id(client, parse_address(record.subject).message_id)
         status = await self._history.find_by_request_id(client, request_id)
@@ -110,7 +110,7 @@ class Lookup:
                 self._connection.last(topo.EVENT, topo.event_subject(address)),
             )
         except StreamDown as down:
-            return await self._stored_instead(self._history.find(client, message_id), down)
+            return await self._from_history(self._history.find(client, message_id), down)
         event = codec.decode(wire.Event, last.subject, last.data) if last else None
         sequence = last.sequence if last else 0
         if accepted is not None:
@@ -128,8 +128,8 @@ class Lookup:
             raise NotFound("message_id")
         return Found(stored, 0)
 
-    async def _stored_instead(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
-        """Answer from the history while the stream is away; it may lag."""
+    async def _from_history(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
+        """Answer from the history while the stream is away; raises `down` when the history does not have it."""
         try:
             status = await reading
         except StoreDown:
@@ -139,9 +139,9 @@ class Lookup:
         return Found(status, 0)
 
     async def cancel(self, client: str, *, message_id: str = "", request_id: str = "") -> pb.MessageStatus:
-        """Withdraw a message; raises NotCancelable once a provider may have it or it is final.
+        """Cancel a message; raises NotCancelable when a provider may have it or it is final.
 
-        After StreamDown it may be CANCELED while its schedule still stands: the same call takes that back.
+        After StreamDown it may be CANCELED while its schedule still exists: a repeated call deletes the schedule.
         """
         end = time.monotonic() + _CANCEL_BUDGET_S
         while True:
@@ -165,7 +165,7 @@ class Lookup:
 
     def _canceled(self, client: str, found: Found) -> wire.Event:
         status = found.status
-        # A message whose acceptance is forgotten waits for a distant schedule_time: what its event needs is told here.
+        # A message with a distant schedule_time outlives its acceptance in the stream; its event needs only these.
         command = found.command or wire.Command(message_id=status.message_id, client=client, provider=status.provider)
         change = events.Change(
             pb.MESSAGE_STATE_CANCELED,
@@ -175,6 +175,6 @@ class Lookup:
         return events.following(command, found.last or wire.Event(), change, events.Writer(self._pod), time.time())
 
     async def _unschedule(self, address: Address, end: float) -> None:
-        """Take the schedule back: what fires after the stream has forgotten the event would be sent."""
+        """Delete the schedule: if it fired after the CANCELED event had expired, the message would be sent."""
         left = end - time.monotonic()
         await retry(lambda: self._publisher.unschedule(address), _STREAM_AWAY, StreamDown, left)

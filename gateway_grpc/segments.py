@@ -1,7 +1,8 @@
-"""Which alphabet a text needs, and how many segments it becomes. Pure.
+"""Finds which encoding a text needs and how many segments it takes. Pure.
 
-GSM-7 (3GPP TS 23.038): 160 septets in one segment, 153 in each of several; extension characters cost two and never
-straddle a segment. UCS-2: 70 UTF-16 units in one, 67 in each of several; a surrogate pair is never split.
+GSM-7 (3GPP TS 23.038): a single segment holds 160 septets, each of several 153; an extension character takes two
+septets in the same segment. UCS-2: a single segment holds 70 UTF-16 units, each of several 67; a surrogate pair is
+never split.
 """
 
 import unicodedata
@@ -22,7 +23,7 @@ _LAST_BMP = 0xFFFF
 GSM7_SINGLE, GSM7_PART = 160, 153
 UCS2_SINGLE, UCS2_PART = 70, 67
 MAX_SEGMENTS = 10
-MAX_CULPRITS = 20
+MAX_NON_GSM7 = 20
 
 LOOKALIKES: dict[str, str] = {
     "\u2018": "'",
@@ -62,39 +63,43 @@ LOOKALIKES: dict[str, str] = {
     "\ufeff": "",
     "\u00e7": "Ç",
 }
-"""What smart encoding may put in the place of a character."""
+"""Smart encoding's replacements."""
 
 
 @attrs.frozen
-class Measure:
-    """A text as it will travel: `units` are septets or UTF-16 units, `units_left` what the last segment still takes."""
+class Segmentation:
+    """A text as it will be sent, its encoding and its segments.
+
+    `units` counts septets or UTF-16 units, and `units_left` is the room in the last segment. `non_gsm7` lists what
+    forces UCS-2 as (position, character), at most MAX_NON_GSM7; `replaced` lists (old, new) of smart encoding.
+    """
 
     text: str
     encoding: pb.Encoding.ValueType
     segments: int
     units: int
     units_left: int
-    culprits: tuple[tuple[int, str], ...] = ()
+    non_gsm7: tuple[tuple[int, str], ...] = ()
     replaced: tuple[tuple[str, str], ...] = ()
 
 
-def measure(text: str, *, smart: bool = False) -> Measure:
-    """Judge a text (composed to NFC first); with `smart`, look-alikes are replaced when all then fits GSM-7."""
+def segment(text: str, *, smart: bool = False) -> Segmentation:
+    """Encode and segment a text (normalized to NFC); with `smart`, look-alikes are replaced if all then fits GSM-7."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     if _BASIC_SET.issuperset(text):
-        return Measure(text, pb.ENCODING_GSM7, *_pack_evenly(len(text), GSM7_SINGLE, GSM7_PART))
-    culprits = tuple((i, char) for i, char in enumerate(text) if char not in _SEPTETS)
+        return Segmentation(text, pb.ENCODING_GSM7, *_pack_evenly(len(text), GSM7_SINGLE, GSM7_PART))
+    non_gsm7 = tuple((i, char) for i, char in enumerate(text) if char not in _SEPTETS)
     replaced: tuple[tuple[str, str], ...] = ()
-    if smart and culprits and all(char in LOOKALIKES for _, char in culprits):
-        replaced = tuple((char, LOOKALIKES[char]) for char in dict.fromkeys(char for _, char in culprits))
+    if smart and non_gsm7 and all(char in LOOKALIKES for _, char in non_gsm7):
+        replaced = tuple((char, LOOKALIKES[char]) for char in dict.fromkeys(char for _, char in non_gsm7))
         text = "".join(char if char in _SEPTETS else LOOKALIKES[char] for char in text)
-        culprits = ()
-    if not culprits:
+        non_gsm7 = ()
+    if not non_gsm7:
         segments, units, left = _pack((_SEPTETS[char] for char in text), GSM7_SINGLE, GSM7_PART)
-        return Measure(text, pb.ENCODING_GSM7, segments, units, left, (), replaced)
+        return Segmentation(text, pb.ENCODING_GSM7, segments, units, left, (), replaced)
     segments, units, left = _pack((2 if ord(char) > _LAST_BMP else 1 for char in text), UCS2_SINGLE, UCS2_PART)
-    return Measure(text, pb.ENCODING_UCS2, segments, units, left, culprits[:MAX_CULPRITS])
+    return Segmentation(text, pb.ENCODING_UCS2, segments, units, left, non_gsm7[:MAX_NON_GSM7])
 
 
 def _pack_evenly(units: int, single: int, part: int) -> tuple[int, int, int]:
@@ -105,7 +110,7 @@ def _pack_evenly(units: int, single: int, part: int) -> tuple[int, int, int]:
 
 
 def _pack(costs: Iterable[int], single: int, part: int) -> tuple[int, int, int]:
-    """Fill segments greedily; a character that does not fit whole begins the next segment."""
+    """Fill the segments in order; a character that does not fit as a whole begins the next segment."""
     total, segments, used = 0, 1, 0
     for cost in costs:
         total += cost

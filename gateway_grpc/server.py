@@ -19,13 +19,13 @@ from messaging.stream.fleet import FleetView
 _SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
 SERVICE: str = _SERVICE.full_name
 ALIVE = "live"
-"""The name under which health says SERVING as long as it can be asked: a probe that restarts asks for nothing else."""
+"""The health service name that is SERVING while the process runs, for liveness probes, which restart it."""
 
 _HEALTH_EVERY_S = 0.2
-_QUIET_LOOKS, _QUIET_WITHIN_S = 10, 1.0
+_QUIET_POLLS, _QUIET_TIMEOUT_S = 10, 1.0
 _GOAWAY_S = 0.1
 _WATCHERS_S = 1.0
-"""For answers that are on their way; only who watches health is still there at its end."""
+"""Time for answers that are being sent; only callers that watch health are still connected at its end."""
 _OPTIONS = [
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
@@ -36,7 +36,7 @@ _OPTIONS = [
 
 
 class Server:
-    """Listens from `start`; `health` says NOT_SERVING while the stream is away or the process drains."""
+    """Listens from `start` on; its health is NOT_SERVING while the stream is away or the process drains."""
 
     def __init__(self, service: SmsGateway, tracer: Tracer, listen: str, connection_age_s: float = 0.0) -> None:
         age = [("grpc.max_connection_age_ms", int(connection_age_s * 1000))] if connection_age_s else []
@@ -52,37 +52,37 @@ class Server:
         self.port = self._server.add_insecure_port(listen)
 
     async def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         await self._health.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
     async def watch_health(self, view: FleetView) -> None:
-        """Say SERVING while the stream answers, until cancelled."""
+        """Report SERVING while the stream answers, until cancelled."""
         while True:
-            await self._say(serving=view.fresh())
+            await self._set_health(serving=view.fresh())
             await asyncio.sleep(_HEALTH_EVERY_S)
 
-    async def _say(self, *, serving: bool) -> None:
+    async def _set_health(self, *, serving: bool) -> None:
         state = health_pb2.HealthCheckResponse
         status = state.SERVING if serving else state.NOT_SERVING
         for name in ("", SERVICE):
             await self._health.set(name, status)
 
     async def drain(self, linger_s: float, budget_s: float) -> None:
-        """Say NOT_SERVING, linger so that load balancers look away, then finish what is under way.
+        """Report NOT_SERVING, wait `linger_s` for load balancers to notice, then finish the calls under way.
 
-        Calls that come meanwhile are held until every caller knows that its connection closes: see DrainGate. Callers
-        that only watch health are not waited for.
+        Calls that arrive meanwhile are held until every connection has been told to close: see DrainGate. Callers that
+        only watch health are not waited for.
         """
         end = time.monotonic() + budget_s
         self._gate.hold()
-        await self._say(serving=False)
+        await self._set_health(serving=False)
         await asyncio.sleep(min(linger_s, budget_s / 4))
-        await self._gate.quiet(_QUIET_LOOKS, min(_QUIET_WITHIN_S, budget_s / 4))
+        await self._gate.wait_until_quiet(_QUIET_POLLS, min(_QUIET_TIMEOUT_S, budget_s / 4))
         stopping = asyncio.create_task(self._server.stop(_left(end)), name="stop")
         await asyncio.sleep(min(_GOAWAY_S, budget_s / 4))
         self._gate.refuse()
-        await self._gate.empty(_left(end))
+        await self._gate.wait_until_empty(_left(end))
         await self._server.stop(min(_WATCHERS_S, _left(end)))
         await stopping
 

@@ -1,4 +1,4 @@
-"""The RPCs: each turns a request into one call of what does the work."""
+"""The RPC methods: each checks its request and calls what does the work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from messaging.runtime.spans import Tracer
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _DEFAULT_PAGE = 50
-_AT_ONCE = 64  # messages of one chunk under way: with the chunks that are read ahead, as many as publishes are allowed
+_CHUNK_CONCURRENCY = 64  # times the chunks that are read ahead, it is as many messages as publishes may be in flight
 _WATCH_EVERY_S = 0.25
 
 
@@ -50,7 +50,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         call = current_call()
         response = await self._acceptance.accept(call.client, request, call.span)
         call.span.set_attribute("sms.message_id", response.message_id)
-        call.note(
+        call.add_log_fields(
             message_id=response.message_id,
             provider=response.provider,
             segments=response.segments,
@@ -61,7 +61,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def BatchSend(  # noqa: N802
         self, request_iterator: AsyncIterator[api.BatchSendRequest], context: _Context
     ) -> AsyncIterator[api.BatchSendResponse]:
-        """Accept chunks, `read_ahead` of them at once, answered in order; a place is free when its answer was taken."""
+        """Accept chunks, up to `read_ahead` at once, and answer in order; a chunk counts until its answer is sent."""
         answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | None] = asyncio.Queue()
         room = asyncio.Semaphore(self._read_ahead)
         chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
@@ -77,7 +77,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
                     chunks.add(task)
                     answers.put_nowait(task)
             except DecodeError as exc:
-                raise InvalidRequest([("request", "cannot be read: these bytes are no BatchSendRequest")]) from exc
+                raise InvalidRequest([("request", "cannot be parsed: it is not a BatchSendRequest")]) from exc
             finally:
                 answers.put_nowait(None)
 
@@ -87,13 +87,13 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
                 chunks.discard(answer)
                 yield await answer
                 room.release()
-            await reader  # raises what ended it
+            await reader  # raises its exception, if any
         finally:
             for task in (reader, *chunks):
                 task.cancel()
 
     async def _chunk(self, chunk: api.BatchSendRequest) -> api.BatchSendResponse:
-        """Accept the messages of a chunk, some at once: each of a few tasks takes the next one that nobody has."""
+        """Accept the messages of a chunk concurrently: each of a few tasks takes the next message."""
         results: dict[int, api.BatchSendResult] = {}
         waiting = iter(enumerate(chunk.messages))
         links = (Link(current_call().span.get_span_context()),)
@@ -103,13 +103,13 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
                 results[index] = await self._one(message, links)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(chunk.messages))):
+            for _ in range(min(_CHUNK_CONCURRENCY, len(chunk.messages))):
                 group.create_task(take(), name="accept")
         in_order = [results[index] for index in range(len(chunk.messages))]
         return api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
 
     async def _one(self, message: api.SendSmsRequest, links: tuple[Link, ...]) -> api.BatchSendResult:
-        """Accept one of many, in a trace of its own that is linked to the stream's."""
+        """Accept one message of a chunk, in its own trace, which is linked to that of the call."""
         try:
             with telemetry.span(self._tracer, "accept", None, SpanKind.SERVER, links) as span:
                 return api.BatchSendResult(accepted=await self._acceptance.accept(current_call().client, message, span))
@@ -117,20 +117,20 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
             return api.BatchSendResult(error=grpc_status_of(error))
 
     async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802
-        """Tell a message's story."""
+        """Return a message's status."""
         found = await self._lookup.find(current_call().client, **_key(request))
         return api.GetStatusResponse(status=found.status)
 
     async def WatchStatus(  # noqa: N802
         self, request: api.WatchStatusRequest, context: _Context
     ) -> AsyncIterator[api.WatchStatusResponse]:
-        """Tell a message's story now and after every change, until nothing is left to be done."""
+        """Return a message's status now and after every change, until it is settled."""
         validation.check_key("message_id", request.message_id)
-        told: Found | None = None
+        previous: Found | None = None
         while True:
             found = await self._lookup.find(current_call().client, message_id=request.message_id)
-            if told is None or found.newer_than(told):
-                told = found
+            if previous is None or found.newer_than(previous):
+                previous = found
                 yield api.WatchStatusResponse(status=found.status)
                 if found.status.state in SETTLED_STATES:
                     return
@@ -139,7 +139,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
             await asyncio.sleep(_WATCH_EVERY_S)
 
     async def ListMessages(self, request: api.ListMessagesRequest, context: _Context) -> api.ListMessagesResponse:  # noqa: N802
-        """List messages from the history, which may lag the stream by a moment."""
+        """List messages from the history, which may lag behind the stream by a moment."""
         validation.check_list(request)
         size = request.page_size or _DEFAULT_PAGE
         after = _after(request.page_token)
@@ -149,25 +149,25 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         return api.ListMessagesResponse(messages=page, next_page_token=token)
 
     async def CancelMessage(self, request: api.CancelMessageRequest, context: _Context) -> api.CancelMessageResponse:  # noqa: N802
-        """Withdraw a message."""
+        """Cancel a message."""
         status = await self._lookup.cancel(current_call().client, **_key(request))
-        current_call().note(message_id=status.message_id)
+        current_call().add_log_fields(message_id=status.message_id)
         return api.CancelMessageResponse(status=status)
 
     async def EstimateSms(self, request: api.EstimateSmsRequest, context: _Context) -> api.EstimateSmsResponse:  # noqa: N802
-        """Tell what SendSms would do."""
+        """Return what SendSms would do."""
         validation.check_estimate(request)
         checked, order, why = self._acceptance.estimate(request.message)
-        measured = checked.measure
+        segmentation = checked.segmentation
         return api.EstimateSmsResponse(
             recipient=checked.recipient,
             region=checked.region,
-            encoding=measured.encoding,
-            segments=measured.segments,
-            units=measured.units,
-            units_left=measured.units_left,
-            culprits=[api.Culprit(character=char, position=position) for position, char in measured.culprits],
-            replacements=[api.Replacement(**{"from": old, "to": new}) for old, new in measured.replaced],
+            encoding=segmentation.encoding,
+            segments=segmentation.segments,
+            units=segmentation.units,
+            units_left=segmentation.units_left,
+            culprits=[api.Culprit(character=char, position=position) for position, char in segmentation.non_gsm7],
+            replacements=[api.Replacement(**{"from": old, "to": new}) for old, new in segmentation.replaced],
             providers=order,
             route_reason=why,
             deadline=codec.timestamp(checked.deadline),
@@ -187,4 +187,4 @@ def _after(token: str) -> str | None:
     try:
         return str(uuid.UUID(bytes=base64.urlsafe_b64decode(token.encode())))
     except (binascii.Error, ValueError) as exc:
-        raise InvalidRequest([("page_token", "is not one that ListMessages answered")]) from exc
+        raise InvalidRequest([("page_token", "is not a token from ListMessages")]) from exc

@@ -1,7 +1,7 @@
-"""What a request must look like. Pure; every fault is found at once.
+"""Validates requests, and reports all faults of a request together. Pure.
 
-`structural` judges as the rules in the proto do (a test compares them with protovalidate as the oracle); what the proto
-cannot say (is the number possible, how many segments, is the provider configured) comes after.
+`structural` checks the rules of the proto (a test compares it with protovalidate). The rules that a proto cannot
+express follow it: whether the number is possible, how many segments there are, whether the provider is configured.
 """
 
 import re
@@ -12,8 +12,8 @@ import phonenumbers
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.numbers import plainly_possible, region_of
-from gateway_grpc.segments import MAX_SEGMENTS, Measure, measure
+from gateway_grpc.numbers import passes_fast_check, region_of
+from gateway_grpc.segments import MAX_SEGMENTS, Segmentation, segment
 from messaging import codec
 from messaging.errors import InvalidRequest
 from messaging.model import LANE_OF_PRIORITY, Lane
@@ -42,7 +42,7 @@ _EXAMPLE, _REGION = "such as +233201234567", "such as GH"
 
 @attrs.frozen
 class Rules:
-    """What the gateway knows beyond the proto."""
+    """The settings that validation depends on."""
 
     providers: Collection[str]
     default_region: str = ""
@@ -50,37 +50,37 @@ class Rules:
 
 
 @attrs.frozen
-class Checked:
-    """A request that may be accepted. Times are Unix seconds; `schedule` None means now."""
+class CheckedRequest:
+    """A valid request. Times are Unix seconds; `schedule` None means now."""
 
     request: api.SendSmsRequest
     recipient: str
-    measure: Measure
+    segmentation: Segmentation
     lane: Lane
     schedule: float | None
     deadline: float
 
     @property
     def region(self) -> str:
-        """The recipient's region."""
+        """The recipient's region, such as GH; empty when it has none."""
         return region_of(self.recipient)
 
 
-def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "") -> Checked:
-    """Judge one message; raises InvalidRequest with every fault, each field's path behind `prefix`."""
+def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "") -> CheckedRequest:
+    """Validate one message; raises InvalidRequest with all faults, each field's path after `prefix`."""
     faults = structural(request, now)
     wrong = {field for field, _ in faults} if faults else frozenset()
     recipient = ""
     if "recipient" not in wrong:
         recipient, fault = normalise(request.recipient, rules)
         faults += [("recipient", fault)] if fault else []
-    measured = measure(request.body, smart=request.smart_encoding)
-    if "body" not in wrong and measured.segments > MAX_SEGMENTS:
-        faults.append(("body", f"needs {measured.segments} segments, at most {MAX_SEGMENTS} are sent: shorten it"))
+    segmentation = segment(request.body, smart=request.smart_encoding)
+    if "body" not in wrong and segmentation.segments > MAX_SEGMENTS:
+        faults.append(("body", f"needs {segmentation.segments} segments, at most {MAX_SEGMENTS} are sent: shorten it"))
     for index, name in enumerate(request.providers):
         if "providers" not in wrong and f"providers[{index}]" not in wrong and name not in rules.providers:
             known = ", ".join(sorted(rules.providers))
-            faults.append((f"providers[{index}]", f"is not configured here; there are {known}"))
+            faults.append((f"providers[{index}]", f"is not configured; the providers are {known}"))
     if faults:
         raise InvalidRequest([(prefix + field, text) for field, text in faults])
     lane = LANE_OF_PRIORITY[request.priority]
@@ -88,11 +88,11 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     if schedule is not None and schedule <= now:
         schedule = None
     ttl = request.ttl.seconds + request.ttl.nanos / 1e9 if request.HasField("ttl") else DEFAULT_TTL_S[lane]
-    return Checked(request, recipient, measured, lane, schedule, (schedule or now) + ttl)
+    return CheckedRequest(request, recipient, segmentation, lane, schedule, (schedule or now) + ttl)
 
 
 def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
-    """Judge what the proto's rules judge."""
+    """Check the proto's rules; returns (field, fault) of each one that is broken."""
     faults: list[Violation] = []
     if not request.recipient:
         faults.append(("recipient", f"is required: an E.164 number, {_EXAMPLE}"))
@@ -100,21 +100,21 @@ def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
         faults.append(
             (
                 "recipient",
-                f"is no phone number: it needs 3 to 32 digits, spaces and ().-, after an optional +, {_EXAMPLE}",
+                f"is not a phone number: it must be 3 to 32 digits, spaces and ().-, after an optional +, {_EXAMPLE}",
             )
         )
     if not request.body:
         faults.append(("body", "is required: the text to send"))
     faults += _text("body", request.body, MAX_BODY)
     if request.sender and not SENDER.fullmatch(request.sender):
-        faults.append(("sender", "must be 3 to 15 digits or up to 11 of letters, digits, space and ._&-"))
+        faults.append(("sender", "must be 3 to 15 digits, or up to 11 letters, digits, spaces and ._&-"))
     faults += _times(request, now)
     if request.priority not in LANE_OF_PRIORITY:
         faults.append(("priority", "must be OTP, NORMAL or BULK"))
     if request.providers:
         faults += _providers(list(request.providers))
     if not REQUEST_ID.fullmatch(request.request_id):
-        faults.append(("request_id", "may hold up to 255 of letters, digits and ._:-"))
+        faults.append(("request_id", "may have up to 255 letters, digits and ._:-"))
     if request.client_reference:
         faults += _text("client_reference", request.client_reference, MAX_TEXT)
     if request.callback_url:
@@ -127,16 +127,16 @@ def _callback(url: str) -> list[Violation]:
     if not CALLBACK.fullmatch(url):
         faults.append(("callback_url", "must be an http or https URL"))
     if len(url) > MAX_CALLBACK:
-        faults.append(("callback_url", f"may hold {MAX_CALLBACK} characters at most"))
+        faults.append(("callback_url", f"may have at most {MAX_CALLBACK} characters"))
     return faults
 
 
 def _text(field: str, value: str, longest: int) -> list[Violation]:
     faults = []
     if len(value) > longest:
-        faults.append((field, f"may hold {longest} characters at most, this has {len(value)}"))
+        faults.append((field, f"may have at most {longest} characters, this has {len(value)}"))
     if "\0" in value:
-        faults.append((field, "must not hold the character U+0000"))
+        faults.append((field, "must not contain the character U+0000"))
     return faults
 
 
@@ -145,22 +145,22 @@ def _times(request: api.SendSmsRequest, now: float) -> list[Violation]:
     if request.HasField("ttl"):
         nanos = request.ttl.seconds * 1_000_000_000 + request.ttl.nanos
         if not MIN_TTL_S * 1_000_000_000 <= nanos <= MAX_TTL_S * 1_000_000_000:
-            faults.append(("ttl", f"must lie between {MIN_TTL_S} and {MAX_TTL_S} seconds"))
+            faults.append(("ttl", f"must be between {MIN_TTL_S} and {MAX_TTL_S} seconds"))
     if request.HasField("schedule_time"):
         at = codec.unix(request.schedule_time)
         if not now - PAST_S < at < now + AHEAD_S:
-            faults.append(("schedule_time", "must lie between 5 minutes ago and 35 days ahead"))
+            faults.append(("schedule_time", "must be between 5 minutes ago and 35 days ahead"))
     return faults
 
 
 def _providers(names: list[str]) -> list[Violation]:
     faults: list[Violation] = []
     if len(names) > MAX_PROVIDERS:
-        faults.append(("providers", f"may name {MAX_PROVIDERS} at most"))
+        faults.append(("providers", f"may name at most {MAX_PROVIDERS} providers"))
     if len(set(names)) != len(names):
-        faults.append(("providers", "must not name one twice"))
+        faults.append(("providers", "must not name a provider twice"))
     return faults + [
-        (f"providers[{index}]", "may hold up to 32 of a-z, 0-9 and -")
+        (f"providers[{index}]", "must be 1 to 32 of a-z, 0-9 and -, and not start with -")
         for index, name in enumerate(names)
         if not PROVIDER.fullmatch(name)
     ]
@@ -169,7 +169,7 @@ def _providers(names: list[str]) -> list[Violation]:
 def _labels(labels: dict[str, str]) -> list[Violation]:
     faults: list[Violation] = []
     if len(labels) > MAX_LABELS:
-        faults.append(("labels", f"may hold {MAX_LABELS} at most"))
+        faults.append(("labels", f"may have at most {MAX_LABELS} entries"))
     for key, value in labels.items():
         if not LABEL_KEY.fullmatch(key):
             faults.append((f'labels["{key[:63]}"]', "must have a key of 1 to 63 of a-z, 0-9 and _.-"))
@@ -178,56 +178,56 @@ def _labels(labels: dict[str, str]) -> list[Violation]:
 
 
 def normalise(number: str, rules: Rules) -> tuple[str, str]:
-    """Bring a number to E.164: (number, what is wrong)."""
-    if not rules.strict_numbers and plainly_possible(number):
+    """Convert a number to E.164: (number, ""), or ("", fault)."""
+    if not rules.strict_numbers and passes_fast_check(number):
         return number, ""
     try:
         parsed = phonenumbers.parse(number, rules.default_region or None)
     except phonenumbers.NumberParseException:
         national = not (rules.default_region or number.startswith("+"))
         cure = f"; national numbers need SMSGW_DEFAULT_REGION at the gateway, {_REGION}" if national else ""
-        return "", f"is no phone number: write it in E.164, {_EXAMPLE}{cure}"
+        return "", f"is not a phone number: write it in E.164, {_EXAMPLE}{cure}"
     if not phonenumbers.is_possible_number(parsed):
         return "", f"has too few or too many digits for its country: write it in E.164, {_EXAMPLE}"
     if rules.strict_numbers and not phonenumbers.is_valid_number(parsed):
-        return "", "is not a number that its country has assigned"
+        return "", "is not in a range that its country has assigned"
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), ""
 
 
 def check_chunk(request: api.BatchSendRequest) -> None:
-    """Judge the frame of a chunk; its messages are judged one by one."""
+    """Check a chunk's size; its messages are checked one by one. Raises InvalidRequest."""
     if not 1 <= len(request.messages) <= MAX_CHUNK:
-        raise InvalidRequest([("messages", f"must hold 1 to {MAX_CHUNK} messages, this has {len(request.messages)}")])
+        raise InvalidRequest([("messages", f"must have 1 to {MAX_CHUNK} entries, this has {len(request.messages)}")])
 
 
 def check_key(kind: str | None, value: str) -> None:
-    """Judge the name of a message: `kind` is the field of the oneof that is set, if any."""
+    """Check the id of a message: `kind` is the field of the oneof that is set, if any. Raises InvalidRequest."""
     if kind is None:
         raise InvalidRequest([("key", "is required: set message_id or request_id")])
     if kind == "message_id" and not UUID.fullmatch(value):
-        raise InvalidRequest([("message_id", "must be a UUID, as SendSms answered it")])
+        raise InvalidRequest([("message_id", "must be a UUID, as SendSms returned it")])
     if kind == "request_id" and not (value and REQUEST_ID.fullmatch(value)):
-        raise InvalidRequest([("request_id", "must be 1 to 255 of letters, digits and ._:-")])
+        raise InvalidRequest([("request_id", "must be 1 to 255 letters, digits and ._:-")])
 
 
 def check_estimate(request: api.EstimateSmsRequest) -> None:
-    """Judge the frame of an estimate; its message is judged as one to send."""
+    """Check that an estimate has a message, which is checked as one to send. Raises InvalidRequest."""
     if not request.HasField("message"):
         raise InvalidRequest([("message", "is required: the message as it would be sent")])
 
 
 def check_list(request: api.ListMessagesRequest) -> None:
-    """Judge the filters of a listing."""
+    """Check the filters of a listing; raises InvalidRequest with all faults."""
     wrong_provider = request.provider and not PROVIDER.fullmatch(request.provider)
-    judged = (
-        ("page_size", request.page_size > MAX_PAGE, f"may be {MAX_PAGE} at most"),
-        ("page_token", len(request.page_token) > MAX_TOKEN, "is not one that ListMessages answered"),
-        ("states", len(request.states) > MAX_STATES, f"may name {MAX_STATES} at most"),
-        ("provider", wrong_provider, "is no provider's name"),
+    checks = (
+        ("page_size", request.page_size > MAX_PAGE, f"may be at most {MAX_PAGE}"),
+        ("page_token", len(request.page_token) > MAX_TOKEN, "is not a token from ListMessages"),
+        ("states", len(request.states) > MAX_STATES, f"may name at most {MAX_STATES} states"),
+        ("provider", wrong_provider, "is not a provider name"),
         ("recipient", request.recipient and not E164.fullmatch(request.recipient), "must be E.164"),
-        ("client_reference", _text("", request.client_reference, MAX_TEXT), "is too long or holds U+0000"),
+        ("client_reference", _text("", request.client_reference, MAX_TEXT), "is too long or contains U+0000"),
     )
-    faults = [(field, text) for field, wrong, text in judged if wrong]
-    faults += [(f"states[{i}]", "is no state") for i, state in enumerate(request.states) if state not in STATES]
+    faults = [(field, text) for field, wrong, text in checks if wrong]
+    faults += [(f"states[{i}]", "is not a state") for i, state in enumerate(request.states) if state not in STATES]
     if faults:
         raise InvalidRequest(faults)

@@ -1,1 +1,1 @@
-"""The heart: what both hands share, and neither process."""
+"""What the gateway, the dispatcher and the commands share. It imports none of them."""

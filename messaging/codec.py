@@ -1,4 +1,4 @@
-"""Bytes of the stream to records and back; W3C trace context to headers. Pure."""
+"""Parses records of the streams, and converts timestamps and W3C trace context. Pure."""
 
 from typing import TypeVar
 
@@ -14,22 +14,22 @@ TRACEPARENT = "traceparent"
 
 
 def decode(kind: type[_T], subject: str, data: bytes) -> _T:
-    """Read a record; raises CorruptRecord when the bytes are not one, or lack the message they speak of."""
+    """Parse a record; raises CorruptRecord when the bytes are not a `kind`, or name no message."""
     record = kind()
     try:
         record.ParseFromString(data)
     except DecodeError as exc:
         raise CorruptRecord(subject, f"not a {kind.__name__}") from exc
     if isinstance(record, wire.DeadLetter) and record.unreadable:
-        return record  # it speaks of bytes in which no message was found
-    subject_of = record.command if isinstance(record, wire.QueueEntry | wire.DeadLetter) else record
-    if isinstance(subject_of, wire.Command | wire.Event) and not subject_of.message_id:
+        return record  # it holds a record that could not be read, so it may name no message
+    named = record.command if isinstance(record, wire.QueueEntry | wire.DeadLetter) else record
+    if isinstance(named, wire.Command | wire.Event) and not named.message_id:
         raise CorruptRecord(subject, f"a {kind.__name__} without message_id")
     return record
 
 
 def timestamp(seconds: float) -> Timestamp:
-    """Make a Timestamp of Unix seconds, to the microsecond."""
+    """Make a Timestamp from Unix seconds, to the microsecond."""
     stamp = Timestamp()
     set_timestamp(stamp, seconds)
     return stamp
@@ -43,11 +43,11 @@ def set_timestamp(stamp: Timestamp, seconds: float) -> None:
 
 
 def unix(stamp: Timestamp) -> float:
-    """Give Unix seconds of a Timestamp; 0.0 when it is unset."""
+    """Convert a Timestamp to Unix seconds; 0.0 when it is unset."""
     return stamp.seconds + stamp.nanos / 1e9
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Take the trace id (32 hexadecimal digits) out of a W3C traceparent; empty when there is none."""
+    """Return the trace id (32 hexadecimal digits) of a W3C traceparent; empty when there is none."""
     parts = traceparent.split("-")
     return parts[1] if len(parts) >= 4 else ""

@@ -1,7 +1,7 @@
-"""What the shared buckets hold, as values: breakers, pauses, leases, the table of shares, the leader. Pure.
+"""The values in the shared buckets: breakers, pauses, leases, the table of shares, the leader. Pure.
 
-Each value writes its own document (JSON's types) and reads it back. What is read may be anything: what is no such
-document raises CorruptRecord, and keys that only a newer version knows are passed over.
+A bucket holds JSON documents. `to_document` converts a value to its document, and a `read_…` function converts it back.
+A document of the wrong shape raises CorruptRecord; keys that only a newer version knows are ignored.
 """
 
 import enum
@@ -16,23 +16,23 @@ from messaging.errors import CorruptRecord
 _T = TypeVar("_T")
 
 ALLOC, LEADER = "alloc", "leader"
-"""Keys of the limits' bucket, beside those of the leases."""
+"""Keys of the limits bucket, besides those of the leases."""
 
 _LONGEST_PAUSE_S = 7 * 86_400.0
 
 
 def breaker_key(provider: str) -> str:
-    """Where a provider's breaker stands in its bucket."""
+    """Name the key of a provider's breaker, in the breakers bucket."""
     return f"breaker.{provider}"
 
 
 def pause_key(provider: str) -> str:
-    """Where a provider's pause stands in the bucket of the breakers."""
+    """Name the key of a provider's pause, in the breakers bucket."""
     return f"pause.{provider}"
 
 
 def lease_key(pod: str) -> str:
-    """Where a pod's lease stands in the bucket of the limits."""
+    """Name the key of a pod's lease, in the limits bucket."""
     return f"lease.{pod}"
 
 
@@ -46,9 +46,10 @@ class Mode(enum.StrEnum):
 
 @attrs.frozen
 class BreakerState:
-    """What all pods and the gateway see of one breaker; `probe` names the pod that may try a half-open one.
+    """The state of one breaker, shared by all pods and the gateway.
 
-    `generation` counts changes; `forced` is an operator's opening, which stays until it is reset.
+    `generation` counts changes. `probe` names the pod that may send a probe while the breaker is half-open. `forced`:
+    an operator opened it, and it stays open until an operator resets it.
     """
 
     mode: Mode = Mode.CLOSED
@@ -58,7 +59,7 @@ class BreakerState:
     forced: bool = False
 
     def to_document(self) -> dict[str, Any]:
-        """Write it for the bucket."""
+        """Convert it for the bucket."""
         return {
             "state": str(self.mode),
             "generation": self.generation,
@@ -70,10 +71,10 @@ class BreakerState:
 
 @attrs.frozen
 class Lease:
-    """What a pod says of itself: its wish (`demand`), its dearest waiting message (`floor`), what it has applied.
+    """What a pod reports: the rate it wants (`demand`), its costliest waiting message (`floor`), the table it applied.
 
-    Units a second. `sent` counts its sends since it started; `gone` is its last word: it sends no more and gives its
-    share back.
+    `demand` and `floor` are units a second, `version` is that of the table. `sent` counts its sends since it started.
+    `gone`: the pod has stopped sending and gives its share back.
     """
 
     provider: str
@@ -84,13 +85,13 @@ class Lease:
     gone: bool = False
 
     def to_document(self) -> dict[str, Any]:
-        """Write it for the bucket."""
+        """Convert it for the bucket."""
         return attrs.asdict(self)
 
 
 @attrs.frozen
 class Grant:
-    """What a pod may use (`share`), and what it may still be using (`held`) until it confirms `held_version`."""
+    """A pod's `share`, and the older share that it may still be using (`held`) until it confirms `held_version`."""
 
     provider: str
     share: int = 0
@@ -99,24 +100,24 @@ class Grant:
 
     @property
     def reserved(self) -> int:
-        """What the pod can be using at the most."""
+        """The most that the pod can be using."""
         return max(self.share, self.held)
 
 
 @attrs.frozen
 class Table:
-    """The allocation: one document, each change a new version."""
+    """The shares of all pods, by pod: one document, and each change is a new version."""
 
     version: int = 0
     grants: Mapping[str, Grant] = attrs.Factory(dict)
 
     def to_document(self) -> dict[str, Any]:
-        """Write it for the bucket."""
+        """Convert it for the bucket."""
         return {"version": self.version, "grants": {pod: attrs.asdict(grant) for pod, grant in self.grants.items()}}
 
 
 class _Fields:
-    """Reads the fields of one document; each must be of its type, and absent ones have their default."""
+    """Reads the fields of one document; each must have its type, and absent ones take their default."""
 
     def __init__(self, key: str, document: object) -> None:
         if not isinstance(document, Mapping):
@@ -162,7 +163,7 @@ def read_breaker(key: str, document: object) -> BreakerState:
 
 
 def read_pause(key: str, document: object) -> float:
-    """Read for how long (seconds) a provider asked to be left alone; raises CorruptRecord."""
+    """Read for how many seconds nothing may be sent to a provider; raises CorruptRecord."""
     seconds = document.get("pause_s") if isinstance(document, Mapping) else None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise CorruptRecord(key, "its pause_s is missing or of the wrong type")
@@ -195,9 +196,9 @@ def read_table(key: str, document: object) -> Table:
 
 
 def read_leader(key: str, document: object) -> str:
-    """Read the name of the coordinator that leads; raises CorruptRecord."""
+    """Read the name of the leading coordinator; raises CorruptRecord."""
     return _Fields(key, document).text("name")
 
 
 Reader = Callable[[str, object], _T]
-"""Reads one kind of document: (key, document) to its value."""
+"""Reads one kind of document, (key, document), into its value; raises CorruptRecord."""

@@ -1,48 +1,48 @@
-"""The one tree of errors; each class has a stable `reason`, typed fields, and builds its own sentence.
+"""The tree of all errors. Each class has a stable `reason` and typed fields, and builds its own sentence.
 
 GatewayError
-├── CallerError                 the caller can mend it
+├── CallerError                 the caller must change the request
 │   ├── InvalidRequest          fields are wrong (all of them at once)
 │   ├── NotFound                no such message of this client
 │   ├── RequestIdReused         the request_id belongs to another message
 │   ├── NotCancelable           a provider has taken it or may have, or the message is final
 │   └── NoRoute                 no provider may take the message
-├── BacklogFull                 a limit on accepted-but-unsent messages is reached
-├── Unavailable                 a part is away; trying again later helps
+├── BacklogFull                 a limit on accepted, unsent messages is reached
+├── Unavailable                 something is unavailable; trying again later helps
 │   ├── StreamDown              JetStream does not answer
 │   ├── StreamFull              JetStream has no room
 │   ├── StoreDown               PostgreSQL does not answer
-│   │   └── StoreRefuses        it answers that it cannot keep this data
+│   │   └── StoreRefuses        PostgreSQL rejects this data
 │   └── Draining                this process is stopping
-├── SetupError                  what an operator must mend before a process can run
+├── SetupError                  an operator must fix something before a process can run
 │   ├── ConfigError             settings are wrong (all of them at once)
-│   ├── ServerTooOld            nats-server lacks what the design stands on
-│   ├── TooFewServers           more copies are wanted than there are servers to keep them
+│   ├── ServerTooOld            nats-server lacks a feature that is needed
+│   ├── TooFewServers           there are fewer servers than copies of each stream
 │   ├── TopologyConflict        a live stream differs in a way that would lose data
 │   ├── ServerFailed            an embedded server did not start (ops.embedded)
-│   └── ProcessFailed           a process of ours ended by itself (ops.system)
-└── CorruptRecord               bytes on the stream that no version of ours wrote
+│   └── ProcessFailed           one of our processes ended by itself (ops.system)
+└── CorruptRecord               a record on the stream that no version of this project wrote
 
-No sentence ever holds a text, a whole phone number or a key.
+No sentence ever contains a message's text, a whole phone number or a key.
 """
 
 from typing import ClassVar
 
 
 class GatewayError(Exception):
-    """The root: everything that this project raises on purpose."""
+    """The base of all errors that this project raises on purpose."""
 
     reason: ClassVar[str] = "INTERNAL"
 
 
 class CallerError(GatewayError):
-    """The caller can mend it; repeating the same call does not help."""
+    """The caller must change the request; repeating the same call does not help."""
 
     reason = "BAD_REQUEST"
 
 
 class InvalidRequest(CallerError):
-    """One or more fields are wrong; `violations` holds (field path, what is wrong and the cure)."""
+    """One or more fields are wrong; `violations` holds (field path, what is wrong and how to fix it)."""
 
     reason = "INVALID_FIELDS"
 
@@ -52,17 +52,17 @@ class InvalidRequest(CallerError):
 
 
 class NotFound(CallerError):
-    """No message of this client has that id."""
+    """This client has no message with that id."""
 
     reason = "MESSAGE_NOT_FOUND"
 
     def __init__(self, key: str) -> None:
         self.key = key
-        super().__init__(f"no message of yours has this {key}")
+        super().__init__(f"you have no message with this {key}")
 
 
 class RequestIdReused(CallerError):
-    """The request_id was used within the window for a message with other contents."""
+    """The request_id was used before, within the idempotency window, for a message with other contents."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -72,7 +72,7 @@ class RequestIdReused(CallerError):
 
 
 class NotCancelable(CallerError):
-    """A provider has taken it or may have, an attempt is under way, or the message has reached a final state."""
+    """A provider has taken the message or may have, an attempt is in progress, or the state is final."""
 
     reason = "NOT_CANCELABLE"
 
@@ -83,7 +83,7 @@ class NotCancelable(CallerError):
         why = (
             "the outcome of an attempt is unclear, so a provider may have taken it"
             if unclear
-            else "only a message that waits and that no provider has taken can be withdrawn"
+            else "only a waiting message that no provider has taken can be canceled"
         )
         super().__init__(f"message {message_id} is {state}: {why}")
 
@@ -96,11 +96,11 @@ class NoRoute(CallerError):
     def __init__(self, asked: tuple[str, ...]) -> None:
         self.asked = asked
         what = f"none of {', '.join(asked)} is" if asked else "no provider is"
-        super().__init__(f"{what} configured and enabled: leave providers empty or name others")
+        super().__init__(f"{what} configured and enabled: leave `providers` empty, or name others")
 
 
 class BacklogFull(GatewayError):
-    """Too many messages are accepted and not yet sent."""
+    """Too many accepted messages wait to be sent."""
 
     reason = "BACKLOG_FULL"
 
@@ -108,28 +108,28 @@ class BacklogFull(GatewayError):
         self.scope = scope
         self.limit = limit
         self.retry_after_s = retry_after_s
-        super().__init__(f"{limit} messages of {scope} wait to be sent, which is the limit: try again later")
+        super().__init__(f"the limit of {limit} waiting messages for {scope} is reached: try again later")
 
 
 class Unavailable(GatewayError):
-    """A part is away; nothing was half done, and trying again later helps."""
+    """Something that is needed is unavailable; nothing was left half done, and trying again later helps."""
 
     reason = "UNAVAILABLE"
     retry_after_s: ClassVar[float] = 1.0
 
 
 class StreamDown(Unavailable):
-    """JetStream does not answer, or answers that it cannot work."""
+    """JetStream does not answer, or reports that it cannot work."""
 
     reason = "STREAM_DOWN"
 
     def __init__(self, during: str) -> None:
         self.during = during
-        super().__init__(f"the message stream is away ({during}): try again with the same request_id")
+        super().__init__(f"the message stream is unavailable ({during}): try again with the same request_id")
 
 
 class StreamFull(Unavailable):
-    """JetStream has reached a limit of its storage."""
+    """JetStream has reached a storage limit."""
 
     reason = "STREAM_FULL"
     retry_after_s = 10.0
@@ -147,30 +147,30 @@ class StoreDown(Unavailable):
 
     def __init__(self, during: str) -> None:
         self.during = during
-        super().__init__(f"the message history is away ({during}): try again later")
+        super().__init__(f"the message history is unavailable ({during}): try again later")
 
 
 class StoreRefuses(StoreDown):
-    """PostgreSQL is there and will never take what it was given."""
+    """PostgreSQL answers, and will never accept this data."""
 
 
 class Draining(Unavailable):
-    """This process is stopping and takes nothing new."""
+    """This process is stopping and accepts no new calls."""
 
     reason = "DRAINING"
 
     def __init__(self) -> None:
-        super().__init__("this gateway is stopping: another one takes the call")
+        super().__init__("this gateway is stopping: call again, and another one answers")
 
 
 class SetupError(GatewayError):
-    """What an operator must mend before a process can run."""
+    """Something that an operator must fix before a process can run."""
 
     reason = "SETUP"
 
 
 class ConfigError(SetupError):
-    """Settings are wrong; `faults` holds every one as (key, what is wrong)."""
+    """Settings are wrong; `faults` holds all of them as (key, what is wrong)."""
 
     reason = "CONFIG"
 
@@ -180,7 +180,7 @@ class ConfigError(SetupError):
 
 
 class ServerTooOld(SetupError):
-    """The nats-server lacks what the design stands on."""
+    """The nats-server lacks a feature that is needed."""
 
     reason = "SERVER_TOO_OLD"
 
@@ -188,21 +188,21 @@ class ServerTooOld(SetupError):
         self.found = found
         self.needed = needed
         super().__init__(
-            f"nats-server offers {found}, and {needed} is needed: an older server ignores schedules and conditions "
-            "in silence, so this one is refused; upgrade it to 2.14 or later"
+            f"nats-server offers {found}, and {needed} is needed: an older server silently ignores schedules and "
+            "conditions, so this one is refused; upgrade it to 2.14 or later"
         )
 
 
 class TooFewServers(SetupError):
-    """A single nats-server was asked for streams of which it would have to keep several copies."""
+    """The streams need several copies, and there is only a single nats-server."""
 
     reason = "TOO_FEW_SERVERS"
 
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
         super().__init__(
-            f"SMSGW_REPLICAS: {replicas} copies of every stream are wanted, and SMSGW_NATS_URL leads to a server that "
-            "stands alone: set SMSGW_REPLICAS=1, or name a cluster of at least as many servers"
+            f"SMSGW_REPLICAS: {replicas} copies of every stream are wanted, but SMSGW_NATS_URL names a single server: "
+            "set SMSGW_REPLICAS=1, or name a cluster of at least as many servers"
         )
 
 
@@ -214,11 +214,11 @@ class TopologyConflict(SetupError):
     def __init__(self, name: str, differences: list[str]) -> None:
         self.name = name
         self.differences = differences
-        super().__init__(f"{name} stays as it is, because changing it would lose data: {'; '.join(differences)}")
+        super().__init__(f"{name} was not changed, because changing it would lose data: {'; '.join(differences)}")
 
 
 class CorruptRecord(GatewayError):
-    """Bytes on the stream that no version of ours wrote."""
+    """A record on the stream that no version of this project wrote."""
 
     reason = "CORRUPT_RECORD"
 

@@ -1,8 +1,8 @@
-"""The one pen: makes the event that follows from a message's last one. Pure; every writer of events uses it.
+"""Builds the next event of a message from its last one. Pure; nothing else builds events.
 
-The last event of a message is its whole truth, so each one carries on what the ones before it said. The three tables
-name every field of an event; a field in none of them fails a test. `last` is the last event, an empty one for a message
-that was only accepted; times are Unix seconds.
+Readers look at the last event only, so each event repeats what they need from the events before it. The three tables
+below say for every field of an event where its value comes from; a field in none of them fails a test. `last` is the
+last event, an empty one for a message that was only accepted. Times are Unix seconds.
 """
 
 from typing import Protocol
@@ -15,31 +15,31 @@ from messaging import codec
 from messaging.model import Address
 
 UNREADABLE = "UNREADABLE"
-"""The reason of a dead letter whose record nobody can read."""
+"""The reason of a dead letter whose record cannot be read."""
 
-MOST_ATTEMPTS_TOLD = 50
-"""A very long story keeps its newest attempts; `attempt_count` keeps counting."""
+MAX_ATTEMPTS = 50
+"""An event holds this many of the newest attempts; `attempt_count` counts all of them."""
 
-OF_THE_MESSAGE = ("message_id", "client")
+MESSAGE_FIELDS = ("message_id", "client")
 """The same in every event of a message."""
 
-CARRIED_ON = ("attempts", "attempt_count", "round", "tried", "deadline")
-"""Taken from the last event unless the change itself says otherwise."""
+COPIED_FIELDS = ("attempts", "attempt_count", "round", "tried", "deadline")
+"""Copied from the last event, unless the change gives a new value."""
 
-TOLD_ANEW = {
+NEW_FIELDS = {
     "state": "it is what changes",
-    "provider": "the one that the new state speaks of; the last one's where the change names none",
+    "provider": "the one that the new state is about; the last event's where the change names none",
     "time": "when this event was made",
-    "reason": "why this state; an old reason would explain a new state",
+    "reason": "why the message has this state; the last event's reason explains another state",
     "detail": "as reason",
-    "next": "the step that this event asks for; an old step must not be taken twice",
+    "next": "the step that this event asks for; the last event's step must not be taken twice",
     "due_time": "belongs to the next step",
-    "pod": "who wrote this event",
+    "pod": "the process that writes this event",
     "nonce": "set by the publisher, for each write",
-    "held": "whether this event leaves an attempt unclear",
+    "held": "whether this event leaves the outcome of an attempt unclear",
     "traceparent": "the writer's span; else the last event's, else that of the acceptance",
 }
-"""Never carried on, and why."""
+"""Set in each event anew, and why."""
 
 
 class CallEnd(Protocol):
@@ -47,24 +47,24 @@ class CallEnd(Protocol):
 
     @property
     def kind(self) -> pb.AttemptOutcome.ValueType:
-        """Accepted, throttled, ..."""
+        """The outcome, such as accepted or throttled."""
 
     @property
     def provider_message_id(self) -> str:
-        """The provider's id of the message; may be empty."""
+        """The provider's id for the message; may be empty."""
 
     @property
     def code(self) -> str:
-        """The provider's code."""
+        """The provider's own code; may be empty."""
 
     @property
     def detail(self) -> str:
-        """One sentence for people."""
+        """One sentence for people to read."""
 
 
 @attrs.frozen
 class Change:
-    """What an event says that its predecessor did not. None carries the last event's value on."""
+    """What the next event changes. None keeps the last event's value; `due` is used with NEXT_STEP_LATER only."""
 
     state: pb.MessageState.ValueType
     next: wire.NextStep.ValueType = wire.NEXT_STEP_UNSPECIFIED
@@ -80,7 +80,7 @@ class Change:
 
 @attrs.frozen
 class Writer:
-    """Who writes an event: the process, and the span (W3C traceparent) in which it does; empty when there is none."""
+    """The process that writes an event, and the W3C traceparent of the span it writes in; empty when there is none."""
 
     pod: str
     traceparent: str = ""
@@ -94,8 +94,8 @@ def following(
     now: float,
     ended: CallEnd | None = None,
 ) -> wire.Event:
-    """Make the event of a change; `ended` closes the last attempt."""
-    event = _carry_on(command, last, writer, now)
+    """Build the event of a change; `ended` closes the last attempt."""
+    event = _begin(command, last, writer, now)
     event.state = change.state
     event.provider = change.provider or last.provider or command.provider
     event.reason = change.reason
@@ -115,12 +115,12 @@ def following(
 
 
 def attempt_started(command: wire.Command, last: wire.Event, provider: str, writer: Writer, now: float) -> wire.Event:
-    """Make the marker that stands while a call to a provider is under way."""
-    event = _carry_on(command, last, writer, now)
+    """Build the marker that is written before a provider is called: SENDING, with a new attempt that is still open."""
+    event = _begin(command, last, writer, now)
     event.state = pb.MESSAGE_STATE_SENDING
     event.provider = provider
     event.attempt_count += 1
-    event.attempts.extend(last.attempts[-(MOST_ATTEMPTS_TOLD - 1) :])
+    event.attempts.extend(last.attempts[-(MAX_ATTEMPTS - 1) :])
     attempt = event.attempts.add()
     attempt.number = event.attempt_count
     attempt.provider = provider
@@ -130,7 +130,7 @@ def attempt_started(command: wire.Command, last: wire.Event, provider: str, writ
     return event
 
 
-def _carry_on(command: wire.Command, last: wire.Event, writer: Writer, now: float) -> wire.Event:
+def _begin(command: wire.Command, last: wire.Event, writer: Writer, now: float) -> wire.Event:
     event = wire.Event()
     event.message_id = command.message_id
     event.client = command.client
@@ -153,12 +153,12 @@ def _close(attempt: pb.Attempt, ended: CallEnd, now: float) -> None:
 
 
 def dead_letter(command: wire.Command, last: wire.Event, sequence: int) -> wire.DeadLetter:
-    """Make the dead letter that an event asks for; `sequence` is where that event stands."""
+    """Build the dead letter that an event asks for; `sequence` is that event's in its stream."""
     return wire.DeadLetter(command=command, last=last, last_sequence=sequence, reason=last.reason, time=last.time)
 
 
 def unreadable_letter(address: Address, provider: str, data: bytes, why: str, now: float) -> wire.DeadLetter:
-    """Make the dead letter of a record that nobody can read; `why` says what is wrong with it."""
+    """Build the dead letter of a record that cannot be read; `why` says what is wrong with it."""
     letter = wire.DeadLetter(
         command=wire.Command(message_id=address.message_id, client=address.client, provider=provider),
         reason=UNREADABLE,

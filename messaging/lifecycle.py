@@ -1,4 +1,4 @@
-"""Which state may follow which. Pure; the one table that keeps a message from moving backward."""
+"""The table of allowed state transitions, which keeps a message from moving backward. Pure."""
 
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -22,11 +22,11 @@ _DELIVERED, _UNDELIVERED, _FAILED, _EXPIRED, _CANCELED, _REJECTED, _UNKNOWN = (
 _BEFORE_ATTEMPT = frozenset({_Q, _SENDING, _FAILED, _EXPIRED, _CANCELED, _REJECTED})
 
 # SENDING → SENDING ends one attempt and begins the next in one event, or marks an outcome as unclear.
-# FAILED, EXPIRED and UNKNOWN → QUEUED is an operator's replay of a dead letter, never our own doing.
+# Replays are not listed: an operator may put a message from any REPLAYABLE state back to QUEUED.
 TRANSITIONS: dict[int, frozenset[int]] = {
     _A: _BEFORE_ATTEMPT | {_SCHED},
     _SCHED: _BEFORE_ATTEMPT,
-    # UNKNOWN: it waited for another attempt after an unclear one. CANCELED: after clear failures only.
+    # UNKNOWN: it was waiting for another attempt after an unclear one. CANCELED: after clear failures only.
     _Q: _BEFORE_ATTEMPT | {_UNKNOWN},
     _SENDING: frozenset({_Q, _SENDING, _SENT, _DELIVERED, _UNDELIVERED, _FAILED, _EXPIRED, _REJECTED, _UNKNOWN}),
     _SENT: frozenset({_DELIVERED, _UNDELIVERED}),
@@ -40,9 +40,9 @@ TRANSITIONS: dict[int, frozenset[int]] = {
 }
 
 REPLAYABLE = frozenset({_FAILED, _EXPIRED, _UNKNOWN, _REJECTED})
-"""States from which an operator may put a dead letter back into a queue."""
+"""States from which an operator may put a message back into a queue."""
 
 
 def may_follow(before: int, after: int) -> bool:
-    """Say whether a message in state `before` may become `after`."""
+    """Whether a message may go from state `before` to state `after`."""
     return after in TRANSITIONS.get(before, frozenset())

@@ -1,8 +1,8 @@
-"""The words that both processes share: lanes, addresses and message ids. Pure.
+"""Lanes, states, addresses and message ids, as all processes use them. Pure.
 
-A message's *address* is `<client>.<key>.<time>`; it stands in every subject that speaks of the message, so that every
-read is bound to a client. `time` and `key` are the two halves of the message id, a UUIDv7: 12 hexadecimal digits of
-Unix milliseconds, and 20 digits that begin with the version. The key is derived from client and request_id, or random.
+A message's *address* is `<client>.<key>.<time>`. Every subject of the message ends with it, so that every read is
+limited to one client. `time` and `key` are the two parts of the message id, a UUIDv7: 12 hexadecimal digits of Unix
+milliseconds, and 20 digits that begin with the version. The key is derived from client and request_id, or random.
 """
 
 import enum
@@ -24,11 +24,11 @@ _KEY = re.compile(r"7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 _TIME = re.compile(r"[0-9a-f]{12}")
 _CLIENT = re.compile(r"[a-z0-9_-]{1,64}")
 KEY_BYTES = 10
-"""How many random bytes make a key; six of their bits give way to UUID version and variant."""
+"""How many bytes a key is made from; six of their bits are replaced by the UUID's version and variant."""
 
 
 class Lane(enum.StrEnum):
-    """A queue of one urgency within a provider."""
+    """A provider's queue for one priority."""
 
     OTP = "otp"
     NORMAL = "normal"
@@ -36,7 +36,7 @@ class Lane(enum.StrEnum):
 
 
 LATER = "later"
-"""Stands in the lane's place of an accepted message that waits for its schedule."""
+"""Takes the lane's place in the accept subject of a scheduled message."""
 
 LANE_OF_PRIORITY: dict[int, Lane] = {
     pb.PRIORITY_UNSPECIFIED: Lane.NORMAL,
@@ -58,12 +58,12 @@ FINAL_STATES = frozenset(
 )
 
 SETTLED_STATES = FINAL_STATES | {pb.MESSAGE_STATE_SENT}
-"""States in which we have nothing left to do; only a receipt can still move SENT."""
+"""States in which the dispatcher has nothing left to do; only a delivery receipt can still change SENT."""
 
 
 @attrs.frozen
 class Address:
-    """Where a message is found: client, key (20 digits) and time (12 digits)."""
+    """A message's address: client, key (20 digits) and time (12 digits)."""
 
     client: str
     key: str
@@ -71,16 +71,16 @@ class Address:
 
     @property
     def message_id(self) -> str:
-        """The id as callers see it."""
+        """The message id, as callers see it."""
         return f"{self.time[:8]}-{self.time[8:]}-{self.key[:4]}-{self.key[4:8]}-{self.key[8:]}"
 
     def __str__(self) -> str:
-        """Give the three tokens as they stand in a subject."""
+        """Return the three tokens that end a subject."""
         return f"{self.client}.{self.key}.{self.time}"
 
 
 def address_of(client: str, message_id: str) -> Address:
-    """Find a message's address; raises ValueError when `message_id` is not one of ours."""
+    """Return a message's address; raises ValueError when `message_id` is not a UUIDv7."""
     digits = uuid.UUID(message_id).hex
     if not _KEY.fullmatch(digits[12:]):
         raise ValueError("not a UUIDv7")
@@ -103,35 +103,35 @@ def new_address(client: str, now_ms: int, key: str) -> Address:
 
 
 def key_from_bytes(raw: bytes) -> str:
-    """Shape KEY_BYTES bytes into the second half of a UUIDv7."""
+    """Make a key, the second part of a UUIDv7, from KEY_BYTES bytes."""
     bits = int.from_bytes(raw, "big") & _RANDOM_MASK
     return f"{bits | _VERSION_7 | _VARIANT:020x}"
 
 
 def key_of_request(secret: bytes, client: str, request_id: str) -> str:
-    """Derive the key that every repeat of this request_id meets again (BLAKE2b, keyed)."""
+    """Derive the key of a request_id, which is the same for every repeat (keyed BLAKE2b)."""
     digest = hashlib.blake2b(f"{client}\0{request_id}".encode(), key=secret[:64], digest_size=KEY_BYTES).digest()
     return key_from_bytes(digest)
 
 
 def mask(recipient: str) -> str:
-    """Shorten a number to what a log may hold: its country part and last two digits."""
+    """Shorten a phone number for logs to its first four and last two characters; a short one is hidden whole."""
     return f"{recipient[:4]}…{recipient[-2:]}" if len(recipient) > 8 else "…"
 
 
 def state_name(state: int) -> str:
-    """Name a state as people read it: ACCEPTED, SENT and so on; the number of one that only a newer version knows."""
+    """Name a state for people: ACCEPTED, SENT and so on; the number of a state that only a newer version knows."""
     return _name(pb.MessageState, state, "MESSAGE_STATE_")
 
 
 def outcome_name(outcome: int) -> str:
-    """Name an attempt's outcome as people read it: accepted, throttled, …; `started` while it has none."""
+    """Name an attempt's outcome for people: accepted, throttled, …; `started` while it has none."""
     name = _name(pb.AttemptOutcome, outcome, "ATTEMPT_OUTCOME_").lower()
     return "started" if name == "unspecified" else name
 
 
 def priority_name(priority: int) -> str:
-    """Name a priority as people read it: OTP, NORMAL, BULK."""
+    """Name a priority for people: OTP, NORMAL, BULK."""
     return _name(pb.Priority, priority, "PRIORITY_").replace("UNSPECIFIED", "NORMAL")
 
 

@@ -1,8 +1,4 @@
-"""Which provider gets a message first, and which next. Pure: facts come in, a choice goes out.
-
-Smooth weighted choice: every provider carries a credit; a turn adds each candidate's weight, takes the richest and
-charges it the sum of the weights, so that choices interleave instead of coming in runs.
-"""
+"""Chooses a message's first provider, and the next one after a failure. Pure: facts come in, a choice goes out."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,9 +7,10 @@ import attrs
 
 @attrs.frozen
 class ProviderFacts:
-    """What routing knows of one provider at a moment.
+    """What routing knows about one provider now.
 
-    `weight` is relative (1 to 1000), lower `priority` goes first, `backlog` counts messages that wait for it.
+    `weight` is relative (1 to 1000), and lower `priority` goes first. `backlog` counts the messages that wait for the
+    provider, which is full when there are `room` of them.
     """
 
     name: str
@@ -25,7 +22,7 @@ class ProviderFacts:
     backlog: int = 0
     room: int = 1_000_000
     available: bool = attrs.field(init=False)
-    """Whether it may get messages at all."""
+    """Whether it may get new messages at all."""
     healthy: bool = attrs.field(init=False)
     """Whether it is a good choice now."""
 
@@ -40,26 +37,30 @@ class ProviderFacts:
 
 @attrs.frozen
 class Choice:
-    """The provider chosen and why, in words for the message's story."""
+    """The chosen provider, and the reason that the message's status shows."""
 
     provider: str
     reason: str
 
 
-class Turns:
-    """The running credits of smooth weighted choice; one for each gateway process."""
+class Rotation:
+    """Smooth weighted round-robin over the providers; each process has its own.
+
+    Every provider has a credit. A pick adds each candidate's weight to its credit, takes the candidate with the most
+    credit and subtracts the sum of the weights from it, so that picks interleave instead of coming in runs.
+    """
 
     def __init__(self) -> None:
         self._credit: dict[str, float] = {}
 
-    def copy(self) -> "Turns":
-        """Make turns that go on from here without moving these."""
-        twin = Turns()
-        twin._credit = dict(self._credit)
-        return twin
+    def copy(self) -> "Rotation":
+        """Make a rotation that continues from here; picking from one does not affect the other."""
+        other = Rotation()
+        other._credit = dict(self._credit)
+        return other
 
     def pick(self, candidates: Sequence[ProviderFacts]) -> ProviderFacts:
-        """Take the next of `candidates` (not empty) in proportion to their weights."""
+        """Pick the next of `candidates` (not empty), in proportion to their weights."""
         credit = self._credit
         total = 0
         best, most = candidates[0], float("-inf")
@@ -73,12 +74,12 @@ class Turns:
 
 
 def choose(
-    facts: Mapping[str, ProviderFacts], asked: Sequence[str], turns: Turns, tried: Collection[str] = ()
+    facts: Mapping[str, ProviderFacts], asked: Sequence[str], rotation: Rotation, tried: Collection[str] = ()
 ) -> Choice | None:
-    """Choose among those that are allowed and not yet tried; None when there is none.
+    """Choose among the providers that are allowed and not yet tried; None when there are none.
 
-    The caller's list is honoured exclusively and in order; a provider of it that is not healthy is passed over while
-    another one is. Without a list, the healthy ones of the lowest priority number share by weight.
+    With a caller's list (`asked`), only its providers are used, in its order; an unhealthy one is skipped while another
+    is healthy. Without a list, the healthy providers with the lowest `priority` are chosen by weight.
     """
     names = asked or facts.keys()
     allowed = [facts[name] for name in names if name in facts and facts[name].available and name not in tried]
@@ -92,20 +93,20 @@ def choose(
     lowest = min(one.priority for one in pool)
     pool = [one for one in pool if one.priority == lowest]
     why = f"by weight among {len(pool)} healthy" if healthy else f"by weight among {len(pool)}, none is healthy"
-    return Choice(turns.pick(pool).name, why)
+    return Choice(rotation.pick(pool).name, why)
 
 
 def failover_target(
-    facts: Mapping[str, ProviderFacts], asked: Sequence[str], turns: Turns, tried: Collection[str]
+    facts: Mapping[str, ProviderFacts], asked: Sequence[str], rotation: Rotation, tried: Collection[str]
 ) -> Choice | None:
-    """Choose the next provider after a failure: one that was not tried and whose breaker is closed; None if none."""
+    """Choose the next provider after a failure: an untried one whose breaker is closed; None when there is none."""
     open_ones = {name for name, one in facts.items() if one.breaker_open}
-    return choose(facts, asked, turns, {*tried, *open_ones})
+    return choose(facts, asked, rotation, {*tried, *open_ones})
 
 
-def room_elsewhere(
-    facts: Mapping[str, ProviderFacts], asked: Sequence[str], turns: Turns, away_from: str, tried: Collection[str]
+def reroute_target(
+    facts: Mapping[str, ProviderFacts], asked: Sequence[str], rotation: Rotation, current: str, tried: Collection[str]
 ) -> Choice | None:
-    """Choose a healthy provider with room for a message that waits behind an open breaker; None means wait."""
+    """Choose another, healthy provider for a message whose current one has an open breaker; None means wait."""
     unhealthy = {name for name, one in facts.items() if not one.healthy}
-    return choose(facts, asked, turns, {away_from, *tried, *unhealthy})
+    return choose(facts, asked, rotation, {current, *tried, *unhealthy})

@@ -1,1 +1,1 @@
-"""What a person runs: smsctl, the whole system on one machine, the simulator."""
+"""What operators and developers run: smsctl, the whole system on one machine, and the simulated providers."""

@@ -1,4 +1,4 @@
-"""`smsctl`: every command by its name; the module of a command is imported when it is used, so that help is quick."""
+"""`smsctl`: the table of commands. A command's module is imported only when the command runs, so that help is fast."""
 
 import errno
 import importlib
@@ -9,21 +9,21 @@ from typing import Any
 import click
 
 from ops.commands.failure import as_failure
-from ops.commands.quiet import Quiet
+from ops.commands.library_logs import Standalone
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("up:up", "Run the whole system on this machine until Ctrl-C."),
     "demo": ("up:demo", "Run the whole system, send in bulk, and check its promises."),
-    "probe": ("probe:probe", "Ask a process for its health, for a container's health check."),
+    "probe": ("probe:probe", "Check the health of a process; for a container's health check."),
     "check-config": ("check_config:check_config", "Check and print the settings and the providers file."),
-    "topology": ("topology:topology", "Show how the streams and consumers stand, or create them."),
+    "topology": ("topology:topology", "Show the state of the streams and consumers, or create them."),
     "migrate": ("topology:migrate", "Bring the database to the newest schema."),
     "send": ("send:send", "Send one message."),
-    "batch": ("batch:batch", "Send the messages of a file, safely repeatable."),
-    "status": ("messages:status", "Tell what became of a message."),
-    "cancel": ("messages:cancel", "Withdraw a message that no provider has taken."),
+    "batch": ("batch:batch", "Send the messages in a file; safe to repeat."),
+    "status": ("messages:status", "Show the status of a message."),
+    "cancel": ("messages:cancel", "Cancel a message that no provider has taken."),
     "list": ("messages:list_messages", "List messages, newest first."),
-    "explain": ("explain:explain", "Tell a message's whole story, step by step."),
+    "explain": ("explain:explain", "Show everything that happened to a message, step by step."),
     "lanes": ("lanes:lanes", "Show rates, shares, backlogs and breakers of every provider."),
     "breaker": ("breaker:breaker", "Show, open and reset the breakers of providers."),
     "dlq": ("dlq:dlq", "List, replay and discard dead letters."),
@@ -32,14 +32,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class Commands(click.Group):
-    """The commands of the table above; errors that are expected end in one sentence and an exit code."""
+    """The commands in the table above. An expected error ends a command with one sentence and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
-        """Name the commands in the order of the table."""
+        """Return the names of the commands in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Import a command."""
+        """Import a command and return it; None when there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -47,12 +47,12 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """List the commands without importing any."""
+        """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what it was not spared to meet becomes a Failure."""
+        """Run a command; turns expected errors into a Failure."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -68,15 +68,15 @@ class Commands(click.Group):
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
-    """Run, watch and mend the SMS gateway.
+    """Run, watch and repair the SMS gateway.
 
-    Where its parts are is read from SMSGW_ variables, and where these are silent from what a running `smsctl up` has
-    left in its folder. Exit codes: 0 done, 1 failed, 2 wrong usage, 69 something is away, 78 wrong settings.
+    The addresses of its parts come from SMSGW_ variables. What these do not set is read from the folder of a running
+    `smsctl up`. Exit codes: 0 success, 1 failure, 2 wrong usage, 69 a server is unavailable, 78 wrong settings.
     """
 
 
 def main() -> None:
     """Run the command line and exit."""
-    # A shell that starts us in the background has SIGINT ignored; whoever sends it all the same means it.
+    # A shell that starts a command in the background makes it ignore SIGINT. If one is sent anyway, obey it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    cli(prog_name="smsctl", obj=Quiet())
+    cli(prog_name="smsctl", obj=Standalone())

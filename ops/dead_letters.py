@@ -1,7 +1,8 @@
-"""Dead letters: walking them, putting one back into a queue, letting one go.
+"""Dead letters: list them, put one back into a queue (replay), or delete one (discard).
 
-A replay writes an event, then the queue entry, then deletes the letter. A crash between any two of them leaves the
-letter, and replaying it again takes up where the other one stopped; the event log decides who may.
+A replay writes an event, then the queue entry, then deletes the dead letter. After a crash between two of these steps
+the dead letter is still there, and another replay continues where the first one stopped. When two replays run at once,
+the event log decides which one succeeds.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import REPLAYABLE
 from messaging.model import LANE_OF_PRIORITY, Address, Lane, address_of, parse_address, state_name
-from messaging.story import deadline_of
+from messaging.status import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Publisher
@@ -29,7 +30,7 @@ _BUDGET_S = 10.0
 
 @attrs.frozen
 class Letter:
-    """A dead letter and where it lies; `provider` is the one that it speaks of."""
+    """A dead letter and its stream sequence; `provider` is the one under which it is stored."""
 
     sequence: int
     provider: str
@@ -39,7 +40,7 @@ class Letter:
 
 @attrs.frozen
 class Ready:
-    """The letter may be replayed into this queue; `event` is what to write first, unset when that is done already."""
+    """The letter may be replayed into this queue. `event` is to be written first; None when it was written before."""
 
     provider: str
     lane: Lane
@@ -49,7 +50,7 @@ class Ready:
 
 @attrs.frozen
 class Stays:
-    """The letter stays where it is; `why` is a sentence with its cure."""
+    """The letter cannot be replayed and stays; `why` says the reason and what to do."""
 
     why: str
 
@@ -57,16 +58,20 @@ class Stays:
 def plan_replay(
     letter: Letter, last: tuple[wire.Event, int] | None, *, to: str | None, ttl_s: float | None, now: float
 ) -> Ready | Stays:
-    """Decide whether a letter may be replayed, in the light of the last event and where it stands. Pure."""
+    """Decide whether a letter may be replayed. Pure.
+
+    `last` is the message's last event and its stream sequence. `to` names another provider; `ttl_s` sets a new
+    deadline, counted from `now` (Unix seconds).
+    """
     content = letter.content
     if content.unreadable or content.reason == events.UNREADABLE:
-        return Stays("nobody can read it: it can only be discarded")
+        return Stays("it is unreadable: it can only be discarded")
     if last is None:
-        return Stays("the stream has forgotten what became of it: send the message anew")
+        return Stays("the stream no longer has its events: send the message again as a new one")
     event, sequence = last
     begun = event.state == pb.MESSAGE_STATE_QUEUED and event.reason == REPLAYED and sequence > content.last_sequence
     if not begun and (sequence != content.last_sequence or event.state not in REPLAYABLE):
-        return Stays(f"the message has moved on and is {state_name(event.state)}: discard the letter")
+        return Stays(f"the message has changed since and is {state_name(event.state)}: discard the letter")
     deadline = now + ttl_s if ttl_s is not None else deadline_of(content.command, event)
     if deadline <= now:
         return Stays("its deadline has passed: give it a new one with --ttl")
@@ -84,7 +89,7 @@ def plan_replay(
 
 
 def _replayed(last: wire.Event, command: wire.Command, provider: str, now: float) -> wire.Event:
-    """Make the event of a replay: a new round begins, with every provider untried."""
+    """Make the event of a replay: it starts a new round, in which no provider has been tried yet."""
     change = events.Change(
         pb.MESSAGE_STATE_QUEUED,
         wire.NEXT_STEP_MOVE,
@@ -99,9 +104,9 @@ def _replayed(last: wire.Event, command: wire.Command, provider: str, now: float
 
 
 class DeadLetters:
-    """All dead letters. `providers` are those that have a queue; None leaves that to the caller.
+    """All dead letters. `providers` are those that have a queue; with None, replays do not check that.
 
-    Every method raises StreamDown when the server is away.
+    Every method raises StreamDown when the server does not answer.
     """
 
     def __init__(self, connection: Connection, providers: Collection[str] | None = None) -> None:
@@ -125,7 +130,7 @@ class DeadLetters:
                 return dict(found)
 
     async def walk(self, provider: str | None = None, reason: str | None = None) -> AsyncIterator[Letter]:
-        """Give the letters that lie here now, oldest first; one that comes while we walk is left for the next time."""
+        """Yield the letters that exist now, oldest first; those that are added meanwhile are left out."""
         newest = await self._connection.last(topo.DLQ, "sms.dlq.>")
         pattern = f"sms.dlq.{provider or '*'}.{reason.lower() if reason else '*'}.*.*.*"
         after = 0
@@ -137,7 +142,7 @@ class DeadLetters:
             try:
                 yield _letter(record)
             except CorruptRecord as exc:
-                _log.error("a dead letter without an address is passed over", error=str(exc))
+                _log.error("a dead letter without an address is skipped", error=str(exc))
 
     async def find(self, client: str, message_id: str) -> Letter | None:
         """Find the newest letter of a message; raises ValueError when `message_id` is not one of ours."""
@@ -148,7 +153,7 @@ class DeadLetters:
     async def examine(
         self, letter: Letter, to: str | None = None, ttl_s: float | None = None, *, now: float
     ) -> Ready | Stays:
-        """Tell what `replay` would do, and change nothing; `now` is Unix seconds."""
+        """Return what `replay` would do, and change nothing; `now` is Unix seconds."""
         record = await self._connection.last(topo.EVENT, topo.event_subject(letter.address))
         last = None if record is None else (codec.decode(wire.Event, record.subject, record.data), record.sequence)
         found = plan_replay(letter, last, to=to, ttl_s=ttl_s, now=now)
@@ -159,7 +164,7 @@ class DeadLetters:
     async def replay(
         self, letter: Letter, to: str | None = None, ttl_s: float | None = None, *, now: float
     ) -> Ready | Stays:
-        """Put a letter's message back into a queue: Ready says where it is now. Repeating it is harmless."""
+        """Put a letter's message back into a queue; Ready says into which one. Safe to repeat."""
         found = await self.examine(letter, to, ttl_s, now=now)
         if isinstance(found, Stays):
             return found
@@ -167,7 +172,7 @@ class DeadLetters:
             expected = found.entry.last_sequence
             sequence = await self._publisher.append_event(letter.address, found.event, expected, budget_s=_BUDGET_S)
             if sequence is None:
-                return Stays("something else happened to the message just now: look at it again")
+                return Stays("the message changed at the same time: look at it again")
             found.entry.last.CopyFrom(found.event)
             found.entry.last_sequence = sequence
         await self._publisher.enqueue(found.entry, letter.address, found.provider, found.lane, budget_s=_BUDGET_S)
@@ -175,12 +180,12 @@ class DeadLetters:
         return found
 
     async def discard(self, letter: Letter) -> bool:
-        """Let a letter go; the message stays what it is. False when it was gone already."""
+        """Delete a letter; the message keeps its state. False when it was deleted before."""
         return await self._connection.delete(topo.DLQ, letter.sequence)
 
 
 def _letter(record: Record) -> Letter:
-    """Read a letter, also one whose bytes are none; raises CorruptRecord when its subject names no message."""
+    """Read a letter, even when its bytes are unreadable; raises CorruptRecord when its subject names no message."""
     address = parse_address(record.subject)
     provider = record.subject.split(".")[2]
     try:

@@ -1,4 +1,4 @@
-"""`make demo`: the whole system, a bulk send, and a look at whether the promises were kept."""
+"""`make demo`: start the whole system, send in bulk, and check that the promises were kept."""
 
 import asyncio
 import json
@@ -21,9 +21,9 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
 from ops.percentile import percentile
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from ops.system import System
-from ops.up import plan_from_environment, wait_for_answer
+from ops.up import plan_from_environment, wait_until_serving
 
 _CHUNK = 500
 _PATIENCE_S = 120.0
@@ -33,7 +33,7 @@ _PROVIDER_LIMIT, _FLEET_LIMIT = 50, 200
 
 @attrs.frozen
 class Arrival:
-    """One request at a provider's socket."""
+    """One request that arrived at a provider's socket (Unix nanoseconds)."""
 
     provider: str
     at_ns: int
@@ -43,7 +43,7 @@ class Arrival:
 
 @attrs.frozen
 class Findings:
-    """What the demo found: counts, windows, latencies (seconds), and every promise that was broken."""
+    """What the demo measured: counts, the fullest windows, latencies (seconds), and every broken promise."""
 
     accepted: int
     sent: Mapping[str, int]
@@ -56,7 +56,7 @@ class Findings:
 
 
 def compare(accepted: Mapping[str, float], states: Mapping[str, str], arrivals: Sequence[Arrival]) -> Findings:
-    """Compare what was accepted (message id: Unix seconds), what became of it, and what the sockets saw. Pure."""
+    """Compare the accepted messages (id: Unix seconds), their states, and the requests at the sockets. Pure."""
     broken: list[str] = []
     mine = [one for one in arrivals if one.reference in accepted]
     taken = [one for one in mine if one.taken]
@@ -88,15 +88,15 @@ def compare(accepted: Mapping[str, float], states: Mapping[str, str], arrivals: 
 
 
 async def run_demo(messages: int = 2000, *, keep: bool = False) -> int:
-    """Run the demo in a folder of its own; 0 when every promise was kept, else 1."""
+    """Run the demo in a new folder; returns the exit code: 0 when every promise was kept, else 1."""
     console = Console(highlight=False)
     folder = _new_folder()
     system = System(attrs.evolve(plan_from_environment(), folder=folder))
     try:
         console.print("Starting the system …")
         await asyncio.to_thread(system.start)
-        if not await wait_for_answer(system):
-            console.print("The front door did not answer in time.")
+        if not await wait_until_serving(system):
+            console.print("The gateway did not answer in time.")
             return 1
         findings = await _drive(system, messages, console)
         _print(findings, console)
@@ -160,7 +160,7 @@ def _chunks(count: int) -> Iterator[api.BatchSendRequest]:
 
 
 async def _until_final(system: System, accepted: Mapping[str, float], bar: Progress, task: Any) -> None:
-    """Watch the providers until each message was taken, or patience ends."""
+    """Watch the providers until they have taken every message, or time is up."""
     end = time.monotonic() + _PATIENCE_S + len(accepted) / _FLEET_LIMIT
     before: dict[str, int] = {}
     at = time.monotonic()
@@ -177,7 +177,7 @@ async def _until_final(system: System, accepted: Mapping[str, float], bar: Progr
 
 
 async def _states(stub: Any, ids: Sequence[str]) -> dict[str, str]:
-    """Ask for every message until it is settled; the last answers may still be on their way."""
+    """Ask for the state of every message until each is settled: the last outcomes may not be recorded yet."""
     found: dict[str, str] = {}
     end = time.monotonic() + 15.0
     waiting = list(ids)
@@ -226,7 +226,7 @@ def _print(findings: Findings, console: Console) -> None:
     console.print(table)
     console.print(
         f"{findings.rate_per_s:.1f} sends a second; from acceptance to the provider's socket "
-        f"p50 {findings.latency_p50_s:.3f} s, p99 {findings.latency_p99_s:.3f} s (the rate makes them wait)"
+        f"p50 {findings.latency_p50_s:.3f} s, p99 {findings.latency_p99_s:.3f} s (messages wait because of the rate)"
     )
     for promise in findings.broken:
         console.print(f"[red]Broken: {promise}[/red]")

@@ -1,4 +1,4 @@
-"""What an operator watches: rates, shares, backlogs and breakers of every provider, as one picture."""
+"""Snapshots of the fleet for operators: rates, shares, backlogs and breakers of every provider."""
 
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -19,8 +19,8 @@ from messaging.stream.interface import Connection
 
 
 @attrs.frozen
-class LanePicture:
-    """One provider at a moment. `rate` is sends a second since the picture before, None on the first."""
+class LaneSnapshot:
+    """One provider at one moment. `rate` is sends a second since the previous snapshot, None in the first one."""
 
     provider: str
     pods: int
@@ -35,26 +35,26 @@ class LanePicture:
 
 
 @attrs.frozen
-class FleetPicture:
-    """The fleet at a moment."""
+class FleetSnapshot:
+    """The fleet at one moment. `limit` is sends a second of all providers; `scheduled` counts messages for later."""
 
-    lanes: tuple[LanePicture, ...]
+    lanes: tuple[LaneSnapshot, ...]
     limit: int
     scheduled: int
 
     @property
     def rate(self) -> float:
-        """Sends a second of all providers together."""
+        """Sends a second, summed over all providers."""
         return sum(lane.rate or 0.0 for lane in self.lanes)
 
     @property
     def backlog(self) -> int:
-        """Messages that wait for all providers together."""
+        """Waiting messages, summed over all providers."""
         return sum(lane.backlog for lane in self.lanes)
 
 
 class FleetWatch:
-    """Takes pictures; rates come from the counts of sends in the pods' leases."""
+    """Takes snapshots; rates are computed from the send counts in the pods' leases."""
 
     def __init__(self, connection: Connection, providers: Sequence[Provider], limit: int) -> None:
         self._view = FleetView(connection, providers, room_s=30)
@@ -64,8 +64,8 @@ class FleetWatch:
         self._limit = limit
         self._before: dict[str, tuple[float, int]] = {}
 
-    async def picture(self) -> FleetPicture:
-        """Look once; raises StreamDown."""
+    async def snapshot(self) -> FleetSnapshot:
+        """Read the current values; raises StreamDown."""
         await self._view.refresh_breakers()
         await self._view.refresh_backlog()
         leases = await self._limits.leases()
@@ -76,7 +76,7 @@ class FleetWatch:
         alive = {pod: lease for pod, (_, lease) in leases.items() if not lease.gone}
         rates = self._rates(alive, now)
         lanes = tuple(self._lane(one, alive, grants, rates, paused) for one in self._providers)
-        return FleetPicture(lanes, self._limit, self._view.later)
+        return FleetSnapshot(lanes, self._limit, self._view.later)
 
     def _lane(
         self,
@@ -85,12 +85,12 @@ class FleetWatch:
         grants: Mapping[str, Grant],
         rates: Mapping[str, float],
         paused: Collection[str],
-    ) -> LanePicture:
+    ) -> LaneSnapshot:
         name = provider.name
         pods = [pod for pod, lease in alive.items() if lease.provider == name and pod in grants]
         breaker = self._view.breakers.get(name, BreakerState())
         known = [rates[pod] for pod in pods if pod in rates]
-        return LanePicture(
+        return LaneSnapshot(
             name,
             len(pods),
             sum(grants[pod].share for pod in pods),
@@ -117,7 +117,7 @@ class FleetWatch:
 async def watching(
     settings: Settings, providers: Sequence[Provider], *, connect_timeout_s: float = 5.0
 ) -> AsyncIterator[FleetWatch]:
-    """Open a watch; raises StreamDown."""
+    """Open a FleetWatch on a connection of its own; raises StreamDown."""
     url = settings.servers.nats.reveal()
     access = access_of(settings.servers)
     async with open_connection(url, "smsctl", access, connect_timeout_s=connect_timeout_s) as connection:

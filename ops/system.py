@@ -1,4 +1,4 @@
-"""The whole system on one machine: embedded servers, simulated providers, and every process of ours as its own.
+"""The whole system on one machine: embedded servers, simulated providers, and each of our processes.
 
 Used by `smsctl up`, the demo, the end-to-end tests and the chaos runs. All methods block.
 """
@@ -26,10 +26,10 @@ from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
 
 DRAIN_S = 10.0
-"""What each process gets to drain (SMSGW_DRAIN_S); with one second for the servers it stays below STOP_S."""
+"""How long each process may drain (SMSGW_DRAIN_S); with one second more for the servers it stays below STOP_S."""
 
 STOP_S = 13.0
-_DOOR_S = 30.0
+_GATEWAY_S = 30.0
 RATE_PER_S = 50
 _SIMULATED_LATENCY_S = "0.05"
 
@@ -49,9 +49,9 @@ class ProcessFailed(SetupError):
 class Plan:
     """What to start. `environment` adds settings; existing servers are used when it names them.
 
-    `providers` are simulated ones unless the environment names a providers file; `tables` adds lines to the tables of
-    some of them. `nats_servers` is 1, or 3: a cluster, with three replicas of every stream. `own_settings` gives a
-    process, by its name and what it would see, what only it is to see.
+    `providers` are simulated, unless the environment names a providers file; `tables` adds lines to the providers-file
+    tables of some of them. `nats_servers` is 1, or 3: a cluster with three replicas of every stream. `own_settings`
+    returns extra environment variables for one process, given the process's name and environment.
     """
 
     folder: pathlib.Path
@@ -71,7 +71,7 @@ class Plan:
 
 
 class System:
-    """Starts everything in an order in which the front door answers first, and stops it in reverse."""
+    """Starts everything in an order that lets the gateway answer first, and stops everything."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -85,12 +85,12 @@ class System:
         self.simulators: dict[str, str] = {}
         self.environment: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._folder_claim: IO[str] | None = None
+        self._folder_lock: IO[str] | None = None
 
     def start(self) -> None:
-        """Start all; returns when every process exists, not yet when each answers. Raises SetupError."""
+        """Start everything. Returns when every process exists; they may not answer yet. Raises SetupError."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._claim()
+        self._lock_folder()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         self.environment = {**inherited, **self.plan.environment, "PYTHONUNBUFFERED": "1"}
         self.environment.setdefault("SMSGW_DRAIN_S", f"{DRAIN_S:g}")
@@ -101,8 +101,8 @@ class System:
             self._start_simulators()
             for index in range(self.plan.gateways):
                 self._start_gateway(index)
-            # Callers first: two cores would otherwise share the start of ten processes, and all would be late.
-            self._wait_for_the_door()
+            # Wait for the gateways before starting more: ten processes that start at once on two cores are all slow.
+            self._wait_for_gateways()
             if database is not None:
                 database.result()
         self.write_run_file()
@@ -116,22 +116,22 @@ class System:
             for index in range(self.plan.projectors):
                 self.spawn(f"projector-{index + 1}", "dispatcher", "project")
 
-    def _claim(self) -> None:
-        """Keep a second system out of the folder, before it touches anything there; ends with this process."""
-        claim = (self.folder / "up.lock").open("w")
+    def _lock_folder(self) -> None:
+        """Lock the folder against a second system, until this process ends; raises SetupError."""
+        lock = (self.folder / "up.lock").open("w")
         try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            claim.close()
+            lock.close()
             cure = "stop it, or set SMSGW_VAR to another folder and SMSGW_LISTEN to another address"
             raise SetupError(f"another system runs in {self.folder}: {cure}") from None
-        self._folder_claim = claim
+        self._folder_lock = lock
 
     def _start_nats(self) -> None:
         if "SMSGW_NATS_URL" not in self.environment:
             clustered = self.plan.nats_servers > 1
             folder = self.folder / "nats"
-            _see_that_the_data_is_found(folder, clustered=clustered)
+            _check_data_folder(folder, clustered=clustered)
             self.nats = (NatsCluster if clustered else NatsServer)(folder)
             self.nats.start()
             if clustered:
@@ -143,9 +143,9 @@ class System:
             self.postgres = Postgres(self.folder / "postgres", free_port(), durable=self.plan.durable)
             self.environment["SMSGW_DATABASE_URL"] = self.postgres.url
 
-    def _wait_for_the_door(self) -> None:
-        """Wait until every gateway listens, or one has ended: whoever waits for answers finds out."""
-        end = time.monotonic() + _DOOR_S
+    def _wait_for_gateways(self) -> None:
+        """Wait until every gateway listens. Stops when a process has ended; `wait_until_serving` reports that."""
+        end = time.monotonic() + _GATEWAY_S
         for listen in self.gateways:
             host, _, port = listen.rpartition(":")
             while time.monotonic() < end and not self.dead():
@@ -168,7 +168,7 @@ class System:
         self.simulators = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         path = self.folder / "providers.toml"
         path.write_text(
-            "# Made anew at every start; set SMSGW_PROVIDERS_FILE to use a file of your own.\n"
+            "# Written again at every start; set SMSGW_PROVIDERS_FILE to use your own file.\n"
             + "".join(self._provider_table(name, url) for name, url in self.simulators.items())
         )
         self.environment["SMSGW_PROVIDERS_FILE"] = str(path)
@@ -193,12 +193,12 @@ class System:
         self.spawn(f"gateway-{index + 1}", "gateway_grpc", SMSGW_LISTEN=listen)
 
     def spawn(self, name: str, module: str, *arguments: str, **settings: str) -> Child:
-        """Start one process of ours under a name; its log is `log/<name>.log`."""
+        """Start one of our processes under a name; its log is `log/<name>.log`."""
         self.commands[name] = ((module, *arguments), settings)
         return self.restart(name)
 
     def restart(self, name: str) -> Child:
-        """Start a process again that has ended, as it was started before."""
+        """Start a process that has ended again, with the same command."""
         arguments, settings = self.commands[name]
         environment = {**self.environment, **settings}
         environment["SMSGW_POD"] = name
@@ -215,7 +215,7 @@ class System:
         return child
 
     def write_run_file(self) -> None:
-        """Tell smsctl where everything is."""
+        """Write the file from which smsctl reads where everything is."""
         run: dict[str, str] = {
             key: self.environment[key]
             for key in ("SMSGW_NATS_URL", "SMSGW_REPLICAS", "SMSGW_DATABASE_URL", "SMSGW_PROVIDERS_FILE")
@@ -229,7 +229,7 @@ class System:
         temporary.rename(path)
 
     def dead(self) -> list[str]:
-        """Name the processes that have ended by themselves."""
+        """Return the names of the processes that have ended by themselves."""
         with self._lock:
             return [name for name, child in self.processes.items() if not child.alive]
 
@@ -238,8 +238,8 @@ class System:
         self.processes[name].send(number)
 
     def stop(self, *, budget_s: float = STOP_S) -> list[str]:
-        """Drain and stop everything within the budget; names those that had to be killed."""
-        if self._folder_claim is None:
+        """Drain and stop everything within the budget; returns the names of processes that had to be killed."""
+        if self._folder_lock is None:
             return []
         end = time.monotonic() + budget_s
         ours = [name for name in self.processes if name != "simulator"]
@@ -256,14 +256,14 @@ class System:
                 server.stop()
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "run.json").unlink()
-        self._folder_claim.close()
-        self._folder_claim = None
+        self._folder_lock.close()
+        self._folder_lock = None
         return late
 
 
-def _see_that_the_data_is_found(folder: pathlib.Path, *, clustered: bool) -> None:
-    """Refuse to start beside what the other kind of servers keeps: it would seem to be lost; raises SetupError."""
+def _check_data_folder(folder: pathlib.Path, *, clustered: bool) -> None:
+    """Refuse a folder with data of the other kind of server, which would not be read; raises SetupError."""
     for other, whose, copies in (("jetstream", "one server", 1), ("server-1", "a cluster", SIZE)):
         if (folder / other).exists() and clustered != (copies > 1):
-            cure = f"set SMSGW_REPLICAS={copies} to go on with it, or SMSGW_VAR to another folder to begin anew"
+            cure = f"set SMSGW_REPLICAS={copies} to keep using it, or set SMSGW_VAR to another folder to start empty"
             raise SetupError(f"SMSGW_REPLICAS: {folder} holds the messages of {whose}: {cure}")

@@ -1,4 +1,4 @@
-"""`smsctl up`: the whole system in the foreground, a live line, and a clean end on Ctrl-C."""
+"""`smsctl up`: the whole system in the foreground, with a status line and a clean stop on Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from messaging.errors import SetupError, Unavailable
 from messaging.runtime.config import read_settings
 from messaging.runtime.providers_file import read_providers
 from ops.embedded import cluster
-from ops.fleet import FleetPicture, watching
+from ops.fleet import FleetSnapshot, watching
 from ops.system import Plan, ProcessFailed, System
 
 _LINE_EVERY_S = 1.0
@@ -35,29 +35,29 @@ def plan_from_environment() -> Plan:
         try:
             probe.bind((host.strip("[]") or "0.0.0.0", int(port)))  # noqa: S104
         except (OSError, ValueError) as exc:
-            cure = "is another `smsctl up` running? Else choose another address"
+            cure = "if no other `smsctl up` is running, choose another address"
             raise SetupError(f"SMSGW_LISTEN: {listen} cannot be used ({exc}): {cure}") from exc
     servers = nats_servers_for(settings.servers.replicas, named="SMSGW_NATS_URL" in os.environ)
     return Plan(pathlib.Path(settings.process.data_folder), listen=listen, nats_servers=servers)
 
 
 def nats_servers_for(replicas: int, *, named: bool) -> int:
-    """Say how many servers of our own can keep so many copies: one, or a cluster; raises SetupError.
+    """Return how many nats-servers to start for so many replicas: one, or a cluster; raises SetupError.
 
-    Where servers are `named`, none of our own is started.
+    With `named`, the settings name existing servers, and none is started.
     """
     if named or replicas == 1:
         return 1
     if replicas > cluster.SIZE:
         cure = f"set it to {cluster.SIZE} or less, or SMSGW_NATS_URL to a cluster of your own"
         raise SetupError(
-            f"SMSGW_REPLICAS: {replicas} copies need as many servers, of which {cluster.SIZE} run here: {cure}"
+            f"SMSGW_REPLICAS: {replicas} copies need as many servers, and at most {cluster.SIZE} run here: {cure}"
         )
     return cluster.SIZE
 
 
 async def run_up(plan: Plan) -> int:
-    """Run the system until SIGINT or SIGTERM; gives the exit code."""
+    """Run the system until SIGINT or SIGTERM; returns the exit code."""
     console = Console(highlight=False)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -69,11 +69,11 @@ async def run_up(plan: Plan) -> int:
     code = 0
     try:
         await asyncio.to_thread(system.start)
-        if await wait_for_answer(system, stopping):
-            _welcome(console, system, time.monotonic() - began)
-            await _attend(system, console, stopping)
+        if await wait_until_serving(system, stopping):
+            _print_hints(console, system, time.monotonic() - began)
+            await _supervise(system, console, stopping)
         elif not stopping.is_set():
-            console.print("The front door does not answer.", style="red")
+            console.print("The gateway does not answer.", style="red")
             code = 1
     except* SetupError as failed:
         for exc in failed.exceptions:
@@ -86,19 +86,19 @@ async def run_up(plan: Plan) -> int:
     return code
 
 
-async def _attend(system: System, console: Console, stopping: asyncio.Event) -> None:
+async def _supervise(system: System, console: Console, stopping: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_live_line(system, console), name="live-line"),
-            group.create_task(_revive(system, console), name="revive"),
+            group.create_task(_print_status(system, console), name="status-line"),
+            group.create_task(_restart_ended(system, console), name="restarts"),
         ]
         await stopping.wait()
         for task in tasks:
             task.cancel()
 
 
-async def wait_for_answer(system: System, stopping: asyncio.Event | None = None) -> bool:
-    """Wait until every gateway says SERVING; False when told to stop or too late. Raises ProcessFailed."""
+async def wait_until_serving(system: System, stopping: asyncio.Event | None = None) -> bool:
+    """Wait until every gateway reports SERVING; False after a stop signal or a time-out. Raises ProcessFailed."""
     import grpc
     from grpc_health.v1 import health_pb2_grpc
 
@@ -126,10 +126,10 @@ async def _serves(check: Any) -> bool:
     return False
 
 
-def _welcome(console: Console, system: System, seconds: float) -> None:
+def _print_hints(console: Console, system: System, seconds: float) -> None:
     listen = system.gateways[0]
     folder = os.path.relpath(pathlib.Path(sys.executable).parent)
-    console.print(f"Ready after {seconds:.1f} s. The front door: [bold]{listen}[/bold] (gRPC, no TLS)")
+    console.print(f"Ready after {seconds:.1f} s. The gateway: [bold]{listen}[/bold] (gRPC, no TLS)")
     console.print("Try, in another terminal:")
     body = '{"recipient": "+233201234567", "body": "Hello"}'
     call = "sms.gateway.v1.SmsGatewayService/SendSms"
@@ -138,21 +138,20 @@ def _welcome(console: Console, system: System, seconds: float) -> None:
     console.print(f"Logs: {os.path.relpath(system.logs)}. Ctrl-C drains and stops.")
 
 
-def line_of(picture: FleetPicture) -> str:
-    """Write a picture as one line."""
+def line_of(snapshot: FleetSnapshot) -> str:
+    """Format a snapshot as one line."""
     lanes = "  ".join(
         f"{lane.provider} {lane.rate or 0:.0f}/s"
         + ("" if lane.breaker == "closed" else f" ({lane.breaker})")
         + (" (paused)" if lane.paused else "")
-        for lane in picture.lanes
+        for lane in snapshot.lanes
     )
-    return (
-        f"{lanes} │ {picture.rate:.0f} of {picture.limit}/s │ {picture.backlog} waiting, {picture.scheduled} for later"
-    )
+    rate = f"{snapshot.rate:.0f} of {snapshot.limit}/s"
+    return f"{lanes} │ {rate} │ {snapshot.backlog} waiting, {snapshot.scheduled} for later"
 
 
-async def _live_line(system: System, console: Console) -> None:
-    """Print rates and backlog: in place on a terminal, now and then into a file."""
+async def _print_status(system: System, console: Console) -> None:
+    """Print rates and backlog: every second in place on a terminal, less often as new lines otherwise."""
     live = console.is_terminal
     while True:
         with contextlib.suppress(Unavailable):
@@ -160,7 +159,7 @@ async def _live_line(system: System, console: Console) -> None:
             providers = read_providers(settings.servers.providers_file, system.environment)
             async with watching(settings, providers) as watch:
                 while True:
-                    text = line_of(await watch.picture())
+                    text = line_of(await watch.snapshot())
                     if live:
                         sys.stdout.write(f"\r\x1b[2K{text[: console.width - 1]}")
                         sys.stdout.flush()
@@ -174,16 +173,16 @@ def _settings_only(system: System) -> dict[str, str]:
     return {key: value for key, value in system.environment.items() if key.startswith("SMSGW_")}
 
 
-async def _revive(system: System, console: Console) -> None:
-    """Start again what ended by itself; give up on what keeps ending."""
-    falls: dict[str, list[float]] = {}
+async def _restart_ended(system: System, console: Console) -> None:
+    """Restart processes that ended by themselves; raises ProcessFailed for one that keeps ending."""
+    ends: dict[str, list[float]] = {}
     while True:
         await asyncio.sleep(0.5)
         for name in system.dead():
             child = system.processes[name]
-            recent = [at for at in falls.get(name, []) if at > time.monotonic() - 60]
-            falls[name] = [*recent, time.monotonic()]
+            recent = [at for at in ends.get(name, []) if at > time.monotonic() - 60]
+            ends[name] = [*recent, time.monotonic()]
             if len(recent) >= _RESTARTS_IN_A_MINUTE:
                 raise ProcessFailed(name, child.exit_code, child.tail())
-            console.print(f"\n{name} ended with status {child.exit_code}: starting it again")
+            console.print(f"\n{name} ended with status {child.exit_code}: restarting it")
             system.restart(name)

@@ -1,1 +1,1 @@
-"""Providers' APIs as pure dialects, one file each: what a request looks like, and what an answer means."""
+"""Dialects of the providers' APIs, one file each: how to build a request, and what an answer means. Pure."""

@@ -1,7 +1,7 @@
-"""The vocabulary of dialects: a message and its request go out, an answer comes in, and an outcome follows from it.
+"""The types that dialects use: a Submission becomes a Request, and an Answer becomes an Outcome.
 
-A dialect is pure: it makes no call and knows no time but the one that an answer carries. `dispatcher/transport/` takes
-its requests to the provider and brings the answers back.
+A dialect is pure: it makes no calls and reads no clock; the time of an answer is in the Answer. `dispatcher/transport/`
+sends its requests to the provider and passes the answers back.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ _MAX_ID_CHARS, _MAX_CODE_CHARS = 128, 64
 
 
 def clean_id(text: str) -> str:
-    """Keep of a provider's message id what can be stored and shown: at most 128 printable characters."""
+    """Reduce a provider's message id to what can be stored and shown: at most 128 printable characters."""
     text = text[:_MAX_ID_CHARS]
     return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
 def clean_code(text: str) -> str:
-    """Keep of a provider's code what may be logged: at most 64 letters, digits, hyphens, underscores and dots."""
+    """Reduce a provider's code to what may be logged: at most 64 letters, digits, hyphens, underscores and dots."""
     text = text[:_MAX_CODE_CHARS]
     return text if text.isalnum() else "".join(char for char in text if char.isalnum() or char in "-_.")
 
@@ -36,8 +36,8 @@ def clean_code(text: str) -> str:
 class Outcome:
     """How a call ended.
 
-    What the provider wrote is cleaned here, so that no dialect can forget it. `detail` is a sentence of the dialect's
-    own for people to read; it holds no text, number or key. `retry_after_s` is how long the provider asks for a pause.
+    The provider's own words are cleaned here, so that no dialect can forget it. `detail` is a sentence for people,
+    written by the dialect; it contains no text, number or key. `retry_after_s` is the pause that the provider asks for.
     """
 
     kind: pb.AttemptOutcome.ValueType
@@ -49,7 +49,7 @@ class Outcome:
 
 @attrs.frozen(repr=False)
 class Submission:
-    """One message for one call. `recipient` is E.164; `validity_s` is what is left until the deadline."""
+    """One message for one call. `recipient` is E.164; `validity_s` is the time left until the deadline."""
 
     message_id: str
     recipient: str
@@ -68,7 +68,7 @@ class Submission:
 
 @attrs.frozen(repr=False)
 class Request:
-    """One HTTP request. The transport adds what every request says (such as `user-agent`) where it is not said here."""
+    """One HTTP request. The transport adds the headers that every request has, such as `user-agent`, if missing."""
 
     method: str
     url: str
@@ -82,7 +82,10 @@ class Request:
 
 @attrs.frozen(repr=False)
 class Answer:
-    """What came back. Ask for headers in lower case; `body` is at most about 64 KiB; `received_at` is Unix seconds."""
+    """The answer to a request. Look headers up in lower case; `body` is at most 64 KiB or so.
+
+    `received_at` is Unix seconds.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -107,10 +110,10 @@ class Dialect(Protocol):
         """Make the request that sends a message."""
 
     def read(self, answer: Answer) -> Outcome:
-        """Say what the answer to that request means; never raises, whatever the answer holds."""
+        """Return what the answer to that request means; never raises, whatever the answer contains."""
 
     def look_up_request(self, message_id: str, traceparent: str) -> Request:
         """Make the request that asks whether the provider has taken a message."""
 
     def read_look_up(self, answer: Answer) -> Outcome | None:
-        """Say what the provider knows: accepted, transient (it has no such message), or None (it cannot say)."""
+        """Return what the provider knows: accepted, transient (it has no such message), or None (not known)."""

@@ -1,4 +1,4 @@
-"""Bodies as most providers want and write them: JSON and forms going out, JSON coming in."""
+"""Bodies as most providers use them: JSON and forms in requests, JSON in answers."""
 
 import json
 import urllib.parse
@@ -9,12 +9,12 @@ JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 
 def json_body(document: Any) -> bytes:
-    """Write a document as compact JSON in UTF-8."""
+    """Encode a document as compact JSON in UTF-8."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def form_body(fields: Mapping[str, str]) -> bytes:
-    """Write fields as a form."""
+    """Encode fields as a form."""
     return urllib.parse.urlencode(fields).encode()
 
 
@@ -27,7 +27,7 @@ def read_json(body: bytes) -> Any:
 
 
 def text_at(document: Any, path: str) -> str:
-    """Give the value at a dotted path (`data.0.id`) as text; empty when there is none, or it is no single value."""
+    """Return the value at a dotted path (`data.0.id`) as text; empty when there is none or it is not a single value."""
     node = document
     for step in path.split(".") if path else ():
         if isinstance(node, dict):
@@ -40,5 +40,5 @@ def text_at(document: Any, path: str) -> str:
 
 
 def spell(value: Any) -> str:
-    """Write a value as JSON spells it, so that `true` in the providers file equals `true` in an answer."""
+    """Format a value as in JSON, so that `true` in the providers file equals `true` in an answer."""
     return value if isinstance(value, str) else json.dumps(value)

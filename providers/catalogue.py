@@ -1,4 +1,4 @@
-"""Every dialect by the name that the providers file gives it as `adapter`."""
+"""Every dialect by its name, which is the value of `adapter` in the providers file."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,5 +20,5 @@ def dialect_of(provider: Provider, catalogue: Mapping[str, Callable[[Provider], 
         make = catalogue[provider.adapter]
     except KeyError as exc:
         known = ", ".join(sorted(catalogue))
-        raise ConfigError([(f"provider[{provider.name}].adapter", f"is not known; there are {known}")]) from exc
+        raise ConfigError([(f"provider[{provider.name}].adapter", f"is not known; the adapters are {known}")]) from exc
     return make(provider)

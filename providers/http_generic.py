@@ -1,4 +1,4 @@
-"""The dialect of `http-json`: one HTTP call whose request and answers the providers file describes (http_shape.py)."""
+"""The dialect of `http-json`: HTTP requests and answers as the providers file describes them (see http_shape.py)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,8 +28,9 @@ STATUSES: dict[int, str] = {
 }
 """What a status means unless the settings say otherwise.
 
-A status of neither is judged by its class: 2xx accepted, 3xx provider fault, 4xx permanent, 5xx ambiguous. (No API is
-taken to be idempotent: one that answers 500 may have taken the message. 503 says that it has not.)
+A status that is in neither table is judged by its class: 2xx accepted, 3xx provider fault, 4xx permanent, 5xx
+ambiguous. (No API is assumed to be idempotent: one that answers 500 may have taken the message. 503 means that it has
+not.)
 """
 
 _BY_CLASS = {2: "accepted", 3: "provider_fault", 4: "permanent", 5: "ambiguous"}
@@ -73,11 +74,11 @@ class HttpGeneric:
         name = self._codes.get(code, name)
         if name == "accepted" and answer.status // 100 == 2:
             if document is None:
-                return Outcome(AMBIGUOUS, code=code, detail="an answer that says yes and cannot be read")
+                return Outcome(AMBIGUOUS, code=code, detail="the answer has a success status and cannot be read")
             if shape.success_path and text_at(document, shape.success_path) not in shape.success_values:
-                return Outcome(AMBIGUOUS, code=code, detail="an answer that says neither yes nor no")
+                return Outcome(AMBIGUOUS, code=code, detail="the answer has a success status and no success value")
         kind = OUTCOMES[name]
-        detail = "" if kind == ACCEPTED else f"the provider answered {answer.status}, taken as {name}"
+        detail = "" if kind == ACCEPTED else f"the provider answered {answer.status}, which means {name}"
         retry = retry_after_s(answer) if kind == THROTTLED else None
         return Outcome(kind, text_at(document, shape.id_path), code, detail, retry)
 
@@ -98,7 +99,7 @@ class HttpGeneric:
     @property
     def _look_up(self) -> LookUp:
         if self._shape.look_up is None:
-            raise ValueError("this provider cannot be asked about a message")
+            raise ValueError("this provider has no look-up")
         return self._shape.look_up
 
 

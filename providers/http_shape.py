@@ -1,14 +1,15 @@
-"""The settings of a provider with the adapter `http-json`: most simple providers need nothing else.
+"""The settings of a provider with the adapter `http-json`, which are enough for most simple APIs.
 
-All are optional. `{…}` is filled in from the message: message_id, recipient (E.164), digits (without the plus), sender,
-body, segments, attempt, unicode (true or false), validity_s (seconds until the deadline); and secret.NAME.
+All are optional. `{…}` is replaced by a value of the message: message_id, recipient (E.164), digits (recipient without
+the plus), sender, body, segments, attempt, unicode (true or false), validity_s (seconds until the deadline); or by
+secret.NAME.
 
     method = "POST"                        POST, PUT or GET
     encoding = "json"                      json, form or query
     headers = {"api-key" = "{secret.key}"}
     fields = {to = "{recipient}", ...}     dotted keys make nested objects, a trailing [] makes a list of one
     id_path = "data.0.id"                  where the answer holds the provider's message id
-    success_path = "status"                what must be one of success_values for the answer to mean yes
+    success_path = "status"                its value must be one of success_values for a success
     success_values = ["success"]
     code_path = "error.code"               where an error answer holds the provider's code
     statuses = {permanent = [400, 422], ...}   HTTP statuses by outcome; they override http_generic.STATUSES
@@ -41,7 +42,7 @@ OUTCOMES = {
 
 @attrs.frozen
 class LookUp:
-    """How to ask whether a message was taken."""
+    """How to ask whether the provider has taken a message."""
 
     url: str
     found: tuple[int, ...] = (200,)
@@ -69,7 +70,7 @@ class Shape:
 
 
 def read_shape(provider: Provider) -> Shape:
-    """Read the settings of one provider; raises ConfigError with all that is wrong."""
+    """Read the settings of one provider; raises ConfigError with all faults."""
     where = f"provider[{provider.name}].settings"
     try:
         shape = _converter().structure(provider.settings, Shape)
@@ -81,7 +82,7 @@ def read_shape(provider: Provider) -> Shape:
 
 
 def _converter() -> cattrs.Converter:
-    """Make the reader of settings; it refuses a single word for a list, which would become a list of its letters."""
+    """Make the converter of settings; it refuses a string for a list, which would become a list of its letters."""
 
     def listed(value: Any, kind: Any) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
@@ -98,7 +99,7 @@ def _faults(shape: Shape, provider: Provider) -> Iterator[tuple[str, str]]:
     for table in ("statuses", "codes"):
         for name in getattr(shape, table):
             if name not in OUTCOMES:
-                yield f".{table}.{name}", f"is no outcome; there are {', '.join(OUTCOMES)}"
+                yield f".{table}.{name}", f"is not an outcome; the outcomes are {', '.join(OUTCOMES)}"
     template = Template(shape.headers, shape.fields, provider.secrets)
     try:
         template.headers(NOTHING)
@@ -106,10 +107,10 @@ def _faults(shape: Shape, provider: Provider) -> Iterator[tuple[str, str]]:
         if shape.look_up is not None:
             message_url(shape.look_up.url, provider.url, "")
     except (KeyError, ValueError, IndexError, TypeError) as exc:
-        yield "", f"names something in braces that no message has: {exc}"
+        yield "", f"has a name in braces that no message has: {exc}"
     try:
         nest(shape.fields)
     except (TypeError, AttributeError):
-        yield ".fields", "holds a dotted key that goes through another key with a value of its own"
+        yield ".fields", "has a dotted key below a key that has a value"
     if shape.method == "GET" and shape.encoding != "query":
         yield ".encoding", "must be query for the method GET"

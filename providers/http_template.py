@@ -1,4 +1,4 @@
-"""Headers and fields of a request as the providers file writes them, with names in braces that a message fills in."""
+"""Headers and fields of a request as templates in the providers file: names in braces are replaced by values."""
 
 import urllib.parse
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ _NAMES = ("message_id", "recipient", "digits", "sender", "body", "unicode", *_NU
 _SPELLED_NUMBERS = frozenset(f"{{{name}}}" for name in _NUMBERS)
 
 NOTHING = dict.fromkeys(_NAMES, "")
-"""The values of no message: to try a template, and for the headers of a look-up."""
+"""Empty values: to check a template, and for the headers of a look-up."""
 
 
 def values_of(submission: Submission, default_sender: str) -> dict[str, Any]:
-    """Give what a template may name."""
+    """Return the values that a template may use, by name."""
     return {
         "message_id": submission.message_id,
         "recipient": submission.recipient,
@@ -59,7 +59,7 @@ class Template:
         return self._filled(self._fields, values)
 
     def document(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Fill in the fields as a JSON document, in which a field that is only a number of ours is a number."""
+        """Fill in the fields as a JSON document; a template that is only a name of a number becomes a number."""
         filled = self.fields(values)
         return nest(
             {name: int(text) if self._fields[name] in _SPELLED_NUMBERS else text for name, text in filled.items()}
@@ -70,13 +70,13 @@ class Template:
         try:
             return {name: text.format_map(scope) for name, text in texts.items()}
         except AttributeError as exc:
-            raise ValueError("a secret that [provider.secrets] does not hold") from exc
+            raise ValueError("a secret that [provider.secrets] does not have") from exc
 
 
 def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted keys into nested objects, and keys that end in [] into lists of one.
+    """Turn dotted keys into nested objects, and keys that end in [] into lists with one item.
 
-    Raises TypeError or AttributeError when a key goes through another one that holds a value.
+    Raises TypeError or AttributeError for a dotted key below a key that has a value.
     """
     root: dict[str, Any] = {}
     for path, value in fields.items():
@@ -92,9 +92,9 @@ def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def message_url(template: str, base_url: str, message_id: str) -> str:
-    """Make the URL that asks about one message; a template that begins with / continues the provider's address.
+    """Make the URL that asks about one message; a template that begins with / is relative to the provider's host.
 
-    Raises KeyError, ValueError or IndexError when it names anything but {message_id}.
+    Raises KeyError, ValueError or IndexError when it has any name in braces but {message_id}.
     """
     url = template.format(message_id=urllib.parse.quote(message_id, safe=""))
     return urllib.parse.urljoin(base_url, url) if url.startswith("/") else url

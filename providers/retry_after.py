@@ -11,7 +11,7 @@ _MAX_CHARS = 64
 
 
 def retry_after_s(answer: Answer) -> float | None:
-    """Read the pause that an answer asks for, from 0 to one day in seconds; None when it asks for none, or nonsense."""
+    """Return the pause that an answer asks for, in seconds from 0 to one day; None if it is missing or invalid."""
     text = answer.headers.get("retry-after", "")[:_MAX_CHARS].strip()
     if not text:
         return None
@@ -21,6 +21,6 @@ def retry_after_s(answer: Answer) -> float | None:
         try:
             moment = email.utils.parsedate_to_datetime(text)
             seconds = calendar.timegm(moment.utctimetuple()) - answer.received_at
-        except (ValueError, OverflowError):  # no date, or one in no calendar
+        except (ValueError, OverflowError):  # not a date, or one that does not exist
             return None
     return min(max(seconds, 0.0), _MAX_S) if math.isfinite(seconds) else None

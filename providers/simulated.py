@@ -1,4 +1,4 @@
-"""The dialect of the simulated provider (`ops/simulator`): the generic one, with its settings filled in."""
+"""The dialect of the simulated provider (`ops/simulator`): the generic one with fixed settings."""
 
 import attrs
 
@@ -26,15 +26,15 @@ _OWN = frozenset({"look_up", "server_errors"})
 
 
 class Simulated(HttpGeneric):
-    """Settings of its own: look_up (true: ask about unclear outcomes), server_errors (what a 500 means).
+    """Its own settings are look_up (true: ask about unclear outcomes) and server_errors (what a 500 means).
 
     Raises ConfigError when they are wrong.
     """
 
     def __init__(self, provider: Provider) -> None:
         where = f"provider[{provider.name}].settings"
-        faults = [(f"{where}.{key}", "is not known; there are look_up, server_errors") for key in provider.settings]
-        faults = [fault for fault in faults if fault[0].rpartition(".")[2] not in _OWN]
+        unknown = "is not known; the settings are look_up, server_errors"
+        faults = [(f"{where}.{key}", unknown) for key in provider.settings if key not in _OWN]
         server_errors = provider.settings.get("server_errors", "ambiguous")
         if server_errors not in ("ambiguous", "transient"):
             faults.append((f"{where}.server_errors", "must be ambiguous or transient"))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The protos are well formed and well told, the generated code and the reference are theirs, and nothing breaks what came before:
-# the last release when there is one, and always the commit before this one.
+# Checks that the protos are formatted and linted, that generated code and reference are current, and that nothing is
+# a breaking change: against the last release, if there is one, and against the previous commit.
 set -eu
 buf format -d --exit-code
 buf lint

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds the image with whichever of docker, podman and buildah works here:
-# image.sh [--base IMAGE] [--tag NAME:TAG] [-- WHAT THE BUILDER TAKES]...
-# podman and buildah leave the HEALTHCHECK out, which their own format has no place for, unless told -- --format docker.
-# The same commit and base give the same files: times are those of the commit, packages are pinned by their hashes.
+# Builds the image with docker, podman or buildah, whichever works here:
+# image.sh [--base IMAGE] [--tag NAME:TAG] [-- FLAGS OF THE BUILDER]
+# podman and buildah leave out the HEALTHCHECK, which the OCI format does not have; to keep it, add -- --format docker.
+# The same commit and base give the same files: times are those of the commit, and packages are pinned by hashes.
 set -eu
 cd "$(dirname "$0")/.."
 base=python:3.11-slim-bookworm
@@ -27,7 +27,7 @@ elif podman info >/dev/null 2>&1; then
 elif command -v buildah >/dev/null; then
   buildah build --timestamp "$SOURCE_DATE_EPOCH" "$@"
 else
-  echo "no docker, podman or buildah that works here" >&2
+  echo "none of docker, podman and buildah works here" >&2
   exit 1
 fi
 echo "$tag"

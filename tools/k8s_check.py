@@ -1,7 +1,6 @@
-"""Renders the manifests and validates them strictly; prints what was checked and what was skipped, and why.
+"""Renders the manifests and validates them strictly; prints what was checked, and what was skipped and why.
 
-What needs Go, Debian's promtool or the collector is done where these are. kube-linter is run where somebody has
-installed it.
+The checks that need Go, promtool, the collector or kube-linter run only where these are installed.
 """
 
 import importlib.resources
@@ -23,7 +22,7 @@ OUT = ROOT / "var" / "k8s"
 VERSION = "1.37"
 KUBECONFORM = "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0"
 CUSTOM = ("PrometheusRule", "ServiceMonitor", "ScaledObject")
-"""Kinds whose schemas come with their operators; tests/deploy looks at them."""
+"""Kinds whose schemas are in their operators; tests/deploy checks them."""
 
 RENDERED = {
     "base": K8S / "base",
@@ -40,7 +39,7 @@ def say(text: str) -> None:
 
 
 def run(*command: str | pathlib.Path, **environment: str) -> str:
-    """Run a command and give what it prints; ends the check with its words when it fails."""
+    """Run a command and return its output; exits with that output when it fails."""
     done = subprocess.run(  # noqa: S603 - our own tools
         list(map(str, command)), capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
@@ -50,14 +49,14 @@ def run(*command: str | pathlib.Path, **environment: str) -> str:
 
 
 def render(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Write what kustomize makes of a folder."""
+    """Write the output of kustomize for a folder; returns the file."""
     path = OUT / f"{name}.yaml"
     path.write_text(run(BIN / "kubectl", "kustomize", folder))
     return path
 
 
 def prod_with_keda(scratch: pathlib.Path) -> pathlib.Path:
-    """Copy the manifests with the optional component of prod switched on."""
+    """Copy the manifests with prod's optional component turned on; returns the overlay."""
     shutil.copytree(K8S, scratch / "k8s")
     overlay = scratch / "k8s" / "overlays" / "prod"
     path = overlay / "kustomization.yaml"
@@ -66,7 +65,7 @@ def prod_with_keda(scratch: pathlib.Path) -> pathlib.Path:
 
 
 def kubeconform() -> pathlib.Path | None:
-    """Find kubeconform, or build it where Go is."""
+    """Find kubeconform, or build it if Go is installed; None when neither is possible."""
     tools = ROOT / "var" / "tools"
     if not (tools / "kubeconform").exists():
         if shutil.which("go") is None:
@@ -76,7 +75,7 @@ def kubeconform() -> pathlib.Path | None:
 
 
 def schemas(paths: Sequence[pathlib.Path]) -> pathlib.Path:
-    """Lay out the schemas of kubernetes-validate, whose references name a place of their own, for kubeconform."""
+    """Write the schemas of kubernetes-validate with references that kubeconform can follow; returns their folder."""
     folder = OUT / "schemas"
     folder.mkdir(exist_ok=True)
     objects = [one for path in paths for one in yaml.safe_load_all(path.read_text())]
@@ -95,7 +94,7 @@ def schemas(paths: Sequence[pathlib.Path]) -> pathlib.Path:
 
 
 def validate(paths: Sequence[pathlib.Path]) -> None:
-    """Hold every object against the schemas of Kubernetes, unknown fields refused."""
+    """Validate every object against the schemas of Kubernetes; unknown fields are errors."""
     for path in paths:
         known = [one for one in yaml.safe_load_all(path.read_text()) if one["kind"] not in CUSTOM]
         strict = path.with_suffix(".known.yaml")
@@ -107,12 +106,12 @@ def validate(paths: Sequence[pathlib.Path]) -> None:
         say("skipped: kubeconform (no Go here)")
         return
     location = f"{schemas(paths)}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
-    told = run(checker, "-strict", "-summary", "-schema-location", location, "-skip", ",".join(CUSTOM), *paths)
-    say(f"kubeconform: {told.strip().splitlines()[-1]}")
+    output = run(checker, "-strict", "-summary", "-schema-location", location, "-skip", ",".join(CUSTOM), *paths)
+    say(f"kubeconform: {output.strip().splitlines()[-1]}")
 
 
 def check_rules(path: pathlib.Path) -> None:
-    """Let promtool read the alerts, where it is."""
+    """Check the alerts with promtool, if it is installed."""
     if shutil.which("promtool") is None:
         say("skipped: promtool (Debian's package prometheus has it)")
         return
@@ -124,7 +123,7 @@ def check_rules(path: pathlib.Path) -> None:
 
 
 def check_collector(path: pathlib.Path) -> None:
-    """Let the collector read its configuration, where `make k8s-cluster` has built it or it is installed."""
+    """Check the collector's configuration, if `make k8s-cluster` has built the collector or it is installed."""
     here = ROOT / "var" / "tools" / "otelcol"
     collector = str(here) if here.exists() else shutil.which("otelcol")
     if collector is None:
@@ -135,11 +134,11 @@ def check_collector(path: pathlib.Path) -> None:
             config = OUT / "collector.yaml"
             config.write_text(one["data"]["collector-config.yaml"])
             run(collector, "validate", f"--config={config}", OTLP_BACKEND="127.0.0.1:4317")
-            say("otelcol validate: the collector understands its configuration")
+            say("otelcol validate: the collector's configuration is valid")
 
 
 def lint(paths: Sequence[pathlib.Path]) -> None:
-    """Let kube-linter look, where it is."""
+    """Run kube-linter, if it is installed."""
     if shutil.which("kube-linter") is None:
         say("skipped: kube-linter (not installed here)")
         return

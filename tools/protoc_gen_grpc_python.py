@@ -1,4 +1,4 @@
-"""A protoc plugin that lets buf run grpcio-tools' gRPC generator, which exists only inside its protoc."""
+"""A protoc plugin that lets buf use grpcio-tools' gRPC generator, which is built into its own protoc."""
 
 import pathlib
 import sys
@@ -10,7 +10,7 @@ from grpc_tools import protoc
 
 
 def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """Answer buf's request with the *_pb2_grpc.py of every file that declares a service."""
+    """Return the *_pb2_grpc.py of every file in buf's request that declares a service."""
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
     )

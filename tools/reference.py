@@ -1,6 +1,6 @@
 """Writes docs/api.md from the comments of the protos and the table of errors: `python tools/reference.py [FILE]`.
 
-Needs `buf` on the PATH. tools/check_proto.sh compares what stands in the repository with what this would write.
+Needs `buf` on the PATH. tools/check_proto.sh checks that the file in the repository is current.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ from messaging import errors
 TARGET = pathlib.Path("docs/api.md")
 PACKAGE = "sms.gateway.v1"
 _SERVICE, _MESSAGE, _ENUM, _MEMBER = 6, 4, 5, 2
-"""Numbers of fields in descriptor.proto, by which source locations name what they belong to."""
+"""Field numbers in descriptor.proto, which the paths of source locations consist of."""
 
 _HEAD = f"""# API reference
 
@@ -40,16 +40,16 @@ Every error carries `google.rpc.ErrorInfo` with the domain `sms.gateway` and one
 
 | reason | code | when | comes with |
 | --- | --- | --- | --- |
-| `INTERNAL` | `INTERNAL` | The gateway failed, not by the caller's fault; the operator's log says more. | |"""
+| `INTERNAL` | `INTERNAL` | The gateway failed, and not because of the request; its log has the details. | |"""
 
 _OTHERS = (errors.SetupError,)
-"""Branches of the tree that no caller ever meets."""
+"""Branches of the tree that callers never receive."""
 
 Path = tuple[int, ...]
 
 
 class Comments:
-    """The comments of one file, by the path of what they stand before."""
+    """The comments of one file, by the path of the element that they describe."""
 
     def __init__(self, file: FileDescriptorProto) -> None:
         self._found = {
@@ -57,7 +57,7 @@ class Comments:
         }
 
     def text(self, path: Path) -> str:
-        """Give a comment as one line of Markdown."""
+        """Return a comment as one line of Markdown."""
         lines = self._found.get(path, "").strip().splitlines()
         return re.sub(r"\s+", " ", " ".join(line.strip() for line in lines)).replace("|", "\\|")
 
@@ -73,24 +73,24 @@ def main(arguments: Sequence[str]) -> None:
 
 def _pages(files: Sequence[FileDescriptorProto]) -> Iterator[str]:
     yield _HEAD
-    told = [(file, Comments(file)) for file in files]
-    for file, comments in told:
+    commented = [(file, Comments(file)) for file in files]
+    for file, comments in commented:
         for n, service in enumerate(file.service):
             yield from _service(service, (_SERVICE, n), comments)
     yield from _errors()
-    yield from _all("Messages", told, lambda file: file.message_type, _MESSAGE, _message)
-    yield from _all("Enumerations", told, lambda file: file.enum_type, _ENUM, _enum)
+    yield from _all("Messages", commented, lambda file: file.message_type, _MESSAGE, _message)
+    yield from _all("Enumerations", commented, lambda file: file.enum_type, _ENUM, _enum)
 
 
 def _all(
     title: str,
-    told: Sequence[tuple[FileDescriptorProto, Comments]],
+    commented: Sequence[tuple[FileDescriptorProto, Comments]],
     members: Callable[[FileDescriptorProto], Sequence[object]],
     number: int,
     write: Callable[..., Iterator[str]],
 ) -> Iterator[str]:
     yield f"## {title}\n"
-    for file, comments in told:
+    for file, comments in commented:
         for n, one in enumerate(members(file)):
             yield from write(one, (number, n), comments)
 
@@ -138,8 +138,8 @@ def _errors() -> Iterator[str]:
 
 
 def _leaves(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
-    """Give what can be raised below a class of the tree, in the order in which it is written."""
-    # A class without a reason of its own is for ourselves: callers hear its parent's.
+    """Yield the errors below a class of the tree, in the order of the source."""
+    # A class without its own reason is internal: callers receive its parent's reason.
     below = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__ and "reason" in vars(one)]
     if not below:
         yield kind

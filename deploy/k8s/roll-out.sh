@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs or upgrades an overlay: roll-out.sh OVERLAY. The stream first, then the set-up Job to its end, then the
-# processes; waits until all of them are there. What Argo CD does by the sync-waves in the manifests.
+# Installs or upgrades an overlay: roll-out.sh OVERLAY. Applies the stream, runs the set-up Job, and rolls the processes;
+# waits until all of them are available. With Argo CD, the sync-waves in the manifests do the same.
 set -eu
 overlay=${1:?usage: roll-out.sh OVERLAY, such as deploy/k8s/overlays/prod}
 kubectl=${KUBECTL:-kubectl}

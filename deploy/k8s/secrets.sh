@@ -3,9 +3,10 @@
 #
 #   deploy/k8s/secrets.sh NAMESPACE | kubectl create -f -
 #
-# `create` leaves alone what exists. That matters: ID_KEY must never change while messages live. DATABASE_URL is where
-# PostgreSQL is; without it, it is the one of the dev overlay. A provider's keys are yours: kubectl create secret generic
-# provider-NAME --from-file=key=FILE. Where cert-manager and a vault are, let these make nats-tls, nats-ca and the rest.
+# `create` does not replace existing Secrets. That matters: ID_KEY must never change while messages are in progress.
+# DATABASE_URL is the URL of PostgreSQL; without it, the dev overlay's is used. Add the keys of a provider yourself:
+# kubectl create secret generic provider-NAME --from-file=key=FILE. If you have cert-manager and a vault, let them create
+# nats-tls, nats-ca and the other Secrets.
 set -eu
 umask 077
 namespace=${1:?usage: secrets.sh NAMESPACE}
@@ -22,7 +23,7 @@ certificates() (
   openssl ecparam -genkey -name prime256v1 -noout -out tls.key
   openssl req -new -key tls.key -subj "/CN=nats" -out tls.csr
   service=nats-headless
-  # Each server by its own name: OpenSSL takes no wildcard before a name without dots.
+  # Each server by its own name: OpenSSL accepts no wildcard before a name without dots.
   names=DNS:localhost,IP:127.0.0.1
   for server in nats-0 nats-1 nats-2; do
     names=$names,DNS:$server.$service,DNS:$server.$service.$namespace.svc.cluster.local
@@ -61,6 +62,7 @@ secret id-key key "$folder/id-key"
 
 random | tr -d '\n' > "$folder/postgres"
 printf %s "${DATABASE_URL:-postgresql://smsgw:$(cat "$folder/postgres")@postgres:5432/smsgw}" > "$folder/url"
-# One user for all three, unless you have one for each: setup owns the tables, projector writes, gateway reads.
+# One database user for all three processes, unless you make one for each: setup owns the tables, projector writes,
+# gateway reads.
 for process in gateway projector setup; do secret "database-$process" url "$folder/url"; done
 [ -n "${DATABASE_URL:-}" ] || secret postgres password "$folder/postgres"

@@ -51,14 +51,14 @@ class BreakerSync:
         self._breaker.abandon(generation)
 
     async def run(self) -> None:
-        """Follow the shared state until cancelled: read it after each hint of a write, and regularly."""
-        async with self._board.hints(self._provider) as hints:
+        """Follow the shared state until cancelled: read it after each notification of a write, and regularly."""
+        async with self._board.changes(self._provider) as changes:
             while True:
                 try:
                     await self.refresh()
                 except Unavailable as exc:
                     _log.debug("breaker not refreshed", error=str(exc))
-                await hints.rest(_REFRESH_EVERY_S)
+                await changes.wait(_REFRESH_EVERY_S)
 
     async def refresh(self) -> None:
         """Read the shared state and the pause, and write a change that is due; raises Unavailable."""

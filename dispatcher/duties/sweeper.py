@@ -19,8 +19,8 @@ from messaging import codec, events
 from messaging.errors import CorruptRecord, Unavailable
 from messaging.lifecycle import may_follow
 from messaging.model import address_of
+from messaging.status import deadline_of, first_state
 from messaging.store.reader import Overdue
-from messaging.story import deadline_of, first_state
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher

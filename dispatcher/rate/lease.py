@@ -16,7 +16,7 @@ from dispatcher.rate.pacer import Pacer
 from messaging.documents import Lease, Table
 from messaging.errors import Unavailable
 from messaging.stream.board import LimitsBoard
-from messaging.stream.buckets import STORED_S
+from messaging.stream.buckets import STORE_DELAY_S
 
 _log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class LeaseHolder:
                     return
                 continue
             self._renew_now.clear()
-            await asyncio.sleep(STORED_S)
+            await asyncio.sleep(STORE_DELAY_S)
             return
 
     def _demand_has_changed(self) -> bool:

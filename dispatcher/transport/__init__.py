@@ -1,1 +1,1 @@
-"""Where the dialects of `providers/` meet the wire: connections, calls, and the gate before each write."""
+"""Makes the calls to providers: connections, requests built by the dialects in `providers/`, and the write gate."""

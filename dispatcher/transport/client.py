@@ -1,4 +1,4 @@
-"""What the dispatcher needs of a provider, whatever the wire."""
+"""What the dispatcher needs from a provider's client, independent of the protocol."""
 
 from typing import Protocol
 
@@ -12,13 +12,13 @@ class ProviderClient(Protocol):
     can_look_up: bool
 
     async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
-        """Make the call, passing the gate once right before the request is written; never raises for an answer.
+        """Make the call, and pass the gate once, directly before the request is written.
 
-        Raises GateClosed when the gate did.
+        No answer of the provider raises an exception. Raises GateClosed when the gate refuses.
         """
 
     async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
-        """Ask whether the provider took a message: accepted, transient (it did not), or None (it cannot say)."""
+        """Ask whether the provider took a message: accepted, transient (it did not), or None (not known)."""
 
     async def aclose(self) -> None:
         """Close the connections."""

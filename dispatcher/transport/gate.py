@@ -1,18 +1,19 @@
-"""The gate that every paced call passes right before its bytes leave."""
+"""The gate that every paced call passes directly before its bytes are written."""
 
 from typing import Protocol
 
 
 class WriteGate(Protocol):
-    """Stands right before the write: passing it means that the bytes leave now.
+    """The last check before the write: once a call has passed it, its bytes are written at once.
 
-    `passed` says whether it was passed: a call that breaks afterwards is unclear, one that breaks before is harmless.
+    `passed` says whether it was passed. A call that fails afterwards has an unclear outcome; one that fails before was
+    not sent.
     """
 
     passed: bool
 
     async def enter(self) -> None:
-        """Wait for the right to write; raises GateClosed when the call must not be made any more."""
+        """Wait for permission to write; raises GateClosed when the call must not be made any more."""
 
     def wrote(self) -> None:
         """Note that the bytes have been written."""
@@ -23,14 +24,14 @@ class GateClosed(Exception):
 
 
 class OpenGate:
-    """The gate of a call that is not paced: a look-up."""
+    """The gate of a call that is not paced, such as a look-up."""
 
     def __init__(self) -> None:
         self.passed = False
 
     async def enter(self) -> None:
-        """Let the call pass."""
+        """Let the call through at once."""
         self.passed = True
 
     def wrote(self) -> None:
-        """Count nothing."""
+        """Do nothing."""

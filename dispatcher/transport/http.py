@@ -1,9 +1,9 @@
-"""HTTP to one provider: the gate right before the bytes leave, and every way of failing told apart.
+"""HTTP calls to one provider: passes the gate directly before the bytes are written, and classifies every failure.
 
-httpx's requests over aiohttp's connections: nothing that a client adds by itself (authentication, cookies, redirects,
-the environment's proxies) may touch a call. The gate is entered from aiohttp's tracing hooks, the last code of ours
-before the socket's write (tests/contract/test_aiohttp_hooks.py). A call that breaks before the gate was passed is
-harmless; one that breaks afterwards is unclear.
+Requests are built with httpx and sent over aiohttp's connections, so that neither adds anything by itself
+(authentication, cookies, redirects, proxies from the environment). The gate is entered from aiohttp's tracing hooks,
+which are the last of our code before the socket's write (tests/contract/test_aiohttp_hooks.py). A call that fails
+before it has passed the gate was not sent; one that fails afterwards has an unclear outcome.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("provider_c
 
 
 class HttpCaller:
-    """Makes calls to one provider. `timeout_s` bounds a call from its write to the end of its answer."""
+    """Makes calls to one provider. `timeout_s` limits the time from the write of a call to the end of its answer."""
 
     def __init__(self, *, timeout_s: float, max_connections: int, keepalive_s: float) -> None:
         self._timeout_s = timeout_s
@@ -46,7 +46,7 @@ class HttpCaller:
         self._session: aiohttp.ClientSession | None = None
         self._url = httpx.URL()
         self._url_text = ""
-        # What every request says unless the provider's own headers say otherwise.
+        # Headers of every request, unless the provider's own headers override them.
         self._always = {
             "accept": "*/*",
             "accept-encoding": "identity",
@@ -55,7 +55,7 @@ class HttpCaller:
         }
 
     async def call(self, request: Request, gate: WriteGate) -> Answer | Outcome:
-        """Make the call; an Outcome when there is no answer. Raises GateClosed when the gate refused."""
+        """Make the call; returns an Outcome when there is no answer. Raises GateClosed when the gate refuses."""
         built = self._build(request)
         limit = asyncio.timeout(self._timeout_s)
         state = _Call(gate, bool(request.body), limit, self._timeout_s)
@@ -73,12 +73,12 @@ class HttpCaller:
             _call.reset(token)
 
     def _build(self, request: Request) -> httpx.Request:
-        if request.url != self._url_text:  # most providers have one URL, and parsing it takes longer than all the rest
+        if request.url != self._url_text:  # most providers have one URL, and parsing it is the slowest part
             self._url_text, self._url = request.url, httpx.URL(request.url)
         headers = self._always | {name.lower(): value for name, value in request.headers.items()}
-        # A stream, so that httpx adds no headers of its own: that is most of the time that it takes.
+        # A stream, because for other contents httpx adds headers of its own, which takes most of its time.
         built = httpx.Request(request.method, self._url, headers=headers, stream=httpx.ByteStream(request.body))
-        built.headers.encoding = "ascii"  # or httpx would look at all of them to find out, each time it is asked
+        built.headers.encoding = "ascii"  # otherwise httpx inspects all headers at each access to find the encoding
         built.read()
         return built
 
@@ -98,7 +98,7 @@ class HttpCaller:
             return Answer(response.status, response.headers, bytes(body), time.time())
 
     def _opened(self) -> aiohttp.ClientSession:
-        """Give the session, which has to be made where the event loop runs."""
+        """Return the session, which is created on first use because that needs a running event loop."""
         if self._session is None:
             hooks = aiohttp.TraceConfig()
             hooks.on_request_headers_sent.append(_before_headers)
@@ -107,7 +107,7 @@ class HttpCaller:
                 connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=self._keepalive_s),
                 trace_configs=[hooks],
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `call` bounds the whole, and its clock stands at the gate
+                timeout=aiohttp.ClientTimeout(total=None),  # `call` has the time-out, which pauses at the gate
             )
         return self._session
 
@@ -118,7 +118,7 @@ class HttpCaller:
 
 
 class HttpProviderClient:
-    """The client of a provider that is reached over HTTP: its dialect, and what makes its calls."""
+    """The client of a provider that is called over HTTP."""
 
     def __init__(self, dialect: Dialect, caller: HttpCaller) -> None:
         self._dialect = dialect
@@ -126,17 +126,17 @@ class HttpProviderClient:
         self.can_look_up = dialect.can_look_up
 
     async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
-        """Make the call, passing the gate once; never raises for an answer."""
+        """Make the call; see ProviderClient."""
         answer = await self._caller.call(self._dialect.request(submission), gate)
         if isinstance(answer, Outcome):
             return answer
         outcome = self._dialect.read(answer)
-        # A code is stored and logged: one that repeats the number is replaced by the status.
+        # Codes are stored and logged, so one that repeats the phone number is replaced by the status.
         repeats = submission.recipient.lstrip("+") in outcome.code
         return attrs.evolve(outcome, code=str(answer.status)) if repeats else outcome
 
     async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
-        """Ask whether the provider took a message; None when it cannot say."""
+        """Ask whether the provider took a message; None when that is not known."""
         if not self.can_look_up:
             return None
         answer = await self._caller.call(self._dialect.look_up_request(message_id, traceparent), OpenGate())
@@ -148,11 +148,11 @@ class HttpProviderClient:
 
 
 def open_client(provider: Provider, dialect: Dialect) -> HttpProviderClient:
-    """Make the client of one provider, which connects when it is used; raises ConfigError for a URL that cannot be."""
+    """Make the client of one provider, which connects on first use; raises ConfigError for an invalid URL."""
     try:
         httpx.URL(provider.url)
     except httpx.InvalidURL as exc:
-        raise ConfigError([(f"provider[{provider.name}].url", f"is no URL: {exc}")]) from exc
+        raise ConfigError([(f"provider[{provider.name}].url", f"is not a URL: {exc}")]) from exc
     caller = HttpCaller(
         timeout_s=provider.timeout_s, max_connections=provider.max_in_flight, keepalive_s=provider.keepalive_s
     )
@@ -161,19 +161,19 @@ def open_client(provider: Provider, dialect: Dialect) -> HttpProviderClient:
 
 def _broken(kind: str, *, passed: bool) -> Outcome:
     if passed:
-        return Outcome(AMBIGUOUS, code=kind, detail="the connection broke after the request had left")
+        return Outcome(AMBIGUOUS, code=kind, detail="the connection broke after the request was sent")
     return Outcome(TRANSIENT, code=kind, detail="no connection to the provider")
 
 
 def _timed_out(*, passed: bool) -> Outcome:
     if passed:
-        return Outcome(AMBIGUOUS, code="timeout", detail="no answer in time after the request had left")
+        return Outcome(AMBIGUOUS, code="timeout", detail="no answer in time after the request was sent")
     return Outcome(TRANSIENT, code="connect-timeout", detail="no connection to the provider in time")
 
 
 async def _before_headers(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
     state = _call.get()
-    # With a body the gate comes later; headers that come a second time are a request that is sent again.
+    # With a body, the gate is passed at the body. Headers after the gate mean that aiohttp sends the request again.
     if state is not None and (not state.has_body or state.gate.passed):
         await _enter(state)
 
@@ -187,8 +187,8 @@ async def _before_chunk(_session: aiohttp.ClientSession, _context: SimpleNamespa
 async def _enter(state: _Call) -> None:
     loop = asyncio.get_running_loop()
     if state.gate.passed:
-        # aiohttp would send a request again on a fresh connection: that is ours to decide, never the library's.
-        raise aiohttp.ClientConnectionError("a call is made once")
+        # aiohttp is about to send the request again on a new connection. Only we may decide that.
+        raise aiohttp.ClientConnectionError("a call is made only once")
     state.limit.reschedule(None)
     try:
         await state.gate.enter()
@@ -196,5 +196,5 @@ async def _enter(state: _Call) -> None:
         state.closed = True
         raise
     state.limit.reschedule(loop.time() + state.timeout_s)
-    # The write follows in this very turn of the loop; the next turn comes after it.
+    # The write happens in this turn of the event loop, so `wrote` runs after it.
     loop.call_soon(state.gate.wrote)

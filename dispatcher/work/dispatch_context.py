@@ -10,7 +10,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Policy, Progress, VerdictFacts
 from messaging import routing
-from messaging.routing import ProviderFacts, Turns
+from messaging.routing import ProviderFacts, Rotation
 from messaging.runtime.providers_file import Provider
 
 
@@ -23,7 +23,7 @@ class DispatchContext:
     policy: Policy
     provider_facts: Callable[[], dict[str, ProviderFacts]]
     can_look_up: bool
-    turns: Turns = attrs.Factory(Turns)
+    turns: Rotation = attrs.Factory(Rotation)
 
     def cost(self, command: wire.Command) -> int:
         """Return how many units of the rate a message takes; never more than one second's rate."""
@@ -34,7 +34,7 @@ class DispatchContext:
 
         Providers that were tried in this round are left out.
         """
-        choice = routing.room_elsewhere(
+        choice = routing.reroute_target(
             self.provider_facts(), command.providers, self.turns, self.provider.name, progress.tried
         )
         return choice.provider if choice else None

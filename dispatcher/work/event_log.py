@@ -13,7 +13,7 @@ from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import may_follow
 from messaging.model import Address
-from messaging.story import first_state
+from messaging.status import first_state
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection, Delivery
 from messaging.stream.publisher import Publisher

@@ -8,7 +8,7 @@ import attrs
 
 from dispatcher.work.job import Job
 from messaging.model import Lane
-from messaging.routing import ProviderFacts, Turns
+from messaging.routing import ProviderFacts, Rotation
 from messaging.stream.interface import Consumer, Delivery
 
 SHARES: dict[Lane, int] = {Lane.OTP: 6, Lane.NORMAL: 3, Lane.BULK: 1}
@@ -40,7 +40,7 @@ class Intake:
         self._buffers: dict[Lane, deque[Drawn]] = {lane: deque() for lane in consumers}
         self._on_stream: dict[Lane, int] = dict.fromkeys(consumers, 0)
         self._facts = {lane: ProviderFacts(lane, SHARES[lane]) for lane in consumers}
-        self._turns = Turns()
+        self._turns = Rotation()
         self._outstanding: set[Delivery] = set()
         self._filled = asyncio.Event()
         self._room = {lane: asyncio.Event() for lane in consumers}

@@ -7,7 +7,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from dispatcher.work.verdict import Progress
 from messaging.events import Writer
 from messaging.model import Address, Lane
-from messaging.story import deadline_of
+from messaging.status import deadline_of
 from messaging.stream.interface import Delivery
 
 

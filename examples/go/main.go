@@ -1,4 +1,4 @@
-// A caller of the SMS gateway: sends, repeats, sends many, asks, reads errors, and comes again when it is told to.
+// An SMS gateway client: sends one message, repeats it, sends many, asks for a status, reads errors, and retries.
 //
 //	go run . [ADDRESS [BUSY_ADDRESS]]
 package main
@@ -38,8 +38,8 @@ func detail[D any](from *status.Status) (found D, ok bool) {
 	return found, false
 }
 
-// withRetry repeats a call as the gateway asks for it. Safe for a message with a request_id: it is sent once all the same.
-func withRetry[A any](ctx context.Context, call func(context.Context) (A, error), told func(codes.Code, time.Duration)) (A, error) {
+// withRetry repeats a call when the gateway asks for it. Safe for a message with a request_id: it is sent only once.
+func withRetry[A any](ctx context.Context, call func(context.Context) (A, error), onRetry func(codes.Code, time.Duration)) (A, error) {
 	const attempts = 8
 	for attempt := 1; ; attempt++ {
 		once, cancel := context.WithTimeout(ctx, timeout)
@@ -49,13 +49,13 @@ func withRetry[A any](ctx context.Context, call func(context.Context) (A, error)
 		if (code != codes.ResourceExhausted && code != codes.Unavailable) || attempt == attempts {
 			return answer, err
 		}
-		// No RetryInfo: the gateway was not reached at all. Wait longer each time.
+		// Without RetryInfo, the gateway was not reached. Wait longer each time.
 		delay := min(100*time.Millisecond<<attempt, 10*time.Second)
 		if info, ok := detail[*errdetails.RetryInfo](status.Convert(err)); ok {
 			delay = info.GetRetryDelay().AsDuration()
 		}
-		if told != nil {
-			told(code, delay)
+		if onRetry != nil {
+			onRetry(code, delay)
 		}
 		select {
 		case <-time.After(delay):
@@ -65,24 +65,24 @@ func withRetry[A any](ctx context.Context, call func(context.Context) (A, error)
 	}
 }
 
-// listen gives what remembers each code and delay with which a gateway asked to come again, and where it stands then.
-func listen() (told func(codes.Code, time.Duration), heard *[]object) {
-	heard = &[]object{}
+// retryLog returns a callback that records each code and delay with which a gateway asked for a retry, and the record.
+func retryLog() (onRetry func(codes.Code, time.Duration), retries *[]object) {
+	retries = &[]object{}
 	return func(code codes.Code, delay time.Duration) {
 		one := object{"code": code, "delay_s": delay.Seconds()}
-		if !slices.ContainsFunc(*heard, func(other object) bool { return fmt.Sprint(one) == fmt.Sprint(other) }) {
-			*heard = append(*heard, one)
+		if !slices.ContainsFunc(*retries, func(other object) bool { return fmt.Sprint(one) == fmt.Sprint(other) }) {
+			*retries = append(*retries, one)
 		}
-	}, heard
+	}, retries
 }
 
-func send(ctx context.Context, gateway pb.SmsGatewayServiceClient, message *pb.SendSmsRequest, told func(codes.Code, time.Duration)) (*pb.SendSmsResponse, error) {
+func send(ctx context.Context, gateway pb.SmsGatewayServiceClient, message *pb.SendSmsRequest, onRetry func(codes.Code, time.Duration)) (*pb.SendSmsResponse, error) {
 	return withRetry(ctx, func(ctx context.Context) (*pb.SendSmsResponse, error) {
 		return gateway.SendSms(ctx, message)
-	}, told)
+	}, onRetry)
 }
 
-// sendMany sends three chunks on one stream; each message is judged on its own.
+// sendMany sends three chunks on one stream; each message is accepted or refused on its own.
 func sendMany(ctx context.Context, gateway pb.SmsGatewayServiceClient, run string) ([]object, error) {
 	recipients := [][]string{{"+233201000001", "+233201000002"}, {"+233201000003", "+12"}, {"+233201000004"}}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -91,7 +91,7 @@ func sendMany(ctx context.Context, gateway pb.SmsGatewayServiceClient, run strin
 	if err != nil {
 		return nil, err
 	}
-	go func() { // answers come while chunks are still sent
+	go func() { // answers arrive while chunks are still being sent
 		for sequence, chunk := range recipients {
 			request := &pb.BatchSendRequest{Sequence: uint64(sequence)}
 			for index, recipient := range chunk {
@@ -102,7 +102,7 @@ func sendMany(ctx context.Context, gateway pb.SmsGatewayServiceClient, run strin
 				})
 			}
 			if stream.Send(request) != nil {
-				return // Recv tells why
+				return // Recv returns the error
 			}
 		}
 		stream.CloseSend()
@@ -147,7 +147,7 @@ func violations(from *status.Status) map[string]string {
 	return found
 }
 
-// untilSent asks until a provider has taken the message. WatchStatus does the same without asking again and again.
+// untilSent asks for the status until a provider has taken the message. WatchStatus does the same without polling.
 func untilSent(ctx context.Context, gateway pb.SmsGatewayServiceClient, messageID string) (*pb.MessageStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -164,7 +164,7 @@ func untilSent(ctx context.Context, gateway pb.SmsGatewayServiceClient, messageI
 	}
 }
 
-// refused sends what cannot be sent, and reads every fault from the error.
+// refused sends a message that is not valid, and reads every fault from the error.
 func refused(ctx context.Context, gateway pb.SmsGatewayServiceClient) any {
 	message := &pb.SendSmsRequest{Recipient: "nobody", Sender: "far too long a sender"}
 	_, err := send(ctx, gateway, message, nil)
@@ -181,25 +181,25 @@ func refused(ctx context.Context, gateway pb.SmsGatewayServiceClient) any {
 	}
 }
 
-// busy sends three messages to a gateway that has no room for three: it says when to come again.
+// busy sends three messages to a gateway whose backlog has room for one: it says when to retry.
 func busy(ctx context.Context, address, run string) (object, error) {
 	gateway, done, err := open(address)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	told, heard := listen()
+	onRetry, retries := retryLog()
 	for index := range 3 {
 		message := &pb.SendSmsRequest{
 			Recipient: "+233201234567",
 			Body:      "In time",
 			RequestId: fmt.Sprintf("%s-busy-%d", run, index),
 		}
-		if _, err := send(ctx, gateway, message, told); err != nil {
+		if _, err := send(ctx, gateway, message, onRetry); err != nil {
 			return nil, err
 		}
 	}
-	return object{"accepted": 3, "told": heard}, nil
+	return object{"accepted": 3, "retries": retries}, nil
 }
 
 func open(address string) (gateway pb.SmsGatewayServiceClient, done func() error, err error) {
@@ -210,7 +210,7 @@ func open(address string) (gateway pb.SmsGatewayServiceClient, done func() error
 	return pb.NewSmsGatewayServiceClient(connection), connection.Close, nil
 }
 
-func walk(ctx context.Context, address, busyAddress string) (object, error) {
+func exercise(ctx context.Context, address, busyAddress string) (object, error) {
 	run := "go-" + rand.Text()
 	gateway, done, err := open(address)
 	if err != nil {
@@ -225,8 +225,8 @@ func walk(ctx context.Context, address, busyAddress string) (object, error) {
 		ClientReference: "Bestellung № 1",
 		Labels:          map[string]string{"shop": "Kumasi", "order": "1"},
 	}
-	told, heard := listen()
-	first, err := send(ctx, gateway, message, told)
+	onRetry, retries := retryLog()
+	first, err := send(ctx, gateway, message, onRetry)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func walk(ctx context.Context, address, busyAddress string) (object, error) {
 			"segments":  first.GetSegments(),
 			"recipient": first.GetRecipient(),
 			"replayed":  first.GetReplayed(),
-			"told":      heard,
+			"retries":   retries,
 		},
 		"again": object{
 			"replayed":        again.GetReplayed(),
@@ -282,7 +282,7 @@ func main() {
 	if addresses[0] == "" {
 		addresses[0] = "127.0.0.1:50051"
 	}
-	document, err := walk(context.Background(), addresses[0], addresses[1])
+	document, err := exercise(context.Background(), addresses[0], addresses[1])
 	if err != nil {
 		log.Fatal(err)
 	}

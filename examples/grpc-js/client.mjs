@@ -1,5 +1,5 @@
-// A caller of the SMS gateway on plain @grpc/grpc-js: sends, repeats, sends many, asks, reads errors, and comes again
-// when it is told to. The protos are read at run time.
+// An SMS gateway client on plain @grpc/grpc-js: sends one message, repeats it, sends many, asks for a status, reads
+// errors, and retries. The protos are read at run time.
 //
 //     node client.mjs [ADDRESS [BUSY_ADDRESS]]
 import { randomUUID } from "node:crypto";
@@ -18,10 +18,10 @@ const definition = protoLoader.loadSync(["sms/gateway/v1/gateway.proto", "google
   oneofs: true,
 });
 const { SmsGatewayService } = grpc.loadPackageDefinition(definition).sms.gateway.v1;
-const COME_AGAIN = [grpc.status.RESOURCE_EXHAUSTED, grpc.status.UNAVAILABLE];
+const RETRYABLE = [grpc.status.RESOURCE_EXHAUSTED, grpc.status.UNAVAILABLE];
 const deadline = () => ({ deadline: Date.now() + 10_000 });
 
-/** Makes a unary call and gives a promise of its answer. */
+/** Makes a unary call and returns a promise of its answer. */
 const unary = (gateway, method, request) =>
   new Promise((resolve, reject) =>
     gateway[method](request, deadline(), (error, answer) => (error ? reject(error) : resolve(answer))),
@@ -33,40 +33,40 @@ function detail(status, kind) {
   return packed && definition[kind].deserialize(packed.value);
 }
 
-/** Reads the rich status that an error carries in its trailers. */
+/** Reads the rich status from the trailers of an error. */
 function richStatus(error) {
   const [bytes] = error.metadata?.get("grpc-status-details-bin") ?? [];
   return bytes && definition["google.rpc.Status"].deserialize(bytes);
 }
 
-/** Repeats a call as the gateway asks for it. Safe for a message with a request_id: it is sent once all the same. */
-async function withRetry(call, { attempts = 8, told = () => {} } = {}) {
+/** Repeats a call when the gateway asks for it. Safe for a message with a request_id: it is sent only once. */
+async function withRetry(call, { attempts = 8, onRetry = () => {} } = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
       return await call();
     } catch (error) {
-      if (!COME_AGAIN.includes(error.code) || attempt === attempts) throw error;
+      if (!RETRYABLE.includes(error.code) || attempt === attempts) throw error;
       const wait = detail(richStatus(error), "google.rpc.RetryInfo")?.retry_delay;
-      // No RetryInfo: the gateway was not reached at all. Wait longer each time.
+      // Without RetryInfo, the gateway was not reached. Wait longer each time.
       const seconds = wait ? wait.seconds + wait.nanos / 1e9 : Math.min(0.1 * 2 ** attempt, 10);
-      told(error.code, seconds);
+      onRetry(error.code, seconds);
       await sleep(seconds * 1000);
     }
   }
 }
 
-/** Remembers each code and delay with which a gateway asked to come again. */
-function listen() {
-  const heard = new Map();
+/** Records each code and delay with which a gateway asked for a retry. */
+function retryLog() {
+  const seen = new Map();
   return {
-    told: (code, delay_s) => heard.set(`${code} ${delay_s}`, { code, delay_s }),
-    listed: () => [...heard.values()],
+    onRetry: (code, delay_s) => seen.set(`${code} ${delay_s}`, { code, delay_s }),
+    listed: () => [...seen.values()],
   };
 }
 
 const send = (gateway, message, retry) => withRetry(() => unary(gateway, "SendSms", message), retry);
 
-/** Sends three chunks on one stream; each message is judged on its own. */
+/** Sends three chunks on one stream; each message is accepted or refused on its own. */
 async function sendMany(gateway, run) {
   const recipients = [["+233201000001", "+233201000002"], ["+233201000003", "+12"], ["+233201000004"]];
   const stream = gateway.BatchSend(deadline());
@@ -93,7 +93,7 @@ const violations = (status) =>
     (detail(status, "google.rpc.BadRequest")?.field_violations ?? []).map((one) => [one.field, one.description]),
   );
 
-/** Asks until a provider has taken the message. WatchStatus does the same without asking again and again. */
+/** Asks for the status until a provider has taken the message. WatchStatus does the same without polling. */
 async function untilSent(gateway, message_id, withinSeconds = 30) {
   const end = Date.now() + withinSeconds * 1000;
   for (;;) {
@@ -103,7 +103,7 @@ async function untilSent(gateway, message_id, withinSeconds = 30) {
   }
 }
 
-/** Sends what cannot be sent, and reads every fault from the error. */
+/** Sends a message that is not valid, and reads every fault from the error. */
 async function refused(gateway) {
   try {
     await send(gateway, { recipient: "nobody", sender: "far too long a sender" });
@@ -115,19 +115,19 @@ async function refused(gateway) {
   }
 }
 
-/** Sends three messages to a gateway that has no room for three: it says when to come again. */
+/** Sends three messages to a gateway whose backlog has room for one: it says when to retry. */
 async function busy(address, run) {
   const gateway = new SmsGatewayService(address, grpc.credentials.createInsecure());
-  const { told, listed } = listen();
+  const { onRetry, listed } = retryLog();
   for (let index = 0; index < 3; index++) {
     const message = { recipient: "+233201234567", body: "In time", request_id: `${run}-busy-${index}` };
-    await send(gateway, message, { told });
+    await send(gateway, message, { onRetry });
   }
   gateway.close();
-  return { accepted: 3, told: listed() };
+  return { accepted: 3, retries: listed() };
 }
 
-async function walk(address, busyAddress) {
+async function exercise(address, busyAddress) {
   const run = `grpc-js-${randomUUID()}`;
   const gateway = new SmsGatewayService(address, grpc.credentials.createInsecure());
   const message = {
@@ -138,8 +138,8 @@ async function walk(address, busyAddress) {
     client_reference: "Bestellung № 1",
     labels: { shop: "Kumasi", order: "1" },
   };
-  const { told, listed } = listen();
-  const first = await send(gateway, message, { told });
+  const { onRetry, listed } = retryLog();
+  const first = await send(gateway, message, { onRetry });
   const again = await send(gateway, message);
   const batch = await sendMany(gateway, run);
   const status = await untilSent(gateway, first.message_id);
@@ -151,7 +151,7 @@ async function walk(address, busyAddress) {
       segments: first.segments,
       recipient: first.recipient,
       replayed: first.replayed,
-      told: listed(),
+      retries: listed(),
     },
     again: { replayed: again.replayed, same_message_id: again.message_id === first.message_id },
     batch,
@@ -169,4 +169,4 @@ async function walk(address, busyAddress) {
 }
 
 const [address = "127.0.0.1:50051", busyAddress] = process.argv.slice(2);
-console.log(JSON.stringify(await walk(address, busyAddress), null, 2));
+console.log(JSON.stringify(await exercise(address, busyAddress), null, 2));

@@ -1,4 +1,4 @@
-"""A caller of the SMS gateway: sends, repeats, sends many, asks, reads errors, and comes again when it is told to.
+"""An SMS gateway client: sends one message, repeats it, sends many, asks for a status, reads errors, and retries.
 
 PYTHONPATH=gen python client.py [ADDRESS [BUSY_ADDRESS]]
 """
@@ -19,7 +19,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
 TIMEOUT_S = 10
-COME_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+RETRYABLE = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 CODES = {code: code.value[0] for code in grpc.StatusCode}
 
 
@@ -36,34 +36,34 @@ def detail(status: status_pb2.Status | None, kind: Any) -> Any:
 def with_retry(
     call: Callable[[], Any],
     attempts: int = 8,
-    told: Callable[[grpc.StatusCode, float], None] = lambda _code, _delay_s: None,
+    on_retry: Callable[[grpc.StatusCode, float], None] = lambda _code, _delay_s: None,
 ) -> Any:
-    """Repeat a call as the gateway asks for it. Safe for a message with a request_id: it is sent once all the same."""
+    """Repeat a call when the gateway asks for it. Safe for a message with a request_id: it is sent only once."""
     for attempt in range(1, attempts + 1):
         try:
             return call()
         except grpc.RpcError as error:
-            if error.code() not in COME_AGAIN or attempt == attempts:
+            if error.code() not in RETRYABLE or attempt == attempts:
                 raise
             info = detail(rpc_status.from_call(error), details.RetryInfo)
-            # No RetryInfo: the gateway was not reached at all. Wait longer each time.
+            # Without RetryInfo, the gateway was not reached. Wait longer each time.
             delay_s = info.retry_delay.ToTimedelta().total_seconds() if info else min(0.1 * 2**attempt, 10)
-            told(error.code(), delay_s)
+            on_retry(error.code(), delay_s)
             time.sleep(delay_s)
     raise AssertionError
 
 
-class Heard:
-    """Remembers each (code, seconds) with which a gateway asked to come again."""
+class Retries:
+    """Records each (code, seconds) with which a gateway asked for a retry."""
 
     def __init__(self) -> None:
-        self._heard: set[tuple[int, float]] = set()
+        self._seen: set[tuple[int, float]] = set()
 
     def __call__(self, code: grpc.StatusCode, delay_s: float) -> None:
-        self._heard.add((CODES[code], delay_s))
+        self._seen.add((CODES[code], delay_s))
 
     def listed(self) -> list[dict[str, float]]:
-        return [{"code": code, "delay_s": delay_s} for code, delay_s in sorted(self._heard)]
+        return [{"code": code, "delay_s": delay_s} for code, delay_s in sorted(self._seen)]
 
 
 def send(gateway: rpc.SmsGatewayServiceStub, message: api.SendSmsRequest, **retry: Any) -> api.SendSmsResponse:
@@ -71,7 +71,7 @@ def send(gateway: rpc.SmsGatewayServiceStub, message: api.SendSmsRequest, **retr
 
 
 def send_many(gateway: rpc.SmsGatewayServiceStub, run: str) -> list[Any]:
-    """Send three chunks on one stream; each message is judged on its own."""
+    """Send three chunks on one stream; each message is accepted or refused on its own."""
     recipients = [["+233201000001", "+233201000002"], ["+233201000003", "+12"], ["+233201000004"]]
     chunks = [
         api.BatchSendRequest(
@@ -102,7 +102,7 @@ def violations(status: status_pb2.Status | None) -> dict[str, str]:
 
 
 def until_sent(gateway: rpc.SmsGatewayServiceStub, message_id: str, within_s: float = 30) -> pb.MessageStatus:
-    """Ask until a provider has taken the message. WatchStatus does the same without asking again and again."""
+    """Ask for the status until a provider has taken the message. WatchStatus does the same without polling."""
     end = time.monotonic() + within_s
     while True:
         status = gateway.GetStatus(api.GetStatusRequest(message_id=message_id), timeout=TIMEOUT_S).status
@@ -112,7 +112,7 @@ def until_sent(gateway: rpc.SmsGatewayServiceStub, message_id: str, within_s: fl
 
 
 def refused(gateway: rpc.SmsGatewayServiceStub) -> Any:
-    """Send what cannot be sent, and read every fault from the error."""
+    """Send a message that is not valid, and read every fault from the error."""
     try:
         send(gateway, api.SendSmsRequest(recipient="nobody", sender="far too long a sender"))
     except grpc.RpcError as error:
@@ -128,17 +128,17 @@ def refused(gateway: rpc.SmsGatewayServiceStub) -> Any:
 
 
 def busy(address: str, run: str) -> Any:
-    """Send three messages to a gateway that has no room for three: it says when to come again."""
-    heard = Heard()
+    """Send three messages to a gateway whose backlog has room for one: it says when to retry."""
+    retries = Retries()
     with grpc.insecure_channel(address) as channel:
         gateway = rpc.SmsGatewayServiceStub(channel)
         for index in range(3):
             message = api.SendSmsRequest(recipient="+233201234567", body="In time", request_id=f"{run}-busy-{index}")
-            send(gateway, message, told=heard)
-    return {"accepted": 3, "told": heard.listed()}
+            send(gateway, message, on_retry=retries)
+    return {"accepted": 3, "retries": retries.listed()}
 
 
-def walk(address: str, busy_address: str | None) -> dict[str, Any]:
+def exercise(address: str, busy_address: str | None) -> dict[str, Any]:
     run = f"python-{uuid.uuid4()}"
     with grpc.insecure_channel(address) as channel:
         gateway = rpc.SmsGatewayServiceStub(channel)
@@ -150,8 +150,8 @@ def walk(address: str, busy_address: str | None) -> dict[str, Any]:
             client_reference="Bestellung № 1",
             labels={"shop": "Kumasi", "order": "1"},
         )
-        heard = Heard()
-        first, again = send(gateway, message, told=heard), send(gateway, message)
+        retries = Retries()
+        first, again = send(gateway, message, on_retry=retries), send(gateway, message)
         batch = send_many(gateway, run)
         status = until_sent(gateway, first.message_id)
         return {
@@ -162,7 +162,7 @@ def walk(address: str, busy_address: str | None) -> dict[str, Any]:
                 "segments": first.segments,
                 "recipient": first.recipient,
                 "replayed": first.replayed,
-                "told": heard.listed(),
+                "retries": retries.listed(),
             },
             "again": {"replayed": again.replayed, "same_message_id": again.message_id == first.message_id},
             "batch": batch,
@@ -179,5 +179,5 @@ def walk(address: str, busy_address: str | None) -> dict[str, Any]:
 
 if __name__ == "__main__":
     addresses = [*sys.argv[1:], "127.0.0.1:50051"]
-    document = walk(addresses[0], addresses[1] if len(sys.argv) > 2 else None)
+    document = exercise(addresses[0], addresses[1] if len(sys.argv) > 2 else None)
     print(json.dumps(document, indent=2, ensure_ascii=False))

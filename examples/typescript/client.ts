@@ -1,5 +1,5 @@
-// A caller of the SMS gateway on connect-node: sends, repeats, sends many, asks, reads errors, and comes again when it
-// is told to.
+// An SMS gateway client on connect-node: sends one message, repeats it, sends many, asks for a status, reads errors,
+// and retries.
 //
 //     node dist/client.js [ADDRESS [BUSY_ADDRESS]]
 import { randomUUID } from "node:crypto";
@@ -21,40 +21,41 @@ import {
 
 type Gateway = Client<typeof SmsGatewayService>;
 type Message = MessageInitShape<typeof SendSmsRequestSchema>;
-type Told = (code: Code, seconds: number) => void;
+type OnRetry = (code: Code, seconds: number) => void;
 
-const COME_AGAIN = [Code.ResourceExhausted, Code.Unavailable];
+const RETRYABLE = [Code.ResourceExhausted, Code.Unavailable];
 
 const open = (address: string): Gateway =>
   createClient(SmsGatewayService, createGrpcTransport({ baseUrl: `http://${address}`, defaultTimeoutMs: 10_000 }));
 
-/** Repeats a call as the gateway asks for it. Safe for a message with a requestId: it is sent once all the same. */
-async function withRetry<A>(call: () => Promise<A>, told: Told = () => {}, attempts = 8): Promise<A> {
+/** Repeats a call when the gateway asks for it. Safe for a message with a requestId: it is sent only once. */
+async function withRetry<A>(call: () => Promise<A>, onRetry: OnRetry = () => {}, attempts = 8): Promise<A> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await call();
     } catch (cause) {
       const error = ConnectError.from(cause);
-      if (!COME_AGAIN.includes(error.code) || attempt === attempts) throw error;
+      if (!RETRYABLE.includes(error.code) || attempt === attempts) throw error;
       const [wait] = error.findDetails(RetryInfoSchema);
-      // No RetryInfo: the gateway was not reached at all. Wait longer each time.
+      // Without RetryInfo, the gateway was not reached. Wait longer each time.
       const milliseconds = wait?.retryDelay ? durationMs(wait.retryDelay) : Math.min(100 * 2 ** attempt, 10_000);
-      told(error.code, milliseconds / 1000);
+      onRetry(error.code, milliseconds / 1000);
       await sleep(milliseconds);
     }
   }
 }
 
-/** Remembers each code and delay with which a gateway asked to come again. */
-function listen() {
-  const heard = new Map<string, unknown>();
-  const told: Told = (code, delay_s) => heard.set(`${code} ${delay_s}`, { code, delay_s });
-  return { told, listed: () => [...heard.values()] };
+/** Records each code and delay with which a gateway asked for a retry. */
+function retryLog() {
+  const seen = new Map<string, unknown>();
+  const onRetry: OnRetry = (code, delay_s) => seen.set(`${code} ${delay_s}`, { code, delay_s });
+  return { onRetry, listed: () => [...seen.values()] };
 }
 
-const send = (gateway: Gateway, message: Message, told?: Told) => withRetry(() => gateway.sendSms(message), told);
+const send = (gateway: Gateway, message: Message, onRetry?: OnRetry) =>
+  withRetry(() => gateway.sendSms(message), onRetry);
 
-/** Sends three chunks on one stream; each message is judged on its own. */
+/** Sends three chunks on one stream; each message is accepted or refused on its own. */
 async function sendMany(gateway: Gateway, run: string) {
   const recipients = [["+233201000001", "+233201000002"], ["+233201000003", "+12"], ["+233201000004"]];
   async function* chunks() {
@@ -79,7 +80,7 @@ function resultOf({ result }: BatchSendResult) {
   return { code: result.value.code, fields: Object.keys(violations(detail(result.value, BadRequestSchema))).sort() };
 }
 
-/** Finds the detail of one kind in a rich status that stands in a message. */
+/** Finds the detail of one kind in a rich status that is part of a message. */
 function detail<D extends DescMessage>(status: Status, kind: D): MessageShape<D> | undefined {
   return status.details.map((packed) => anyUnpack(packed, kind)).find((one) => one !== undefined);
 }
@@ -88,7 +89,7 @@ function detail<D extends DescMessage>(status: Status, kind: D): MessageShape<D>
 const violations = (bad: BadRequest | undefined) =>
   Object.fromEntries((bad?.fieldViolations ?? []).map((one) => [one.field, one.description]));
 
-/** Asks until a provider has taken the message. watchStatus does the same without asking again and again. */
+/** Asks for the status until a provider has taken the message. watchStatus does the same without polling. */
 async function untilSent(gateway: Gateway, messageId: string, withinSeconds = 30) {
   const end = Date.now() + withinSeconds * 1000;
   for (;;) {
@@ -98,7 +99,7 @@ async function untilSent(gateway: Gateway, messageId: string, withinSeconds = 30
   }
 }
 
-/** Sends what cannot be sent, and reads every fault from the error. */
+/** Sends a message that is not valid, and reads every fault from the error. */
 async function refused(gateway: Gateway) {
   try {
     await send(gateway, { recipient: "nobody", sender: "far too long a sender" });
@@ -111,17 +112,17 @@ async function refused(gateway: Gateway) {
   }
 }
 
-/** Sends three messages to a gateway that has no room for three: it says when to come again. */
+/** Sends three messages to a gateway whose backlog has room for one: it says when to retry. */
 async function busy(address: string, run: string) {
   const gateway = open(address);
-  const { told, listed } = listen();
+  const { onRetry, listed } = retryLog();
   for (let index = 0; index < 3; index++) {
-    await send(gateway, { recipient: "+233201234567", body: "In time", requestId: `${run}-busy-${index}` }, told);
+    await send(gateway, { recipient: "+233201234567", body: "In time", requestId: `${run}-busy-${index}` }, onRetry);
   }
-  return { accepted: 3, told: listed() };
+  return { accepted: 3, retries: listed() };
 }
 
-async function walk(address: string, busyAddress?: string) {
+async function exercise(address: string, busyAddress?: string) {
   const run = `typescript-${randomUUID()}`;
   const gateway = open(address);
   const message: Message = {
@@ -132,8 +133,8 @@ async function walk(address: string, busyAddress?: string) {
     clientReference: "Bestellung № 1",
     labels: { shop: "Kumasi", order: "1" },
   };
-  const { told, listed } = listen();
-  const first = await send(gateway, message, told);
+  const { onRetry, listed } = retryLog();
+  const first = await send(gateway, message, onRetry);
   const again = await send(gateway, message);
   const batch = await sendMany(gateway, run);
   const status = await untilSent(gateway, first.messageId);
@@ -145,7 +146,7 @@ async function walk(address: string, busyAddress?: string) {
       segments: first.segments,
       recipient: first.recipient,
       replayed: first.replayed,
-      told: listed(),
+      retries: listed(),
     },
     again: { replayed: again.replayed, same_message_id: again.messageId === first.messageId },
     batch,
@@ -161,4 +162,4 @@ async function walk(address: string, busyAddress?: string) {
 }
 
 const [address = "127.0.0.1:50051", busyAddress] = process.argv.slice(2);
-console.log(JSON.stringify(await walk(address, busyAddress), null, 2));
+console.log(JSON.stringify(await exercise(address, busyAddress), null, 2));

@@ -1,1 +1,1 @@
-"""What every process needs: settings, logs, traces, health, start and end."""
+"""What every process needs: settings, logs, traces, health checks, start and stop."""

@@ -1,4 +1,4 @@
-"""Trying again what failed for now, with a pause before each try that grows up to a longest one."""
+"""Retries with exponential backoff."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,13 +11,13 @@ _T = TypeVar("_T")
 
 @attrs.frozen
 class Backoff:
-    """How long to pause before trying again: `first_s`, then twice as long each time, never above `longest_s`."""
+    """How long to wait before each retry: `first_s`, then twice as long each time, at most `longest_s`."""
 
     first_s: float
     longest_s: float
 
     def pauses(self) -> Iterator[float]:
-        """Give the pauses in their order, in seconds, without end."""
+        """Yield the waits in seconds, endlessly."""
         pause_s = self.first_s
         while True:
             yield pause_s
@@ -30,10 +30,10 @@ async def retry(
     upon: type[Exception] | tuple[type[Exception], ...],
     budget_s: float | None = None,
 ) -> _T:
-    """Repeat `once` while it raises one of `upon`; every other exception ends it at once.
+    """Repeat `once` while it raises one of `upon`; any other exception is raised at once.
 
-    No try begins once `budget_s` is spent: the last exception is raised instead of a pause that would outlast it. The
-    first try is always made. None means: until it succeeds or the task is cancelled.
+    With `budget_s`, no try starts after so many seconds: the last exception is raised as soon as the next wait would
+    exceed them. The first try is always made. With None, it retries until it succeeds or the task is cancelled.
     """
     clock = asyncio.get_running_loop().time
     end = None if budget_s is None else clock() + budget_s

@@ -1,8 +1,8 @@
-"""Settings: a frozen value, read once from the environment, every fault reported together with its key's name.
+"""Settings: a frozen value, read once from the environment; all faults are reported together, each with its variable.
 
-Each field carries its variable, its meaning and its reader in its metadata; `smsctl check-config`, the table in
-docs/configuration.md and the errors are made from there. The providers file has a module of its own
-(`messaging.runtime.providers_file`).
+The metadata of each field holds its variable, its meaning and the function that reads it. `smsctl check-config`, the
+table in docs/configuration.md and the errors are made from them. For the providers file, see
+`messaging.runtime.providers_file`.
 """
 
 import difflib
@@ -25,7 +25,7 @@ def _number(low: float, high: float, kind: Callable[[str], float]) -> Callable[[
         except ValueError as exc:
             raise ValueError("must be a whole number" if kind is int else "must be a number") from exc
         if not low <= value <= high:
-            raise ValueError(f"must lie between {low:g} and {high:g}")
+            raise ValueError(f"must be between {low:g} and {high:g}")
         return value
 
     return read
@@ -67,7 +67,7 @@ def _region(text: str) -> str:
 
 def _word(text: str) -> str:
     if not text or not all(char.isalnum() or char in "-_" for char in text):
-        raise ValueError("may hold letters, digits, - and _ only")
+        raise ValueError("may contain only letters, digits, - and _")
     return text
 
 
@@ -81,26 +81,26 @@ def _file(text: str) -> str:
 
 def _database(text: str) -> Url:
     if not text.startswith(DATABASE_SCHEMES):
-        raise ValueError(f"is no address of PostgreSQL: it must begin with {' or '.join(DATABASE_SCHEMES)}")
+        raise ValueError(f"is not a URL of PostgreSQL: it must begin with {' or '.join(DATABASE_SCHEMES)}")
     return Url(text)
 
 
 def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: str) -> Any:
-    """Declare one setting: its variable, default (as a value), reader of the text, and meaning for people."""
+    """Declare one setting: its variable, its default as a value, the function that reads its text, and its meaning."""
     return attrs.field(default=default, metadata={"variable": variable, "read": read, "meaning": meaning})
 
 
 @attrs.frozen
 class ServerSettings:
-    """Where the parts outside are."""
+    """Where the servers and the providers file are."""
 
     nats: Url = setting("SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), Url, "nats-server; several separated by commas")
-    nats_user: str = setting("SMSGW_NATS_USER", "", _word, "user of the stream; empty: the URL's, if any")
+    nats_user: str = setting("SMSGW_NATS_USER", "", _word, "user name for the stream; empty: as in the URL")
     nats_password_file: str = setting(
-        "SMSGW_NATS_PASSWORD_FILE", "", _file, "file with its password, read again for every connection"
+        "SMSGW_NATS_PASSWORD_FILE", "", _file, "file with that user's password, read again for every connection"
     )
     nats_ca_file: str = setting(
-        "SMSGW_NATS_CA_FILE", "", _file, "CA certificate of the stream's servers (PEM); when set, TLS is used"
+        "SMSGW_NATS_CA_FILE", "", _file, "CA certificate of the stream's servers (PEM); if set, TLS is used"
     )
     nats_cert_file: str = setting("SMSGW_NATS_CERT_FILE", "", _file, "client certificate for the stream (PEM)")
     nats_key_file: str = setting("SMSGW_NATS_KEY_FILE", "", _file, "key of the client certificate (PEM)")
@@ -112,7 +112,7 @@ class ServerSettings:
         "SMSGW_REPLICAS",
         1,
         _whole(1, 5),
-        "copies of every stream: 3 in production; `make up` starts as many servers as they need",
+        "copies of every stream: 3 in production; `make up` starts as many servers as are needed",
     )
     event_days: float = setting("SMSGW_EVENT_DAYS", 7.0, _number(0.01, 365, float), "days that the stream keeps events")
     dead_letter_days: float = setting(
@@ -125,7 +125,7 @@ class ServerSettings:
 
 @attrs.frozen
 class GatewaySettings:
-    """The gateway's front door."""
+    """The gateway's gRPC API and what it accepts."""
 
     listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", str, "address of the gRPC server")
     default_region: str = setting(
@@ -156,10 +156,10 @@ class GatewaySettings:
         "SMSGW_STORAGE_FILL",
         0.8,
         _number(0.05, 1.0, float),
-        "part of the account's storage at which the stream counts as full; needs an account with a limit (max_file)",
+        "fraction of the account's storage at which the stream is full; needs an account with a limit (max_file)",
     )
     publish_in_flight: int = setting(
-        "SMSGW_PUBLISH_IN_FLIGHT", 256, _whole(1, 4096), "most unacknowledged publishes of one gateway process"
+        "SMSGW_PUBLISH_IN_FLIGHT", 256, _whole(1, 4096), "maximum of unacknowledged publishes of one gateway process"
     )
     publish_timeout_s: float = setting(
         "SMSGW_PUBLISH_TIMEOUT_S", 2.5, _seconds(0.1, 30), "wait for one acknowledgement before publishing again"
@@ -177,7 +177,7 @@ class GatewaySettings:
 
 @attrs.frozen
 class FleetSettings:
-    """The dispatcher fleet: rates, leases, retries, breaker."""
+    """The dispatcher fleet: rates, leases, retries, breakers."""
 
     rate_per_s: int = setting(
         "SMSGW_FLEET_RATE_PER_S", 200, _whole(1, 100_000), "sends a second of all providers together"
@@ -185,10 +185,10 @@ class FleetSettings:
     lease_s: float = setting("SMSGW_LEASE_S", 2.5, _seconds(0.5, 60), "how long a share is valid without renewal")
     renew_s: float = setting("SMSGW_RENEW_S", 0.5, _seconds(0.05, 10), "how often a pod renews its lease")
     window_s: float = setting(
-        "SMSGW_WINDOW_S", 1.002, _seconds(1.0, 1.1), "the window that is enforced: one second and a margin for jitter"
+        "SMSGW_WINDOW_S", 1.002, _seconds(1.0, 1.1), "length of the enforced window: one second and a margin for jitter"
     )
     ack_wait_s: float = setting(
-        "SMSGW_ACK_WAIT_S", 20.0, _seconds(2, 3600), "silence after which a message is redelivered to another pod"
+        "SMSGW_ACK_WAIT_S", 20.0, _seconds(2, 3600), "time without an ack after which a message is redelivered"
     )
     retry_delays_s: tuple[float, ...] = setting(
         "SMSGW_RETRY_DELAYS_S",
@@ -197,10 +197,10 @@ class FleetSettings:
         "waits before each round of retries",
     )
     ambiguous_otp: str = setting(
-        "SMSGW_AMBIGUOUS_OTP", "resend", _one_of("resend", "hold"), "what follows an unclear outcome of an OTP"
+        "SMSGW_AMBIGUOUS_OTP", "resend", _one_of("resend", "hold"), "what to do after an unclear outcome of an OTP"
     )
     ambiguous_other: str = setting(
-        "SMSGW_AMBIGUOUS_OTHER", "hold", _one_of("resend", "hold"), "what follows an unclear outcome of other messages"
+        "SMSGW_AMBIGUOUS_OTHER", "hold", _one_of("resend", "hold"), "the same for all other messages"
     )
     lookup_after_s: float = setting(
         "SMSGW_LOOKUP_AFTER_S", 5.0, _seconds(0.1, 3600), "wait before asking a provider about an unclear outcome"
@@ -209,10 +209,13 @@ class FleetSettings:
         "SMSGW_BREAKER_FAILURES", 5, _whole(1, 1000), "consecutive failures that open a breaker"
     )
     breaker_calls: int = setting(
-        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "calls in the window before the failure ratio (over half) counts"
+        "SMSGW_BREAKER_CALLS", 20, _whole(1, 10_000), "fewest calls in the window for which the failure ratio counts"
     )
     breaker_window_s: float = setting(
-        "SMSGW_BREAKER_WINDOW_S", 60.0, _seconds(1, 3600), "window over which the failure ratio is counted"
+        "SMSGW_BREAKER_WINDOW_S",
+        60.0,
+        _seconds(1, 3600),
+        "window of the failure ratio; a breaker opens when it is over one half",
     )
     breaker_cooldown_s: float = setting("SMSGW_BREAKER_COOLDOWN_S", 30.0, _seconds(0.1, 3600), "wait before a probe")
     room_s: float = setting(
@@ -222,7 +225,7 @@ class FleetSettings:
 
 @attrs.frozen
 class ProcessSettings:
-    """What every process has."""
+    """Settings that every process has."""
 
     pod: str = setting(
         "SMSGW_POD", f"{socket.gethostname().split('.')[0]}-{os.getpid()}", _word, "name of this process"
@@ -251,7 +254,7 @@ class Settings:
 
 
 def groups() -> Iterator[tuple[str, type]]:
-    """Give every group of settings as (name, class)."""
+    """Yield every group of settings as (name, class)."""
     for field in attrs.fields(Settings):
         kind = field.type
         if kind is not None:
@@ -259,9 +262,9 @@ def groups() -> Iterator[tuple[str, type]]:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read every SMSGW_ variable; raises ConfigError with all that is wrong, also names that no setting has.
+    """Read every SMSGW_ variable; raises ConfigError with all faults, including names that no setting has.
 
-    What may not be seen may stand in a file instead, which `<variable>_FILE` names.
+    A secret may be in a file instead, which `<variable>_FILE` names.
     """
     faults: list[tuple[str, str]] = []
     known: set[str] = set()
@@ -292,18 +295,18 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def _text(environment: Mapping[str, str], field: "attrs.Attribute[Any]") -> str:
-    """Give what is set for a field; raises ValueError when a file is named that cannot be read, or both are set."""
+    """Return the text that is set for a field; raises ValueError when its file cannot be read, or both are set."""
     variable = field.metadata["variable"]
     text = environment.get(variable, "")
     path = environment.get(f"{variable}_FILE", "") if isinstance(field.default, Secret) else ""
     if not path:
         return text
     if text:
-        raise ValueError(f"is set, and {variable}_FILE too: one of them must go")
+        raise ValueError(f"is set, and so is {variable}_FILE: set only one of them")
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ValueError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or 'it is no UTF-8'}") from exc
+        raise ValueError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}") from exc
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
@@ -314,19 +317,19 @@ def _meant(name: str, known: Iterable[str]) -> str:
 def _contradictions(settings: Settings) -> list[tuple[str, str]]:
     faults = []
     if settings.fleet.renew_s * 2 > settings.fleet.lease_s:
-        faults.append(("SMSGW_RENEW_S", "must be at most half of SMSGW_LEASE_S, or one lost renewal stops a pod"))
+        faults.append(("SMSGW_RENEW_S", "must be at most half of SMSGW_LEASE_S, else one lost renewal stops a pod"))
     servers = settings.servers
     if bool(servers.nats_user) != bool(servers.nats_password_file):
-        faults.append(("SMSGW_NATS_USER", "and SMSGW_NATS_PASSWORD_FILE go together"))
+        faults.append(("SMSGW_NATS_USER", "and SMSGW_NATS_PASSWORD_FILE must be set together"))
     if bool(servers.nats_cert_file) != bool(servers.nats_key_file):
-        faults.append(("SMSGW_NATS_CERT_FILE", "and SMSGW_NATS_KEY_FILE go together"))
+        faults.append(("SMSGW_NATS_CERT_FILE", "and SMSGW_NATS_KEY_FILE must be set together"))
     if settings.gateway.publish_timeout_s > settings.gateway.accept_budget_s:
         faults.append(("SMSGW_PUBLISH_TIMEOUT_S", "must not exceed SMSGW_ACCEPT_BUDGET_S"))
     return faults
 
 
 def rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Give every setting as (variable, value in force, meaning), secrets masked."""
+    """Yield every setting as (variable, value in force, meaning), with secrets masked."""
     for name, kind in groups():
         group = getattr(settings, name)
         for field in attrs.fields(kind):
@@ -335,7 +338,7 @@ def rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def as_text(value: object) -> str:
-    """Write a value as a variable would hold it; secrets stay masked."""
+    """Format a value as it would be in its variable; secrets stay masked."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

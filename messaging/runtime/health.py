@@ -1,7 +1,7 @@
-"""What a process without a front door answers to gRPC health checks.
+"""gRPC health checks of a process that has no gRPC API.
 
-`live` says SERVING as long as the event loop turns; the empty name also asks that the stream has answered lately and
-that nothing drains. Without an address nothing listens and gRPC is not even loaded.
+The service `live` is SERVING as long as the event loop runs. The empty service name also requires that the stream has
+answered recently and that the process is not draining. Without an address nothing listens, and gRPC is not imported.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ _STALE_S = 5.0
 
 
 @contextlib.asynccontextmanager
-async def answering(listen: str, connection: Connection, stopping: asyncio.Event) -> AsyncIterator[None]:
-    """Answer on `listen` meanwhile; nothing happens when it is empty."""
+async def health_server(listen: str, connection: Connection, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Answer health checks on `listen` inside the context; does nothing when it is empty."""
     if not listen:
         yield
         return
@@ -36,21 +36,21 @@ async def answering(listen: str, connection: Connection, stopping: asyncio.Event
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     port = server.add_insecure_port(listen)
 
-    async def say(*, ready: bool) -> None:
+    async def report(*, ready: bool) -> None:
         await servicer.set(READY, status.SERVING if ready else status.NOT_SERVING)
 
     async def watch() -> None:
-        heard = time.monotonic()
+        answered_at = time.monotonic()
         while not stopping.is_set():
             if await _answers(connection):
-                heard = time.monotonic()
-            await say(ready=time.monotonic() < heard + _STALE_S)
+                answered_at = time.monotonic()
+            await report(ready=time.monotonic() < answered_at + _STALE_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), _EVERY_S)
-        await say(ready=False)
+        await report(ready=False)
 
     await servicer.set(ALIVE, status.SERVING)
-    await say(ready=True)
+    await report(ready=True)
     await server.start()
     _log.info("answering health checks", port=port)
     watcher = asyncio.create_task(watch(), name="health")

@@ -1,8 +1,8 @@
-"""How every process that works with the stream begins and ends.
+"""Start and stop of every process that uses the stream.
 
-It begins with signals, traces, the connection, the streams as they must be, and answers to health checks; it ends in
-reverse. What a process opens on `Lifetime.stack` is closed before all of these. How long the end may take is
-`ProcessSettings.drain_s`, which a pod's grace period must exceed.
+The start sets up signals, traces, the connection, the streams and the health checks; the stop closes them in reverse
+order. Everything that a process opens on `Lifetime.stack` is closed before them. The stop may take
+`ProcessSettings.drain_s` seconds; a pod's grace period must be longer.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 
 from messaging.runtime import telemetry
 from messaging.runtime.config import Settings
-from messaging.runtime.health import answering
+from messaging.runtime.health import health_server
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import Tracer
 from messaging.stream import setup
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 @attrs.frozen
 class Lifetime:
-    """What a process has from its start to its end; `stopping` is set by SIGTERM and SIGINT."""
+    """What a process has from start to stop; SIGTERM and SIGINT set `stopping`."""
 
     stopping: asyncio.Event
     tracer: Tracer
@@ -38,10 +38,10 @@ class Lifetime:
 
 
 @contextlib.asynccontextmanager
-async def living(
+async def process_lifetime(
     settings: Settings, providers: Sequence[Provider], service: str, *, answers_health: bool = True
 ) -> AsyncIterator[Lifetime]:
-    """Begin and end one process; raises SetupError or StreamDown when it cannot begin.
+    """Start and stop one process; raises SetupError or StreamDown when it cannot start.
 
     `answers_health` is False for a process that answers health checks on a port of its own.
     """
@@ -60,7 +60,7 @@ async def living(
         names = [provider.name for provider in providers]
         await setup.ensure(connection, settings, names, patience_s=setup.LEADERLESS_S)
         if answers_health:
-            await stack.enter_async_context(answering(process.health_listen, connection, stopping))
+            await stack.enter_async_context(health_server(process.health_listen, connection, stopping))
         yield Lifetime(stopping, tracer, connection, stack)
     _log.info("stopped")
 
@@ -74,7 +74,7 @@ def _stop_event() -> asyncio.Event:
 
 
 async def run_until(stopping: asyncio.Event, **works: Coroutine[Any, Any, None]) -> None:
-    """Run named works until told to stop; one that breaks ends all."""
+    """Run coroutines as named tasks until `stopping` is set; if one of them fails, all end."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work, name=name) for name, work in works.items()]
         await stopping.wait()

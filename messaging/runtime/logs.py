@@ -1,6 +1,7 @@
 """Log lines, as JSON for machines or as text for people.
 
-They never hold a text, a whole phone number or a key: callers pass identifiers, providers, reasons and durations.
+They never contain a message's text, a whole phone number or a key: callers pass only identifiers, providers, reasons
+and durations.
 """
 
 import asyncio
@@ -32,9 +33,9 @@ def configure_logging(process: ProcessSettings, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    # nats-py logs whole tracebacks of each lost connection; the connection's own callbacks say it in one line.
+    # nats-py logs a whole traceback for each lost connection; our own callbacks log it in one line.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
-    # asyncio's word on every TLS connection that the other side closes.
+    # asyncio logs this for every TLS connection that the peer closes.
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
 
 
@@ -45,10 +46,10 @@ def _stamp(_logger: object, level: str, line: structlog.typing.EventDict) -> str
 
 
 class _Lines:
-    """Renders and writes the lines of one turn of the event loop together.
+    """Renders and writes all lines of one turn of the event loop together.
 
-    Amid a call, rendering a line and writing it cost as much as all the checks of a message. What is a warning or
-    worse, or comes from where no loop runs, is written at once, after all that came before it.
+    Rendering and writing a line during a call would take as long as validating a message. Warnings and errors, and
+    lines from outside an event loop, are written at once, after all earlier lines.
     """
 
     def __init__(self, out: TextIO, render: _Render, service: str, pod: str) -> None:
@@ -58,7 +59,7 @@ class _Lines:
         self._waiting: list[structlog.typing.EventDict] = []
 
     def info(self, **line: Any) -> None:
-        """Write at the loop's next turn."""
+        """Write in the event loop's next turn."""
         self._waiting.append(line)
         if len(self._waiting) > 1:
             return
@@ -77,7 +78,7 @@ class _Lines:
     error = critical = exception = warning
 
     def write_out(self) -> None:
-        """Write whatever waits."""
+        """Write all waiting lines."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._out.write("".join(f"{self._text(line)}\n" for line in waiting))

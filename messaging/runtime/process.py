@@ -1,4 +1,4 @@
-"""How every process begins and ends: settings, logs, one sentence for what an operator must mend."""
+"""The main function of every process: reads settings, sets up logs, and turns errors into an exit code."""
 
 import asyncio
 import gc
@@ -22,7 +22,10 @@ _LEFT_S = 1.0
 
 
 def read_all(keys_of: Container[str] = ()) -> tuple[Settings, tuple[Provider, ...]]:
-    """Read environment and providers file, with the keys of some; raises one ConfigError with the faults of both."""
+    """Read settings and providers file; raises one ConfigError with the faults of both.
+
+    `keys_of` names the providers whose secrets are read.
+    """
     faults: list[tuple[str, str]] = []
     try:
         settings = read_settings(os.environ)
@@ -43,7 +46,7 @@ def read_all(keys_of: Container[str] = ()) -> tuple[Settings, tuple[Provider, ..
 def run_process(
     service: str, work: Callable[[Settings, Sequence[Provider]], Awaitable[None]], *, keys_of: Container[str] = ()
 ) -> int:
-    """Run one process, which gets the keys of the providers that it calls, to its end; gives its exit code."""
+    """Run one process to its end; returns its exit code. `keys_of` names the providers whose secrets it needs."""
     try:
         settings, providers = read_all(keys_of)
     except ConfigError as exc:
@@ -51,21 +54,21 @@ def run_process(
         return EXIT_SETUP
     configure_logging(settings.process, service)
 
-    _spare_collections()
+    _collect_rarely()
     return run_to_end(lambda: work(settings, providers))
 
 
 def run_to_end(work: Callable[[], Awaitable[None]]) -> int:
-    """Run `work`, then end, whatever task of a library will not: gives the exit code.
+    """Run `work`, then end the process even if a library's task does not end; returns the exit code.
 
-    `asyncio.run` waits for every task that it cancels. One that swallows that (nats-py's, amid a reconnection) would
-    keep a process that was told to stop; it has nothing left to lose.
+    `asyncio.run` waits for every task that it cancels. A task that ignores the cancellation (one of nats-py's, during a
+    reconnection) would keep the process alive after it was told to stop, although all its work is done.
     """
 
     async def main() -> int:
         code = await _code_of(work())
         if left := await _cancel_others():
-            _log.warning("tasks that would not end", tasks=left)  # a warning is written at once, and all before it
+            _log.warning("tasks that would not end", tasks=left)  # a warning is written at once, with all earlier lines
             os._exit(code)
         return code
 
@@ -85,7 +88,7 @@ async def _code_of(work: Awaitable[None]) -> int:
 
 
 async def _cancel_others() -> list[str]:
-    """Cancel every other task; gives the names of those that do not end."""
+    """Cancel every other task; returns the names of those that do not end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -93,10 +96,11 @@ async def _cancel_others() -> list[str]:
     return sorted(task.get_name() for task in left)
 
 
-def _spare_collections() -> None:
-    """Collect cyclic garbage rarely, and never look again at what was loaded: at most some 50,000 objects wait longer.
+def _collect_rarely() -> None:
+    """Collect cyclic garbage rarely, and never among the objects that exist now.
 
-    By Python's own numbers a busy gateway spends a fifth of its time on looking for cycles, of which it makes none.
+    With Python's defaults, a busy gateway spends a fifth of its time looking for cycles, although it creates none. The
+    cost: about 50,000 objects may wait for a collection.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The providers file: one `[[provider]]` table for each, read once, every fault reported with its key's name."""
+"""The providers file: one `[[provider]]` table for each provider, read once; every fault is reported with its key."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from cattrs.gen import make_dict_structure_fn
 from messaging.errors import ConfigError
 from messaging.runtime.secret import MASK, Secret
 
-_CURE = "write one after providers.example.toml and name it here, or run this where `smsctl up` runs"
+_CURE = "write one like providers.example.toml and set this to its path, or run this where `smsctl up` runs"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 @attrs.frozen
 class Provider:
-    """One provider as configured. Rates are units a second: requests, or segments where those are charged."""
+    """One provider as configured. Rates are units a second: requests, or segments with `charge = "segment"`."""
 
     name: str
     adapter: str
@@ -39,7 +39,7 @@ class Provider:
     secrets: dict[str, Secret] = attrs.Factory(dict)
 
     def cost(self, segments: int) -> int:
-        """Say how many units of the rate a message takes."""
+        """Return how many units of the rate a message uses."""
         return max(1, segments) if self.charge == "segment" else 1
 
 
@@ -56,9 +56,10 @@ _RANGES: dict[str, tuple[float, float]] = {
 def read_providers(
     path: str | Path, environment: Mapping[str, str] | None = None, *, keys_of: Container[str] | None = None
 ) -> tuple[Provider, ...]:
-    """Read the file, in its order; raises ConfigError with all that is wrong.
+    """Read the providers in the order of the file; raises ConfigError with all faults.
 
-    `keys_of` names the providers whose secrets are read, None for all: who does not call a provider has not its keys.
+    `keys_of` names the providers whose secrets are read, None means all: a process that does not call a provider does
+    not have its keys.
     """
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -72,8 +73,8 @@ def read_providers(
 def parse_providers(
     document: Mapping[str, Any], environment: Mapping[str, str], *, keys_of: Container[str] | None = None
 ) -> tuple[Provider, ...]:
-    """Check a parsed file; raises ConfigError with all that is wrong."""
-    faults = [(key, "is not known here: the file holds [[provider]] tables") for key in document if key != "provider"]
+    """Check a parsed file; raises ConfigError with all faults."""
+    faults = [(key, "is not a known key: the file holds [[provider]] tables") for key in document if key != "provider"]
     tables = document.get("provider", [])
     if not isinstance(tables, list) or not tables:
         raise ConfigError([*faults, ("provider", "is missing: at least one [[provider]] table is needed")])
@@ -92,7 +93,7 @@ def parse_providers(
             faults += [(f"{where}.{key}", text) for key, text in _wrong(provider)]
             found.append(provider)
     names = [provider.name for provider in found]
-    faults += [(f"provider[{name}].name", "stands twice") for name in sorted({n for n in names if names.count(n) > 1})]
+    faults += [(f"provider[{name}].name", "is used twice") for name in sorted({n for n in names if names.count(n) > 1})]
     if faults:
         raise ConfigError(faults)
     return tuple(found)
@@ -101,17 +102,17 @@ def parse_providers(
 def _wrong(provider: Provider) -> list[tuple[str, str]]:
     faults = []
     if not _NAME.fullmatch(provider.name):
-        faults.append(("name", "may hold up to 32 of a-z, 0-9 and -, and begins with a letter or digit"))
+        faults.append(("name", "may contain up to 32 of a-z, 0-9 and -, and must begin with a letter or digit"))
     if not re.match(r"https?://[^\s/]+", provider.url):
         faults.append(("url", "must be an http or https URL"))
     for key, (low, high) in _RANGES.items():
         if not low <= getattr(provider, key) <= high:
-            faults.append((key, f"must lie between {low:g} and {high:g}"))
+            faults.append((key, f"must be between {low:g} and {high:g}"))
     return faults
 
 
 def _sentence(exc: BaseException, kind: type | None) -> str:
-    """Say what is wrong in the words of our own readers, where one of them refused."""
+    """Describe a fault; the readers below raise ValueError with their own sentences."""
     if isinstance(exc, ValueError):
         return str(exc)
     if get_origin(kind) is Literal:
@@ -125,11 +126,11 @@ def _fault(where: str, text: str) -> tuple[str, str]:
 
 
 def _converter(environment: Mapping[str, str] | None) -> cattrs.Converter:
-    """Make the converter; without an environment secrets are checked for their form, and stay empty."""
+    """Make the converter; without an environment, only the form of secrets is checked, and they stay empty."""
 
     def secret(value: Any, _: type) -> Secret:
         if not isinstance(value, dict) or len(value) != 1 or not {"env", "file"} & set(value):
-            raise ValueError('must be {env = "NAME"} or {file = "PATH"}: secrets never stand in this file')
+            raise ValueError('must be {env = "NAME"} or {file = "PATH"}: this file must not contain secrets')
         if environment is None:
             return Secret("")
         if "env" in value:
@@ -159,7 +160,7 @@ def _converter(environment: Mapping[str, str] | None) -> cattrs.Converter:
 
 
 def as_table(provider: Provider) -> dict[str, Any]:
-    """Give a provider as people may see it: secrets masked, adapter settings as they are."""
+    """Return a provider as people may see it: with its secrets masked."""
     table = attrs.asdict(provider, recurse=False)
     table["secrets"] = dict.fromkeys(provider.secrets, MASK)
     return table

@@ -1,21 +1,21 @@
-"""Values that never print themselves: keys, passwords, and URLs that hold one."""
+"""Values that are never printed: keys, passwords, and URLs that contain one."""
 
 import re
 
 MASK = "****"
 
 DATABASE_SCHEMES = ("postgresql://", "postgres://", "postgresql+asyncpg://")
-"""How the history's URL may begin: with nothing that another driver would be meant by."""
+"""How the URL of the history may begin; other SQLAlchemy drivers are not supported."""
 
 
 class Secret:
-    """A value that never prints itself; `reveal()` gives it."""
+    """A value whose `repr` and `str` are masked; `reveal()` returns it."""
 
     def __init__(self, value: str) -> None:
         self._value = value
 
     def reveal(self) -> str:
-        """Give the value."""
+        """Return the value."""
         return self._value
 
     def __repr__(self) -> str:
@@ -29,13 +29,13 @@ class Secret:
 
 
 def mask_url(url: str) -> str:
-    """Hide every password and token of a URL, or of several NATS URLs separated by commas."""
+    """Mask every password and token in a URL, or in several NATS URLs separated by commas."""
     is_database = url.startswith(DATABASE_SCHEMES)
     return ",".join(_mask_one(part, name_is_open=is_database) for part in ([url] if is_database else url.split(",")))
 
 
 def _mask_one(url: str, *, name_is_open: bool) -> str:
-    """Hide the password; a name without one is a token, unless it is open."""
+    """Mask the password. A user name without a password is a token and masked too, unless `name_is_open`."""
     url = re.sub(r"(?i)(password=)[^&]*", rf"\g<1>{MASK}", url)
     scheme, sep, rest = url.partition("://") if "://" in url else ("", "", url)
     user, at, place = rest.rpartition("@")
@@ -45,7 +45,7 @@ def _mask_one(url: str, *, name_is_open: bool) -> str:
 
 
 class Url(Secret):
-    """A URL that prints itself without its password."""
+    """A URL whose `repr` and `str` have no password."""
 
     def __repr__(self) -> str:
         return mask_url(self.reveal())

@@ -1,8 +1,8 @@
-"""Spans that cost almost nothing where nobody records them: they only carry a trace from process to process.
+"""Cheap spans for traces that are not recorded: they only carry a trace from process to process.
 
-A span of the SDK is built, timed, linked and thrown away for 20 µs even when no exporter listens. Here the SDK is asked
-only for what will be exported; everything else is a `Bearer`: ids for traceparent headers and for logs. Ids are chance,
-as the SDK's are, and no secrets.
+The SDK takes 20 µs to create and discard a span even when nothing is exported. So it is used only for spans that will
+be exported; every other span is a `Bearer`, which has only the ids for traceparent headers and logs. Ids are random,
+like the SDK's, and not secret.
 """
 
 import re
@@ -24,7 +24,7 @@ _TRACEPARENT = re.compile(
 
 
 class Bearer(NonRecordingSpan):
-    """A span that is not recorded: trace and span id as hexadecimal digits, `flags` as W3C has them."""
+    """A span that is not recorded: trace id and span id in hexadecimal, `flags` as in W3C Trace Context."""
 
     def __init__(self, trace_id: str, span_id: str, flags: int, tracestate: str = "", *, remote: bool = False) -> None:
         self.trace_id = trace_id
@@ -47,7 +47,7 @@ class Bearer(NonRecordingSpan):
 
     @property
     def sampled(self) -> bool:
-        """Whether someone upstream, or our own ratio, wants this trace recorded."""
+        """Whether this trace is to be recorded, as decided upstream or by our own ratio."""
         return bool(self.flags & TraceFlags.SAMPLED)
 
     @property
@@ -67,20 +67,20 @@ def parse(traceparent: str, tracestate: str = "") -> Bearer | None:
 
 
 class ChosenIds(RandomIdGenerator):
-    """Gives the SDK the trace id by which a new trace was chosen to be recorded."""
+    """Makes the SDK use the trace id for which `Tracer` decided to record."""
 
     def __init__(self) -> None:
         self.trace_id = 0
 
     def generate_trace_id(self) -> int:
-        """Give the chosen id."""
+        """Return the chosen id."""
         return self.trace_id
 
 
 class Tracer:
-    """Opens a span of the SDK when it will be exported, and a Bearer otherwise.
+    """Starts an SDK span when it will be exported, and a Bearer otherwise.
 
-    `recorder` is the SDK's tracer, None when nothing is exported; a trace that begins here is sampled by `ratio`.
+    `recorder` is the SDK's tracer, None when nothing is exported. New traces are sampled with `ratio` (0 to 1).
     """
 
     def __init__(self, recorder: trace.Tracer | None, ids: ChosenIds, ratio: float) -> None:
@@ -90,7 +90,7 @@ class Tracer:
 
     @property
     def records(self) -> bool:
-        """Whether anything is exported; if not, a span below which nothing goes need not be opened."""
+        """Whether anything is exported; if not, spans without children and without onward calls can be left out."""
         return self._recorder is not None
 
     def start(
@@ -102,7 +102,7 @@ class Tracer:
         links: Sequence[Link] = (),
         start_time: int | None = None,
     ) -> Span:
-        """Open a span below `parent`, or the first of a trace; `start_time` in Unix nanoseconds, None means now."""
+        """Start a child span of `parent`, or a new trace; `start_time` is Unix nanoseconds, None means now."""
         if isinstance(parent, Bearer):
             trace_id, sampled, random = parent.trace_id, parent.sampled, parent.flags & TraceFlags.RANDOM_TRACE_ID
         elif parent is not None and (above := parent.get_span_context()).is_valid:

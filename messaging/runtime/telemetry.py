@@ -1,6 +1,7 @@
-"""One trace for each message, over OTLP where an endpoint is set.
+"""One trace for each message, exported over OTLP if an endpoint is set.
 
-No span ever holds a text, a whole phone number or a key: callers pass identifiers, providers, reasons and durations.
+No span ever contains a message's text, a whole phone number or a key: callers pass only identifiers, providers, reasons
+and durations.
 """
 
 import contextlib
@@ -20,9 +21,9 @@ _EXPORT_EVERY_MS = 1000
 
 @contextlib.contextmanager
 def open_tracer(process: ProcessSettings, service: str) -> Iterator[Tracer]:
-    """Give the process's tracer; what it has recorded is exported before the context ends.
+    """Open the process's tracer; everything recorded is exported before the context ends.
 
-    Without an endpoint nothing is recorded: traces only travel.
+    Without an endpoint nothing is recorded, and traces are only passed on.
     """
     ids = ChosenIds()
     if not process.otlp_endpoint:
@@ -37,7 +38,7 @@ def open_tracer(process: ProcessSettings, service: str) -> Iterator[Tracer]:
     exporter = OTLPSpanExporter(endpoint=process.otlp_endpoint, insecure=not process.otlp_endpoint.startswith("https"))
     provider = TracerProvider(
         resource=Resource.create({"service.name": service, "service.instance.id": process.pod}),
-        sampler=ALWAYS_ON,  # our tracer has sampled before it asks
+        sampler=ALWAYS_ON,  # our Tracer has already sampled
         id_generator=ids,
         shutdown_on_exit=False,
     )
@@ -49,14 +50,14 @@ def open_tracer(process: ProcessSettings, service: str) -> Iterator[Tracer]:
 
 
 def caller_of(carrier: Mapping[str, str] | str) -> Bearer | None:
-    """Read the caller's span from W3C headers, or from a traceparent; None when there is none."""
+    """Read the caller's span from W3C headers or from a traceparent; None when there is none."""
     if isinstance(carrier, str):
         return parse(carrier)
     return parse(carrier.get(TRACEPARENT, ""), carrier.get(_TRACESTATE, ""))
 
 
 def traceparent_of(span: Span) -> str:
-    """Write the span as a W3C traceparent; empty when it has no trace."""
+    """Return the span as a W3C traceparent; empty when it has no trace."""
     if isinstance(span, Bearer):
         return span.traceparent
     one = span.get_span_context()
@@ -64,12 +65,12 @@ def traceparent_of(span: Span) -> str:
 
 
 def trace_id(span: Span) -> str:
-    """Give the trace id as 32 hexadecimal digits."""
+    """Return the trace id as 32 hexadecimal digits."""
     return span.trace_id if isinstance(span, Bearer) else f"{span.get_span_context().trace_id:032x}"
 
 
-class span:  # noqa: N801 - reads as a verb; a class is half of what a generator costs
-    """Record one step below `parent`; an exception marks it by its class only, never by its words."""
+class span:  # noqa: N801 - reads as a verb; a class costs half as much as a generator
+    """Record one step as a child of `parent`; of an exception only the class is recorded, never the message."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""PostgreSQL: the only room that imports sqlalchemy."""
+"""PostgreSQL: the only package that imports sqlalchemy."""

@@ -1,10 +1,10 @@
-"""Opens the connections to PostgreSQL, and turns every way in which they fail into StoreDown.
+"""Opens connections to PostgreSQL, and translates all their failures to StoreDown.
 
-Data that it refuses is a StoreRefuses; a lock that is held, a deadlock, a full disk are not: those pass.
+Data that PostgreSQL refuses is a StoreRefuses. A held lock, a deadlock or a full disk is only a StoreDown: it passes.
 
-A driver's exception is not passed on as it is: PostgreSQL's messages may quote a row or a parameter, and so a number or
-a text. What stands behind the StoreDown is a DriverFault, which names the exception's class and code, and repeats its
-sentence only where the code says that it speaks of the schema or the server and not of data.
+The driver's exception is not passed on, because PostgreSQL's messages may quote a row or a parameter, and so a phone
+number or a text. The cause of the StoreDown is a DriverFault instead: it names the exception's class and code, and
+repeats its message only where the code shows that it is about the schema or the server and not about data.
 """
 
 import asyncio
@@ -20,25 +20,26 @@ from messaging.runtime.secret import DATABASE_SCHEMES
 
 _TIMEOUT_OPTION = "messaging_timeout_s"
 
-# A plan made without the values would look for a rare state or provider by walking through all of a client's messages,
-# and it would plan for every week instead of those asked for. Planning costs less than a millisecond.
+# A generic plan would find a rare state or provider by reading all of a client's messages, and would include every week
+# instead of those asked for. Planning each query takes less than a millisecond.
 _SESSION = {"application_name": "sms-gateway", "timezone": "UTC", "plan_cache_mode": "force_custom_plan"}
 
+# Classes of SQLSTATE codes.
+_ABOUT_DATA = ("22", "23", "54")  # data that cannot be converted, breaks a constraint, or exceeds a limit
 # Connection, feature, transaction, authorisation, catalog, schema, rollback, statement, resources, state, operator,
-# system. A statement of ours holds no values, so what is said of it (42) holds none.
-_SPEAKS_OF_DATA = ("22", "23", "54")  # what cannot be read, what breaks a rule of the schema, what is too large
-_SPEAKS_OF_NO_DATA = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
+# system. Our statements contain no values, so that messages about a statement (42) contain none.
+_WITHOUT_DATA = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
 
 
 class DriverFault(Exception):
-    """The name of a driver's exception and, where it holds no data, its first sentence."""
+    """The name of a driver's exception and, where it contains no data, its message."""
 
 
 def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> AsyncEngine:
-    """Make an engine; nothing is connected before its first use.
+    """Make an engine, which connects when it is first used.
 
-    `timeout_s` bounds each call as a whole, waiting for a free connection included. Raises ValueError when `url` is no
-    address of PostgreSQL.
+    `timeout_s` limits each call, including the wait for a free connection. Raises ValueError when `url` is not a
+    PostgreSQL URL.
     """
     for scheme in DATABASE_SCHEMES:
         if url.startswith(scheme):
@@ -63,10 +64,10 @@ def open_engine(url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> Asyn
 
 
 @contextlib.asynccontextmanager
-async def connected(engine: AsyncEngine, during: str) -> AsyncIterator[AsyncConnection]:
-    """Lend a connection inside one transaction: committed at the end, rolled back by any exception.
+async def transaction(engine: AsyncEngine, during: str) -> AsyncIterator[AsyncConnection]:
+    """Provide a connection in one transaction, which is committed at the end and rolled back by any exception.
 
-    `during` says what is done, in a word. Raises StoreDown when PostgreSQL does not answer or refuses.
+    `during` names the operation, for the error. Raises StoreDown when PostgreSQL does not answer or refuses.
     """
     async with _answering(engine, during), engine.begin() as connection:
         yield connection
@@ -74,7 +75,7 @@ async def connected(engine: AsyncEngine, during: str) -> AsyncIterator[AsyncConn
 
 @contextlib.asynccontextmanager
 async def reading(engine: AsyncEngine, during: str) -> AsyncIterator[AsyncConnection]:
-    """Lend a connection on which each statement stands alone: saves two round trips. Raises as `connected` does."""
+    """Provide a connection without a transaction, which saves two round trips. Raises as `transaction` does."""
     async with _answering(engine, during), engine.connect() as connection:
         yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -89,12 +90,12 @@ async def _answering(engine: AsyncEngine, during: str) -> AsyncIterator[None]:
         raise StoreDown(during) from exc
     except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         cause = _cause(exc)
-        refused = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith(_SPEAKS_OF_DATA)
+        refused = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith(_ABOUT_DATA)
         raise (StoreRefuses if refused else StoreDown)(during) from _harmless(cause)
 
 
 def _cause(exc: BaseException) -> BaseException:
-    """Give the driver's own exception."""
+    """Return the driver's own exception."""
     while isinstance(exc, DBAPIError) and exc.orig is not None:
         exc = exc.orig
     while not isinstance(exc, asyncpg.PostgresError) and isinstance(exc.__cause__, Exception):
@@ -103,10 +104,10 @@ def _cause(exc: BaseException) -> BaseException:
 
 
 def _harmless(exc: BaseException) -> DriverFault:
-    """Name a driver's exception without anything in it that may be a caller's data."""
+    """Describe a driver's exception without anything that may be a caller's data."""
     name = type(exc).__name__
     if not isinstance(exc, asyncpg.PostgresError):
         return DriverFault(name)
     code = exc.sqlstate or ""
-    sentence = f": {exc.args[0]}" if code.startswith(_SPEAKS_OF_NO_DATA) and exc.args else ""
-    return DriverFault(f"{name} {code}{sentence}")
+    message = f": {exc.args[0]}" if code.startswith(_WITHOUT_DATA) and exc.args else ""
+    return DriverFault(f"{name} {code}{message}")

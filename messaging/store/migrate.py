@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema; any number of processes may do so at once."""
+"""Upgrades a database to the newest schema; any number of processes may do so at once."""
 
 import asyncio
 import pathlib
@@ -11,15 +11,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from messaging.store.engine import connected, open_engine
+from messaging.store.engine import open_engine, transaction
 
 _T = TypeVar("_T")
 _TIMEOUT_S = 300.0
 _UPGRADE_S = 6 * 3600.0
-"""A revision may rewrite every message that is stored: about 10,000 a second."""
+"""A revision may rewrite every stored message, about 10,000 a second."""
 
 _LOCK_TIMEOUT = "5min"
-_LOCK = 0x534D_5347_5701  # any number that nobody else takes for an advisory lock in this database
+_LOCK = 0x534D_5347_5701  # any number that no other advisory lock in this database uses
 
 
 def _config() -> Config:
@@ -35,9 +35,9 @@ def head() -> str | None:
 
 
 def upgrade(url: str) -> None:
-    """Run what is missing, in one transaction under an advisory lock; blocks, so call it in a thread from a loop.
+    """Run the missing revisions, in one transaction under an advisory lock. Raises StoreDown.
 
-    Raises StoreDown.
+    It blocks: from an event loop, call it in a thread.
     """
     asyncio.run(_in_transaction(url, _upgrade, _UPGRADE_S))
 
@@ -45,13 +45,13 @@ def upgrade(url: str) -> None:
 def downgrade(url: str, revision: str) -> None:
     """Go back to an older revision, so that an older version can run; blocks as `upgrade` does.
 
-    Raises StoreDown, and ValueError for a revision that lies not behind the database's.
+    Raises StoreDown, and ValueError for a revision that is unknown or newer than the database's.
     """
 
     def go_back(connection: Connection) -> None:
         known = _revisions()
         if revision not in known or known.index(revision) > known.index(_current(connection) or known[0]):
-            raise ValueError(f"no older revision is {revision}; there are {', '.join(known)}")
+            raise ValueError(f"{revision} is not an older revision; there are {', '.join(known)}")
         _run(connection, lambda config: command.downgrade(config, revision))
 
     asyncio.run(_in_transaction(url, go_back, _UPGRADE_S))
@@ -71,7 +71,7 @@ def current(url: str) -> str | None:
 async def _in_transaction(url: str, work: Callable[[Connection], _T], timeout_s: float) -> _T:
     engine = open_engine(url, pool_size=1, timeout_s=timeout_s)
     try:
-        async with connected(engine, "migrate") as connection:
+        async with transaction(engine, "migrate") as connection:
             return await connection.run_sync(work)
     finally:
         await engine.dispose()
@@ -82,7 +82,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _run(connection: Connection, step: Callable[[Config], None]) -> None:
-    """Run a step of the migrations alone: others wait for the advisory lock."""
+    """Run a migration step while other processes wait for the advisory lock."""
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     connection.execute(text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'"))
     config = _config()

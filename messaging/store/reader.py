@@ -1,4 +1,4 @@
-"""Reads the history. Every read is bound to a client; only `events` also serves an operator, who sees all."""
+"""Reads the history. Every read is limited to one client, except those for operators and for the sweeper."""
 
 import uuid
 from collections import defaultdict
@@ -13,7 +13,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import ColumnElement, Row, Select, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from messaging.store import stories
+from messaging.store import statuses
 from messaging.store.engine import reading
 from messaging.store.retention import lowest_id
 from messaging.store.tables import attempts, events, messages
@@ -21,7 +21,7 @@ from messaging.store.tables import attempts, events, messages
 
 @attrs.frozen
 class StoredEvent:
-    """One event as the history keeps it; empty texts are None, `next` is a dispatch.v1.NextStep."""
+    """One event as the history stores it; empty texts are None, and `next` is a dispatch.v1.NextStep."""
 
     message_id: uuid.UUID
     sequence: int
@@ -40,7 +40,7 @@ class StoredEvent:
 
 @attrs.frozen
 class Overdue:
-    """A message that should have been final by now, as far as the history knows."""
+    """A message that is past its deadline and not final, as far as the history knows."""
 
     client: str
     message_id: str
@@ -52,25 +52,25 @@ _UNFINISHED = text("state IN (1, 2, 3, 4)")
 
 
 class HistoryReader:
-    """The reader of the history. All methods raise StoreDown; an id that is no UUID is simply not found."""
+    """The reader of the history. All methods raise StoreDown; an id that is not a UUID is not found."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     async def ping(self) -> None:
-        """Return when PostgreSQL answers."""
+        """Return once PostgreSQL has answered."""
         async with reading(self._engine, "ping") as connection:
             await connection.execute(select(literal(1)))
 
     async def find(self, client: str, message_id: str | uuid.UUID) -> pb.MessageStatus | None:
-        """Tell the story of one message, or None when the client has no such one."""
+        """Return a message's status, or None when the client has no such message."""
         if (known := _uuid(message_id)) is None:
             return None
         found = await self._statuses("find", _of_client(client).where(messages.c.message_id == known))
         return found[0] if found else None
 
     async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
-        """Tell the story of the newest message with this request_id; None also for an empty one."""
+        """Return the status of the newest message with this request_id; None when there is none or it is empty."""
         newest = _of_client(client).where(messages.c.request_id == request_id).order_by(messages.c.message_id.desc())
         found = await self._statuses("find by request_id", newest.limit(1))
         return found[0] if found else None
@@ -78,9 +78,9 @@ class HistoryReader:
     async def list_page(
         self, client: str, wanted: gateway_pb2.ListMessagesRequest, after: str | uuid.UUID | None, limit: int
     ) -> list[pb.MessageStatus]:
-        """List up to `limit` messages, newest first, that come after the id `after` and match the filters of `wanted`.
+        """List up to `limit` messages, newest first, that are older than the id `after` and match `wanted`'s filters.
 
-        Times count in whole milliseconds, as ids do; page size and token of `wanted` are not looked at.
+        Times are compared in whole milliseconds, as ids are. The page size and page token of `wanted` are not used.
         """
         page = _of_client(client).where(*_filters(wanted)).order_by(messages.c.message_id.desc()).limit(limit)
         if after is not None:
@@ -88,7 +88,7 @@ class HistoryReader:
         return await self._statuses("list", page)
 
     async def events(self, client: str | None, message_id: str | uuid.UUID) -> list[StoredEvent]:
-        """Give a message's events in their order; client None is the operator, who sees every client's."""
+        """Return a message's events in their order; client None is for operators and finds any client's message."""
         if (known := _uuid(message_id)) is None:
             return []
         names = [field.name for field in attrs.fields(StoredEvent)]
@@ -100,9 +100,9 @@ class HistoryReader:
             return [StoredEvent(**row) for row in rows.mappings()]
 
     async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
-        """Give messages of every client whose deadline lies before a time and that are not final, oldest first.
+        """Return messages of all clients with a deadline before `before` that are not final, oldest deadline first.
 
-        `after` is the last one of the page before.
+        `after` is the last message of the previous page.
         """
         place = tuple_(messages.c.deadline, messages.c.message_id)
         query = (
@@ -119,7 +119,7 @@ class HistoryReader:
             return [Overdue(row.client, str(row.message_id), row.state, row.deadline) for row in rows]
 
     async def command(self, client: str, message_id: str | uuid.UUID) -> dispatch_pb2.Command | None:
-        """Give what was accepted, text included; None while the accept record is not projected.
+        """Return what was accepted, including the text; None until the accept record is projected.
 
         Raises CorruptRecord when it cannot be read.
         """
@@ -128,13 +128,13 @@ class HistoryReader:
         query = _of_client(client).where(messages.c.message_id == known)
         async with reading(self._engine, "read a command") as connection:
             row = (await connection.execute(query)).one_or_none()
-        return None if row is None else stories.command_from_row(row)
+        return None if row is None else statuses.command_from_row(row)
 
     async def _statuses(self, during: str, query: Select[*tuple[Any, ...]]) -> list[pb.MessageStatus]:
         async with reading(self._engine, during) as connection:
             rows = (await connection.execute(query)).all()
             attempts_of = await _attempts_of(connection, rows)
-        return [stories.status_from_row(row, attempts_of[row.message_id]) for row in rows]
+        return [statuses.status_from_row(row, attempts_of[row.message_id]) for row in rows]
 
 
 def _uuid(message_id: str | uuid.UUID) -> uuid.UUID | None:
@@ -151,7 +151,7 @@ def _of_client(client: str) -> Select[*tuple[Any, ...]]:
 
 
 def _filters(wanted: gateway_pb2.ListMessagesRequest) -> list[ColumnElement[bool]]:
-    """Turn the filters that are set into conditions; times become ranges of ids, so that other weeks are skipped."""
+    """Turn the filters that are set into conditions; times become ranges of ids, so that PostgreSQL skips weeks."""
     filters: list[ColumnElement[bool]] = []
     if wanted.HasField("start_time"):
         filters.append(messages.c.message_id >= lowest_id(wanted.start_time.ToDatetime(tzinfo=UTC)))

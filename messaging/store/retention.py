@@ -1,4 +1,4 @@
-"""Which weeks have a partition, and how a missing one is made beside running readers and writers."""
+"""Creates the weekly partitions while readers and writers run."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import attrs
 from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from messaging.store.engine import connected, reading
+from messaging.store.engine import reading, transaction
 from messaging.store.tables import PARTITIONED
 
 _WEEK = timedelta(days=7)
@@ -22,7 +22,7 @@ _EXISTING = text(
 
 
 def lowest_id(at: datetime) -> uuid.UUID:
-    """Give the lower bound of the ids of all messages accepted in or after the millisecond of `at`."""
+    """Return the lowest id that a message accepted in the millisecond of `at` or later can have."""
     milliseconds = max(0, (at - _EPOCH) // timedelta(milliseconds=1))
     return uuid.UUID(int=milliseconds << _RANDOM_BITS)
 
@@ -41,12 +41,12 @@ class Partition:
 
     @property
     def bounds(self) -> tuple[uuid.UUID, uuid.UUID]:
-        """The first id, and the first that no longer belongs."""
+        """The first id of the week, and the first id of the next week."""
         return lowest_id(self.monday), lowest_id(self.monday + _WEEK)
 
 
 def wanted(now: datetime, weeks_ahead: int, tables: tuple[Table, ...] = PARTITIONED) -> Iterator[Partition]:
-    """Name the partitions from last week (late events, and clocks that differ) to `weeks_ahead` weeks from now."""
+    """Yield the partitions from last week (for late events and clock differences) to `weeks_ahead` weeks from now."""
     day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     monday = day - timedelta(days=day.weekday())
     for table in tables:
@@ -55,10 +55,11 @@ def wanted(now: datetime, weeks_ahead: int, tables: tuple[Table, ...] = PARTITIO
 
 
 async def ensure_partitions(engine: AsyncEngine, now: datetime, weeks_ahead: int) -> list[str]:
-    """Make what is missing, each partition in a transaction of its own; gives the names of those made.
+    """Create the missing partitions, each in its own transaction; returns the names of those created.
 
-    Writers lock several tables one after the other: holding one table's net while waiting for another's could become
-    a deadlock. Raises StoreDown, also when a net stays in use too long; what was made until then stays.
+    Writers lock several tables one after the other, so that holding one table's DEFAULT partition while waiting for
+    another's could deadlock. Raises StoreDown, also when a DEFAULT partition stays locked too long; partitions created
+    before that stay.
     """
     async with reading(engine, "look for partitions") as connection:
         existing = await _existing(connection)
@@ -66,7 +67,7 @@ async def ensure_partitions(engine: AsyncEngine, now: datetime, weeks_ahead: int
     for partition in wanted(now, weeks_ahead):
         if partition.name in existing:
             continue
-        async with connected(engine, "make a partition") as connection:
+        async with transaction(engine, "make a partition") as connection:
             await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             if partition.name not in await _existing(connection):
                 await _make(connection, partition)
@@ -80,19 +81,20 @@ async def _existing(connection: AsyncConnection) -> set[str]:
 
 
 async def _make(connection: AsyncConnection, partition: Partition) -> None:
-    """Make one partition, with the week's rows that had fallen into the net until now.
+    """Create one partition, and move the week's rows into it from the DEFAULT partition.
 
-    ATTACH lets readers and writers of the other weeks go on; CREATE … PARTITION OF would lock them all out.
+    ATTACH lets readers and writers of other weeks continue; CREATE … PARTITION OF would lock all of them out.
     """
-    table, name, net = partition.table, partition.name, f"{partition.table}_default"
+    table, name, default = partition.table, partition.name, f"{partition.table}_default"
     low, high = partition.bounds
     week = f"message_id >= '{low}' and message_id < '{high}'"
     run = connection.exec_driver_sql
     await run("set local lock_timeout = '2s'")
     await run(f"create table {name} (like {table} including defaults including constraints)")
-    await run(f"lock table {net} in access exclusive mode")
-    if (await run(f"select exists (select from {net} where {week})")).scalar():  # noqa: S608
-        await run(f"alter table {net} disable trigger user")  # moving a row is not changing it
-        await run(f"with moved as (delete from {net} where {week} returning *) insert into {name} select * from moved")  # noqa: S608
-        await run(f"alter table {net} enable trigger user")
+    await run(f"lock table {default} in access exclusive mode")
+    if (await run(f"select exists (select from {default} where {week})")).scalar():  # noqa: S608
+        await run(f"alter table {default} disable trigger user")  # it would refuse the delete
+        moved = f"delete from {default} where {week} returning *"  # noqa: S608
+        await run(f"with moved as ({moved}) insert into {name} select * from moved")  # noqa: S608
+        await run(f"alter table {default} enable trigger user")
     await run(f"alter table {table} attach partition {name} for values from ('{low}') to ('{high}')")

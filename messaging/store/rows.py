@@ -1,7 +1,7 @@
-"""Turns what the streams hold into rows, each at most once in a batch. Pure.
+"""Converts records of the streams into rows of the history, each row at most once in a batch. Pure.
 
-Empty strings become null. PostgreSQL stores no NUL character: it is replaced, because a record that could never be
-written would block all that follow it.
+Empty strings become null. PostgreSQL cannot store the NUL character, so it is replaced: a record that could never be
+written would block all records after it.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.errors import CorruptRecord
-from messaging.story import first_state
+from messaging.status import first_state
 
 Row = dict[str, Any]
 
@@ -26,21 +26,21 @@ _NANOS = 1_000_000_000
 
 @attrs.frozen
 class Projected:
-    """One record of a stream: either an accept record (`entry`) or an event; `sequence` is its own stream's."""
+    """One record of a stream, an accept record (`entry`) or an event; `sequence` is that of its stream."""
 
     sequence: int
     entry: dispatch_pb2.QueueEntry | None = None
     event: dispatch_pb2.Event | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what is both or neither."""
+        """Raise ValueError when both or neither are given."""
         if (self.entry is None) == (self.event is None):
             raise ValueError("a projected record is either an accept record or an event")
 
 
 @attrs.frozen
 class Rows:
-    """The rows of one batch, ordered by message_id, so that two writers lock them in the same order."""
+    """The rows of one batch, ordered by message_id so that all writers lock them in the same order."""
 
     messages: list[Row]
     attempts: list[Row]
@@ -48,8 +48,8 @@ class Rows:
 
 
 @attrs.define
-class _Story:
-    """What one batch knows of one message."""
+class _Records:
+    """The records of one message in a batch."""
 
     accepted: tuple[int, dispatch_pb2.Command] | None = None
     newest: tuple[int, dispatch_pb2.Event] | None = None
@@ -70,18 +70,18 @@ class _Story:
                 self.attempts[attempt.number] = (item.sequence, attempt)
 
 
-def collect(batch: Iterable[Projected]) -> Rows:
-    """Sort a batch in any order, with repeats, into rows; raises CorruptRecord."""
-    stories: dict[uuid.UUID, _Story] = {}
+def to_rows(batch: Iterable[Projected]) -> Rows:
+    """Convert a batch, in any order and with repeats, into rows; raises CorruptRecord."""
+    by_message: dict[uuid.UUID, _Records] = {}
     for item in batch:
-        stories.setdefault(_message_id(item), _Story()).add(item)
+        by_message.setdefault(_message_id(item), _Records()).add(item)
     rows = Rows([], [], [])
-    for message_id in sorted(stories):
-        story = stories[message_id]
-        rows.messages.append({"message_id": message_id, **_message_row(story)})
-        for number, (version, attempt) in sorted(story.attempts.items()):
+    for message_id in sorted(by_message):
+        records = by_message[message_id]
+        rows.messages.append({"message_id": message_id, **_message_row(records)})
+        for number, (version, attempt) in sorted(records.attempts.items()):
             rows.attempts.append({"message_id": message_id, "number": number, **_attempt_row(version, attempt)})
-        for sequence, event in sorted(story.events.items()):
+        for sequence, event in sorted(records.events.items()):
             rows.events.append({"message_id": message_id, "sequence": sequence, **_event_row(event)})
     return rows
 
@@ -92,7 +92,7 @@ def _message_id(item: Projected) -> uuid.UUID:
     try:
         return uuid.UUID(record.message_id if record else "")
     except ValueError as exc:
-        raise CorruptRecord(f"{stream} {item.sequence}", "its message_id is no UUID") from exc
+        raise CorruptRecord(f"{stream} {item.sequence}", "its message_id is not a UUID") from exc
 
 
 def _text(value: str) -> str | None:
@@ -104,23 +104,23 @@ def _time(record: Message, field: str) -> datetime | None:
         return None
     stamp: Timestamp = getattr(record, field)
     if not 0 <= stamp.nanos < _NANOS:
-        raise CorruptRecord(record.DESCRIPTOR.name, f"its {field} has no fraction of a second")
+        raise CorruptRecord(record.DESCRIPTOR.name, f"the nanoseconds of its {field} are out of range")
     try:
-        return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000)  # half of what ToDatetime takes
+        return _EPOCH + timedelta(0, stamp.seconds, stamp.nanos // 1000)  # takes half the time of ToDatetime
     except OverflowError as exc:
-        raise CorruptRecord(record.DESCRIPTOR.name, f"its {field} is in no calendar") from exc
+        raise CorruptRecord(record.DESCRIPTOR.name, f"its {field} is out of range") from exc
 
 
-def _message_row(story: _Story) -> Row:
-    row = _accept_row(*(story.accepted or (None, dispatch_pb2.Command())))
-    if story.newest is None:
+def _message_row(records: _Records) -> Row:
+    row = _accept_row(*(records.accepted or (None, dispatch_pb2.Command())))
+    if records.newest is None:
         return row
-    state = _state_row(*story.newest)
+    state = _state_row(*records.newest)
     return {
         **row,
         **state,
         "provider": state["provider"] or row["provider"],
-        "deadline": _time(story.newest[1], "deadline") or row["deadline"],
+        "deadline": _time(records.newest[1], "deadline") or row["deadline"],
     }
 
 

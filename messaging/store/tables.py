@@ -1,14 +1,15 @@
-"""The three tables of the history: what a message is, its attempts, and every event that ever moved it.
+"""The three tables of the history: messages, their attempts, and all their events.
 
-Why they are partitioned by ranges of message_id. The history holds 10^8 messages and more, and it forgets by age:
-dropping a week's partition takes milliseconds, deleting its rows would take hours and leave holes. A partition key must
-be part of every primary key, and every read is by message_id, or by an index on (client, …, message_id). A message_id
-is a UUIDv7, whose first 48 bits are the milliseconds of its acceptance: a week is a range of ids, so the one column
-serves as primary key, order of time and partition key, and the events and attempts of a message lie in the same week as
-the message. A query for a span of time becomes a range of ids, which lets PostgreSQL skip the other weeks.
+The tables are partitioned by ranges of message_id, one week each. The history holds 10^8 messages and more, and old
+weeks are deleted: dropping a week's partition takes milliseconds, while deleting its rows would take hours and leave
+the table fragmented. A partition key must be part of every primary key, and every read is by message_id or by an index
+on (client, …, message_id). A message_id is a UUIDv7, whose first 48 bits are the milliseconds of its acceptance, so a
+week is a range of ids. The one column is primary key, time order and partition key, and the events and attempts of a
+message are in the same week as the message. A query for a time span becomes a range of ids, so that PostgreSQL skips
+the other weeks.
 
-The DEFAULT partition is the net below: rows of a week that has no partition yet. `history.ensure_partitions` keeps it
-empty, because a default partition that holds a week's rows would stop that week's partition from being made.
+The DEFAULT partition takes the rows of a week that has no partition yet. `retention.ensure_partitions` keeps it empty,
+because a week's partition cannot be attached while the default partition holds rows of that week.
 
 All columns that come from the accept record may be null: an event may be projected before its accept record.
 """
@@ -38,8 +39,8 @@ messages = Table(
     metadata,
     Column("message_id", Uuid, primary_key=True),
     Column("client", Text, nullable=False),
-    # From the accept record; never changed after it was written. Columns only for what is searched, or needed by an
-    # upsert: everything else that was accepted stands in `command`.
+    # From the accept record; written once. There are columns only for what is searched or needed by an upsert;
+    # everything else that was accepted is in `command`.
     Column("request_id", Text, comment="null when the caller gave none"),
     Column("client_reference", Text, comment="null when the caller gave none"),
     Column("recipient", Text),
@@ -58,7 +59,7 @@ messages = Table(
     Column("detail", Text),
     Column("provider_message_id", Text),
     Column("attempt_count", Integer, nullable=False),
-    # `request_id = …` implies the condition, so these two stay small and are still used.
+    # `request_id = …` implies the condition, so queries can use these two indexes, which stay small.
     Index(
         "messages_by_request_id",
         "client",
@@ -77,7 +78,7 @@ messages = Table(
     Index("messages_by_recipient", "client", "recipient", "message_id"),
     Index("messages_by_state", "client", "state", "message_id"),
     Index("messages_by_provider", "client", "provider", "message_id"),
-    # ACCEPTED, SCHEDULED, QUEUED, SENDING: few of many, and what the sweeper looks for.
+    # ACCEPTED, SCHEDULED, QUEUED, SENDING: a small part of all messages, which the sweeper searches.
     Index("messages_by_deadline", "deadline", postgresql_where=text("state IN (1, 2, 3, 4)")),
     postgresql_partition_by=_BY_MESSAGE,
 )

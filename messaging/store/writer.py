@@ -1,7 +1,7 @@
-"""Writes the history: whatever arrives, in whatever order and however often, the same rows come out.
+"""Writes the history so that the rows do not depend on the order or the number of times in which records arrive.
 
-Every rule that makes it so stands in the statements below: events are only ever added; what was accepted is filled in
-once; what moves is taken from the event with the highest stream sequence, be it written first or last.
+The statements below ensure it: events are only added, what was accepted is filled in once, and everything else is taken
+from the event with the highest stream sequence, whether it is written first or last.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from sqlalchemy import Table, bindparam, case, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from messaging.store.engine import connected
+from messaging.store.engine import transaction
 from messaging.store.retention import ensure_partitions
-from messaging.store.rows import Projected, Row, collect
+from messaging.store.rows import Projected, Row, to_rows
 from messaging.store.tables import attempts, events, messages
 
 __all__ = ["HistoryWriter", "Projected"]
@@ -27,11 +27,11 @@ _MOVED_BY_EVENTS = (
     *("state", "version", "update_time", "next_attempt_time", "reason", "detail", "provider_message_id"),
     "attempt_count",
 )
-_TOLD_BY_EVENTS = ("version", "provider", "start_time", "end_time", "outcome", "provider_message_id", "code", "detail")
+_ATTEMPT_COLUMNS = ("version", "provider", "start_time", "end_time", "outcome", "provider_message_id", "code", "detail")
 
 
 def _insert_all(table: Table) -> Insert:
-    """Insert any number of rows by one statement whose parameters are columns: half the time of one a row."""
+    """Insert any number of rows by one statement with an array for each column: half the time of row by row."""
     names = table.c.keys()
     given = (
         func.unnest(*(bindparam(name, type_=ARRAY(table.c[name].type)) for name in names))
@@ -56,11 +56,11 @@ def _upsert_messages() -> Insert:
         set_={
             **{name: func.coalesce(old[name], new[name]) for name in _ACCEPTED_ONCE},
             **{name: case((newer, new[name]), else_=old[name]) for name in _MOVED_BY_EVENTS},
-            # An operator's replay may have given a new deadline, which every later event carries.
+            # An operator's replay may have given a new deadline, which every later event repeats.
             "deadline": case(
                 (newer & new.deadline.is_not(None), new.deadline), else_=func.coalesce(old.deadline, new.deadline)
             ),
-            # An event that names no provider leaves the message with the first choice, whatever came in between.
+            # After an event that names no provider it is the first choice, whatever the events in between said.
             "provider": case(
                 (newer, func.coalesce(new.provider, old.first_provider)),
                 else_=func.coalesce(old.provider, new.first_provider),
@@ -74,13 +74,13 @@ def _upsert_attempts() -> Insert:
     fresh = _insert_all(attempts)
     return fresh.on_conflict_do_update(
         index_elements=[attempts.c.message_id, attempts.c.number],
-        set_={name: fresh.excluded[name] for name in _TOLD_BY_EVENTS},
+        set_={name: fresh.excluded[name] for name in _ATTEMPT_COLUMNS},
         where=fresh.excluded.version > attempts.c.version,
     )
 
 
 class HistoryWriter:
-    """The writer of the history; one of many may die at any moment and any other repeat its batch."""
+    """The writer of the history; a batch of a writer that died may be repeated by any other writer."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -91,12 +91,12 @@ class HistoryWriter:
     async def write(self, batch: Sequence[Projected]) -> None:
         """Write a batch in one transaction: all of it, or nothing when it raises.
 
-        Raises StoreDown, and CorruptRecord before anything is written. An empty batch does nothing.
+        Raises StoreDown, and CorruptRecord before anything is written. An empty batch writes nothing.
         """
-        rows = collect(batch)
+        rows = to_rows(batch)
         if not rows.messages:
             return
-        async with connected(self._engine, "write") as connection:
+        async with transaction(self._engine, "write") as connection:
             if rows.events:
                 await connection.execute(self._add_events, _columns(events, rows.events))
             await connection.execute(self._upsert_messages, _columns(messages, rows.messages))
@@ -104,8 +104,9 @@ class HistoryWriter:
                 await connection.execute(self._upsert_attempts, _columns(attempts, rows.attempts))
 
     async def ensure_partitions(self, now: datetime, weeks_ahead: int = 5) -> list[str]:
-        """Make the missing partitions from last week to `weeks_ahead`, and name them; call it daily.
+        """Create the missing partitions from last week to `weeks_ahead` weeks ahead, and return their names.
 
-        A schedule does not matter: a message lies in the week of its acceptance. Raises StoreDown.
+        Call it daily. Scheduled messages need no more weeks: a message is in the week of its acceptance. Raises
+        StoreDown.
         """
         return await ensure_partitions(self._engine, now, weeks_ahead)

@@ -1,1 +1,1 @@
-"""JetStream: the only room that imports nats."""
+"""JetStream: the only package that imports nats."""

@@ -1,6 +1,6 @@
-"""How we show ourselves to the stream, and how it shows itself to us: user, password, certificates.
+"""Authentication between a process and nats-server: user, password and TLS certificates.
 
-The password's file is read for every connection, so that a new one is taken up without a restart.
+The password file is read again for every connection, so that a new password needs no restart.
 """
 
 import ssl
@@ -16,7 +16,7 @@ from messaging.runtime.config import ServerSettings
 
 @attrs.frozen
 class Access:
-    """What a connection is opened with; nothing of it is needed on a server that lets everybody in."""
+    """What a connection authenticates with; all of it is empty for a server without authentication."""
 
     user: str = ""
     password_file: str = ""
@@ -25,7 +25,7 @@ class Access:
     key_file: str = ""
 
     def options(self, client: Client) -> dict[str, Any]:
-        """Give nats-py's options; raises OSError (of which SSLError is one) when a certificate cannot be read."""
+        """Return nats-py's options; raises OSError (SSLError is one) when a certificate cannot be read."""
         found: dict[str, Any] = {}
         if self.ca_file:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -34,24 +34,24 @@ class Access:
                 context.load_cert_chain(self.cert_file, self.key_file)
             found["tls"] = context
         if self.user:
-            # Answers come where only this user may listen.
+            # Only this user may subscribe to where its answers are sent.
             found |= {"user": self.user, "password": lambda: self._password(client), "inbox_prefix": inbox(self.user)}
         return found
 
     def _password(self, client: Client) -> str:
-        """Read the password; refuses to send it to a server that could not show a certificate."""
-        if self.ca_file and not client._server_info.get("tls_required"):  # noqa: SLF001 - it has no name outside yet
+        """Read the password; raises NatsError rather than send it to a server that does not use TLS."""
+        if self.ca_file and not client._server_info.get("tls_required"):  # noqa: SLF001 - nats-py does not expose it
             raise NatsError("nats: the server offers no encryption")
         return Path(self.password_file).read_text(encoding="utf-8").strip()
 
 
 def inbox(user: str) -> str:
-    """Where answers to a user come; its permissions name the same."""
+    """Name the subject prefix for answers to a user; the user's permissions name the same prefix."""
     return f"_INBOX.{user}"
 
 
 def access_of(servers: ServerSettings) -> Access:
-    """Take from the settings what concerns the stream."""
+    """Take the stream's authentication from the settings."""
     return Access(
         servers.nats_user,
         servers.nats_password_file,

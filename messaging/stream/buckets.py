@@ -10,33 +10,33 @@ from typing import Any
 from messaging.stream import topology as topo
 from messaging.stream.interface import Busy, Connection, Record, Refused, Stored
 
-STORED_S = 0.01
-"""A hint is heard when a document is on its way to the bucket; this much later it stands there."""
+STORE_DELAY_S = 0.01
+"""A notification arrives while the document is on its way to the bucket; after this time it is stored."""
 
 
-class Hints:
-    """That somebody wrote what we follow: a reason to read now instead of at the next regular time."""
+class Changes:
+    """Notifications that a key was written, so that a reader need not wait for its next regular read."""
 
     def __init__(self) -> None:
-        self._heard = asyncio.Event()
+        self._notified = asyncio.Event()
 
-    def give(self) -> None:
-        """Note that somebody wrote."""
-        self._heard.set()
+    def notify(self) -> None:
+        """Note that a key was written."""
+        self._notified.set()
 
-    async def rest(self, at_most_s: float) -> None:
-        """Wait until there is something to read, or so long: a hint may be lost."""
+    async def wait(self, at_most_s: float) -> None:
+        """Wait for a notification, or for `at_most_s`: a notification may be lost."""
         try:
             async with asyncio.timeout(at_most_s):
-                await self._heard.wait()
+                await self._notified.wait()
         except TimeoutError:
             return
-        self._heard.clear()  # before the read: what is written during it is heard anew
-        await asyncio.sleep(STORED_S)
+        self._notified.clear()  # before the caller reads: a write during that read notifies again
+        await asyncio.sleep(STORE_DELAY_S)
 
 
 class Bucket:
-    """One bucket; keys hold JSON documents. Everything raises StreamDown when the server is away."""
+    """One bucket; keys hold JSON documents. Every method raises StreamDown when the server is away."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
@@ -44,17 +44,17 @@ class Bucket:
         self._prefix = f"$KV.{name}."
 
     async def get(self, key: str) -> tuple[int, Any]:
-        """Read (revision, document); the document is None, the revision that of the marker, when there is none."""
+        """Read (revision, document); without a document it is (revision of the deletion marker or 0, None)."""
         record = await self._connection.last(self._stream, self._prefix + key)
         return (0, None) if record is None else (record.sequence, _document(record))
 
     async def put(self, key: str, document: Any, *, ttl_s: int | None = None) -> int:
-        """Write without a condition; gives the revision."""
+        """Write without a condition; returns the revision."""
         answer = await self._connection.publish(self._prefix + key, _bytes(document), _ttl(ttl_s))
         return answer.sequence if isinstance(answer, Stored) else 0
 
     async def compare_and_set(self, key: str, document: Any, revision: int, *, ttl_s: int | None = None) -> int | None:
-        """Write only if the key still stands at `revision`; the new revision, or None when someone was faster."""
+        """Write only if the key is still at `revision`; returns the new revision, None when it is not."""
         headers = {topo.H_EXPECTED: str(revision), **_ttl(ttl_s)}
         match await self._connection.publish(self._prefix + key, _bytes(document), headers):
             case Stored(sequence):
@@ -63,28 +63,31 @@ class Bucket:
                 return None
 
     async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
-        """Read every key that matches as (revision, document); may lag by a moment."""
+        """Read (revision, document) of every key that matches; may lag by a moment."""
         records = await self._connection.last_of_each(self._stream, self._prefix + pattern)
         found = ((record.subject.removeprefix(self._prefix), record.sequence, _document(record)) for record in records)
         return {key: (revision, document) for key, revision, document in found if document is not None}
 
-    def listening(self, pattern: str, heard: Callable[[str, Any], None]) -> AbstractAsyncContextManager[None]:
-        """Call `heard(key, document)` when somebody writes: a hint to look, which may be lost or come too early."""
+    def on_write(self, pattern: str, notify: Callable[[str, Any], None]) -> AbstractAsyncContextManager[None]:
+        """Call `notify(key, document)` for each attempt to write a matching key; the document is None for a deletion.
 
-        def told(subject: str, data: bytes) -> None:
-            heard(subject.removeprefix(self._prefix), _parsed(data) if data else None)
+        A call may be lost, or come before the document is stored (or refused).
+        """
 
-        return self._connection.listening(self._prefix + pattern, told)
+        def notify_key(subject: str, data: bytes) -> None:
+            notify(subject.removeprefix(self._prefix), _parsed(data) if data else None)
+
+        return self._connection.listening(self._prefix + pattern, notify_key)
 
     @contextlib.asynccontextmanager
-    async def hints(self, pattern: str) -> AsyncIterator[Hints]:
-        """Listen for what is written meanwhile."""
-        hints = Hints()
-        async with self.listening(pattern, lambda _key, _document: hints.give()):
-            yield hints
+    async def changes(self, pattern: str) -> AsyncIterator[Changes]:
+        """Subscribe to writes of the keys that match."""
+        changes = Changes()
+        async with self.on_write(pattern, lambda _key, _document: changes.notify()):
+            yield changes
 
     async def delete(self, key: str) -> None:
-        """Forget a key."""
+        """Delete a key; its marker has a revision of its own."""
         await self._connection.publish(self._prefix + key, b"", {"KV-Operation": "DEL"})
 
 
@@ -95,7 +98,7 @@ def _document(record: Record) -> Any:
 
 
 def _parsed(data: bytes) -> Any:
-    """Give the document, or the bytes themselves when they are no JSON, which no reader of documents takes."""
+    """Parse a document; returns bytes that are not JSON as they are, and every reader of documents refuses bytes."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

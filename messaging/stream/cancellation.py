@@ -1,7 +1,8 @@
-"""Cancellation that libraries lose: `asyncio.wait_for` of Python 3.11 forgets one that comes together with its result.
+"""Restores cancellations that a library has swallowed.
 
-nats-py waits that way for every answer, so a busy loop over it would not end when it is told to: in 7 of 10 trials it
-went on. The task still knows that it was told, and this asks it.
+`asyncio.wait_for` of Python 3.11 drops a cancellation that arrives together with its result. nats-py waits that way for
+every answer, so that a busy loop over it did not end when it was cancelled, in 7 of 10 trials. The task itself still
+counts the cancellation.
 """
 
 import asyncio
@@ -11,8 +12,8 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-async def heeding(call: Awaitable[_T]) -> _T:
-    """Await a library's call; raises CancelledError also when the library has swallowed it."""
+async def cancellable(call: Awaitable[_T]) -> _T:
+    """Await a library's call; raises CancelledError even if the library has swallowed it."""
     try:
         return await call
     finally:

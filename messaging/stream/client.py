@@ -1,4 +1,4 @@
-"""nats-py's client, with what it lacks for us."""
+"""nats-py's client, with direct message handlers and a reconnect after every server error."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,22 +12,22 @@ FORBIDDEN = "permissions violation"
 
 
 class StreamClient(Client):
-    """Hands messages over as it reads them, and comes back also when the server says why it hangs up.
+    """Calls handlers as it reads messages, and also reconnects when the server sends an error before it disconnects.
 
-    The server says so when its users were changed.
+    The server does that when its users were changed; nats-py itself would close the connection for good.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[int, Callable[[Msg], None]] = {}
 
-    async def hear(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
-        """Subscribe; `handler` must not raise, and gets each message at once.
+    async def listen(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
+        """Subscribe; `handler` is called for each message as soon as it is read, and must not raise.
 
-        A callback of nats-py's gets it through a queue and a task of its own, which takes longer than reading it.
+        nats-py passes a message to a callback through a queue and another task, which takes longer than reading it.
         """
         subscription = await self.subscribe(subject)
-        self._handlers[subscription._id] = handler  # noqa: SLF001 - the number by which messages are sent to it
+        self._handlers[subscription._id] = handler  # noqa: SLF001 - the server addresses messages by it
         return subscription
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:

@@ -1,7 +1,7 @@
-"""One connection to JetStream: publishing with conditions, reads from the leader, and the server's API.
+"""One connection to JetStream: conditional publishes, reads from the stream's leader, and the server's API.
 
-Every foreign exception ends here: what is raised is StreamDown (nothing is known of the outcome: ask again with the
-same contents), StreamFull, or an Answer of the server that the caller expected.
+Exceptions of nats-py are translated here. Methods raise StreamDown (the outcome is unknown: repeat the request with the
+same contents), StreamFull, or ApiError when the server's API refuses a request.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown, StreamFull
 from messaging.stream.access import Access
-from messaging.stream.cancellation import heeding
+from messaging.stream.cancellation import cancellable
 from messaging.stream.client import FORBIDDEN, StreamClient
 from messaging.stream.consumer import NatsConsumer
 from messaging.stream.interface import ApiError, Busy, Record, Refused, Stored
@@ -29,37 +29,37 @@ _log = structlog.get_logger(__name__)
 _WRONG_SEQUENCE, _IN_FLIGHT, _NO_MESSAGE = 10071, 10164, 10037
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
 _LEADERLESS = frozenset({10008, 10009, 10118})
-"""Of a cluster: it is temporarily unavailable, who was asked does not lead, the stream is offline."""
+"""In a cluster: temporarily unavailable, the server asked is not the leader, the stream is offline."""
 
 _STORED = re.compile(rb'[{]"stream":"[A-Z_]+", ?"seq":([0-9]+)[}]')
-"""What a server says to nearly every publish: read without parsing JSON."""
+"""The answer to nearly every publish; matching it is faster than parsing JSON."""
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
 
-_MENDABLE = (FORBIDDEN, "authorization violation", "no encryption", "certificate")
-"""What an operator must mend: permissions, a password, a certificate. Anything else passes by itself."""
+_OPERATOR_FAULTS = (FORBIDDEN, "authorization violation", "no encryption", "certificate")
+"""Parts of errors that an operator must fix: permissions, a password, a certificate. Others pass by themselves."""
 
-_MOST_REFUSALS = 50
+_MAX_REFUSALS = 50
 
 
 @attrs.define
 class NatsConnection:
-    """A connection that comes back by itself; `timeout_s` bounds every single request."""
+    """A connection that reconnects by itself; `timeout_s` is the time-out of every request."""
 
     client: StreamClient
     timeout_s: float
-    asker: Requests
+    requests: Requests
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached now."""
+        """Whether the connection is up now."""
         return self.client.is_connected
 
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> Stored | Refused | Busy:
-        """Publish once and wait for the stream's word; raises StreamDown when the outcome is unknown, StreamFull."""
-        msg = await self.asker.ask(subject, data, headers, timeout_s or self.timeout_s)
+        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown."""
+        msg = await self.requests.request(subject, data, headers, timeout_s or self.timeout_s)
         if (plain := _STORED.fullmatch(msg.data)) is not None:
             return Stored(int(plain[1]))
         answer = _parsed(msg)
@@ -77,19 +77,19 @@ class NatsConnection:
         raise StreamDown(f"publish refused with {code}")
 
     async def last(self, stream: str, subject: str) -> Record | None:
-        """Read the newest message whose subject matches, from the leader."""
+        """Read the newest message whose subject matches, from the stream's leader; None when there is none."""
         return await self._read(stream, {"last_by_subj": subject})
 
     async def at(self, stream: str, sequence: int) -> Record | None:
-        """Read one message by its sequence, from the leader."""
+        """Read one message by its sequence, from the stream's leader; None when there is none."""
         return await self._read(stream, {"seq": sequence})
 
     async def next_after(self, stream: str, sequence: int, subject: str) -> Record | None:
-        """Read the first message at or after `sequence` whose subject matches, from the leader."""
+        """Read the first matching message at or after `sequence`, from the stream's leader; None when there is none."""
         return await self._read(stream, {"seq": sequence, "next_by_subj": subject})
 
     async def delete(self, stream: str, sequence: int) -> bool:
-        """Delete one message; False when it was gone already."""
+        """Delete one message; False when it was already gone."""
         try:
             answer = await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
         except ApiError:
@@ -99,9 +99,9 @@ class NatsConnection:
     async def api(
         self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """Call `$JS.API.<verb>`; raises ApiError with the server's refusal, StreamDown when it does not answer."""
+        """Call `$JS.API.<verb>`; raises ApiError when the server refuses, StreamDown when it does not answer."""
         payload = json.dumps(body).encode() if body is not None else b""
-        answer = _parsed(await self.asker.ask(f"$JS.API.{verb}", payload, None, timeout_s or self.timeout_s))
+        answer = _parsed(await self.requests.request(f"$JS.API.{verb}", payload, None, timeout_s or self.timeout_s))
         if error := answer.get("error"):
             code = int(error.get("err_code", error.get("code", 0)))
             if code in _LEADERLESS:
@@ -110,14 +110,14 @@ class NatsConnection:
         return answer
 
     async def consumer(self, stream: str, durable: str) -> NatsConsumer:
-        """Draw from a durable consumer that the set-up has made; raises StreamDown."""
+        """Open a durable consumer, which the set-up has created, to fetch from it; raises StreamDown."""
         request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
-        consumer = NatsConsumer(self.client, self.asker, self.timeout_s, request_subject)
+        consumer = NatsConsumer(self.client, self.requests, self.timeout_s, request_subject)
         await consumer.open()
         return consumer
 
     async def last_of_each(self, stream: str, subject: str) -> list[Record]:
-        """Read the newest message of every subject that matches; may lag the leader by a moment."""
+        """Read the newest message of every subject that matches; may lag behind the leader by a moment."""
         inbox = self.client.new_inbox()
         found: list[Record] = []
         try:
@@ -125,7 +125,9 @@ class NatsConnection:
             try:
                 body = json.dumps({"multi_last": [subject]}).encode()
                 await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", body, inbox)
-                while (msg := await heeding(sub.next_msg(self.timeout_s))).headers and not msg.headers.get("Status"):
+                while (msg := await cancellable(sub.next_msg(self.timeout_s))).headers:
+                    if msg.headers.get("Status"):
+                        break
                     found.append(_record_of(msg))
             finally:
                 await sub.unsubscribe()
@@ -134,11 +136,11 @@ class NatsConnection:
         return found
 
     @contextlib.asynccontextmanager
-    async def listening(self, subject: str, heard: Callable[[str, bytes], None]) -> AsyncIterator[None]:
-        """Call `heard(subject, data)` for what is published meanwhile: a hint, which may be lost or come too early."""
+    async def listening(self, subject: str, notify: Callable[[str, bytes], None]) -> AsyncIterator[None]:
+        """Call `notify(subject, data)` for each publish meanwhile; may be lost, or come before the data is stored."""
 
         async def pass_on(msg: Msg) -> None:
-            heard(msg.subject, msg.data)
+            notify(msg.subject, msg.data)
 
         try:
             subscription = await self.client.subscribe(subject, cb=pass_on)
@@ -164,7 +166,7 @@ def _parsed(msg: Msg) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(msg.data)
     except ValueError as exc:
-        raise StreamDown("an answer that is no JSON") from exc
+        raise StreamDown("an answer that is not JSON") from exc
     return answer
 
 
@@ -186,31 +188,31 @@ def _record_from_api(message: Mapping[str, Any]) -> Record:
 
 
 @attrs.define
-class _Watch:
-    """Tells what happens to a connection, each thing once."""
+class _Callbacks:
+    """nats-py's callbacks: logs the state of the connection, and fails its requests when it is lost."""
 
-    asker: Requests | None = None
+    requests: Requests | None = None
     closing: bool = False
     refusals: list[str] = attrs.Factory(list)
 
-    async def report(self, exc: Exception) -> None:
-        """Hear of an error; of many tries to come back `lost` has said it once."""
+    async def error(self, exc: Exception) -> None:
+        """Log an error that an operator must fix, once; others only for debugging, as each reconnect may fail."""
         _log.debug("stream connection", error=type(exc).__name__)
         said = str(exc)
-        known = any(word in said.lower() for word in _MENDABLE)
-        if known and said not in self.refusals and len(self.refusals) < _MOST_REFUSALS:
+        operators = any(part in said.lower() for part in _OPERATOR_FAULTS)
+        if operators and said not in self.refusals and len(self.refusals) < _MAX_REFUSALS:
             self.refusals.append(said)
             _log.error("the stream refuses", said=said)
 
-    async def lost(self) -> None:
-        """Hear that the connection is gone."""
-        if self.asker is not None:
-            self.asker.lose()
+    async def disconnected(self) -> None:
+        """Fail the requests under way, and log it unless we are closing."""
+        if self.requests is not None:
+            self.requests.fail_all()
         if not self.closing:
             _log.warning("stream connection lost")
 
-    async def back(self) -> None:
-        """Hear that it is there again."""
+    async def reconnected(self) -> None:
+        """Log it, and log errors anew from now on."""
         self.refusals.clear()
         _log.info("stream connection is back")
 
@@ -219,32 +221,32 @@ class _Watch:
 async def open_connection(
     url: str, name: str, access: Access | None = None, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
 ) -> AsyncIterator[NatsConnection]:
-    """Connect, waiting for a server that is still coming up; raises StreamDown when none comes in time."""
-    client, watch = StreamClient(), _Watch()
+    """Connect, waiting for a server that is still starting; raises StreamDown after `connect_timeout_s`."""
+    client, callbacks = StreamClient(), _Callbacks()
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(
                 [part.strip() for part in url.split(",")],
                 name=name,
-                error_cb=watch.report,
-                disconnected_cb=watch.lost,
-                reconnected_cb=watch.back,
+                error_cb=callbacks.error,
+                disconnected_cb=callbacks.disconnected,
+                reconnected_cb=callbacks.reconnected,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # only slept
+                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # only passed to sleep
                 connect_timeout=2,
                 ping_interval=5,
                 max_outstanding_pings=2,
-                pending_size=-1,  # else a publish that timed out while disconnected is stored later
+                pending_size=-1,  # else a publish that timed out while disconnected would be sent later
                 **(access or Access()).options(client),
             )
-            asker = watch.asker = Requests(client)
-            await asker.open()
+            requests = callbacks.requests = Requests(client)
+            await requests.open()
     except _FOREIGN as exc:
-        raise StreamDown(f"connecting: {watch.refusals[-1]}" if watch.refusals else "connecting") from exc
+        raise StreamDown(f"connecting: {callbacks.refusals[-1]}" if callbacks.refusals else "connecting") from exc
     try:
-        yield NatsConnection(client, timeout_s, asker)
+        yield NatsConnection(client, timeout_s, requests)
     finally:
-        watch.closing = True
+        callbacks.closing = True
         with contextlib.suppress(*_FOREIGN):
             async with asyncio.timeout(2):
                 await client.close()

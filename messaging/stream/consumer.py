@@ -1,4 +1,4 @@
-"""Drawing messages from a durable pull consumer, and giving each back in one of three ways."""
+"""Fetches messages from a durable pull consumer, and acknowledges them or gives them back."""
 
 import asyncio
 import contextlib
@@ -15,24 +15,24 @@ from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown
 from messaging.runtime.backoff import Backoff, retry
-from messaging.stream.cancellation import heeding
+from messaging.stream.cancellation import cancellable
 from messaging.stream.client import StreamClient
 from messaging.stream.interface import Delivery
 from messaging.stream.requests import Requests
 from messaging.stream.topology import NANOS
 
 _FOREIGN = (NatsError, TimeoutError, OSError, ConnectionError)
-_REMEMBERED = 4096
-_AWAY_S = 0.1
+_MAX_SEEN = 4096
+_AWAY_PAUSE_S = 0.1
 _ACK_UNANSWERED = Backoff(first_s=0.05, longest_s=1.0)
-_WORDS = 9
-_ORDERLY = frozenset({"404", "408"})
-"""How a request ends that found nothing, or nothing more: no message, expired or completed."""
+_TOKENS_WITHOUT_DOMAIN = 9
+_REQUEST_ENDED = frozenset({"404", "408"})
+"""The statuses that end a request normally: no message, or expired or completed."""
 
 
 @attrs.define(eq=False)
 class NatsDelivery:
-    """One message as drawn: it is ours until it is acknowledged, given back, or silent for `ack_wait`."""
+    """One delivery of a message: ours until it is acknowledged, given back, or `ack_wait` passes without `keep`."""
 
     subject: str
     data: bytes
@@ -41,46 +41,46 @@ class NatsDelivery:
     delivered: int
     waiting: int
     _msg: Msg
-    _asker: Requests
+    _requests: Requests
     _timeout_s: float
-    _let_go: Callable[[], object]
+    _forget: Callable[[], object]
     _settled: bool = False
 
     async def ack(self, budget_s: float = 10.0) -> bool:
-        """Acknowledge and wait for the server's word, again and again: a plain one may be lost in a crash.
+        """Acknowledge, and repeat it until the server confirms: an unconfirmed acknowledgement may be lost in a crash.
 
-        Gives up after `budget_s`, and then the message comes again: a server that was killed may have forgotten this
-        delivery, and answers only once it has been drawn anew, so that waiting for ever could wait for ourselves. What
-        was given up counts as new when it is drawn, although the server may give it the same count.
+        Returns False after `budget_s` without a confirmation; the message may then be redelivered. Waiting longer could
+        wait for ourselves: a server that was killed may have forgotten this delivery, and confirms only after it has
+        delivered the message again. That redelivery counts as new, although the server may number it as this one.
         """
         try:
-            await retry(self._acked, _ACK_UNANSWERED, StreamDown, budget_s)
+            await retry(self._ack_once, _ACK_UNANSWERED, StreamDown, budget_s)
         except StreamDown:
-            self._let_go()
+            self._forget()
             return False
         return True
 
-    async def _acked(self) -> None:
+    async def _ack_once(self) -> None:
         if not self._settled:
-            await self._asker.ask(self._msg.reply, b"", None, self._timeout_s)
+            await self._requests.request(self._msg.reply, b"", None, self._timeout_s)
             self._settled = True
 
     async def ack_lightly(self) -> None:
-        """Acknowledge without waiting for the server's word: a crash may lose it, and then the message comes again."""
+        """Acknowledge without a confirmation: if a crash loses it, the message is redelivered."""
         with contextlib.suppress(*_FOREIGN):
             await self._msg.ack()
-        self._let_go()
+        self._forget()
 
     async def give_back(self) -> None:
-        """Let another pod have it at once."""
+        """Have the message redelivered at once, to any pod (a negative acknowledgement)."""
         if not self._settled:
             with contextlib.suppress(*_FOREIGN):
                 await self._msg.nak()
                 self._settled = True
-        self._let_go()
+        self._forget()
 
     async def keep(self) -> None:
-        """Tell the server that work goes on."""
+        """Restart the ack wait: work on the message goes on."""
         if self._settled:
             return
         with contextlib.suppress(*_FOREIGN):
@@ -88,100 +88,100 @@ class NatsDelivery:
 
 
 class NatsConsumer:
-    """A durable pull consumer that exists already; forgets repeats of one and the same delivery.
+    """An existing durable pull consumer; drops duplicates of the same delivery.
 
-    Draws by itself rather than by nats-py's `fetch`, which drops what it holds when a server that stops answers it with
-    an error: such messages would come again only after `ack_wait`.
+    It does not use nats-py's `fetch`, which drops the messages it has when a server that stops answers with an error:
+    they would be redelivered only after `ack_wait`.
     """
 
-    def __init__(self, client: StreamClient, asker: Requests, timeout_s: float, request_subject: str) -> None:
+    def __init__(self, client: StreamClient, requests: Requests, timeout_s: float, request_subject: str) -> None:
         self._client = client
-        self._asker = asker
+        self._requests = requests
         self._timeout_s = timeout_s
         self._request_subject = request_subject
         self._inbox = f"{client.new_inbox()}."
         self._subscription: Subscription | None = None
-        self._requests = itertools.count(1)
+        self._reply_numbers = itertools.count(1)
         self._arrived: deque[Msg] = deque()
-        self._something = asyncio.Event()
+        self._arrival = asyncio.Event()
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     async def open(self) -> None:
-        """Listen for what is drawn; nats-py subscribes again after every reconnect. Raises StreamDown."""
+        """Subscribe to the messages it will fetch; nats-py repeats that after every reconnect. Raises StreamDown."""
         try:
-            self._subscription = await self._client.hear(f"{self._inbox}*", self._heard)
+            self._subscription = await self._client.listen(f"{self._inbox}*", self._on_message)
         except _FOREIGN as exc:
             raise StreamDown("subscribing") from exc
 
-    def _heard(self, msg: Msg) -> None:
+    def _on_message(self, msg: Msg) -> None:
         self._arrived.append(msg)
-        self._something.set()
+        self._arrival.set()
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
-        """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
-        drawn: list[Msg] = []
+        """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
+        fetched: list[Msg] = []
         try:
-            await heeding(self._draw(drawn, batch, wait_s))
+            await cancellable(self._fetch(fetched, batch, wait_s))
         except TimeoutError:
             pass
         except _FOREIGN:
-            if not drawn:
-                await asyncio.sleep(_AWAY_S)
-        return [delivery for msg in drawn if (delivery := self._new(msg))]
+            if not fetched:
+                await asyncio.sleep(_AWAY_PAUSE_S)
+        return [delivery for msg in fetched if (delivery := self._new(msg))]
 
-    async def _draw(self, drawn: list[Msg], batch: int, wait_s: float) -> None:
-        """Add to `drawn` what an earlier request has brought late, else what a new one brings until it has ended."""
-        while self._arrived and len(drawn) < batch:
+    async def _fetch(self, fetched: list[Msg], batch: int, wait_s: float) -> None:
+        """Add to `fetched` the late messages of earlier requests; if there are none, those of a new request."""
+        while self._arrived and len(fetched) < batch:
             if not _status(msg := self._arrived.popleft()):
-                drawn.append(msg)
-        if drawn:
+                fetched.append(msg)
+        if fetched:
             return
-        reply = f"{self._inbox}{next(self._requests)}"
+        reply = f"{self._inbox}{next(self._reply_numbers)}"
         request = {"batch": batch, "expires": int(wait_s * NANOS), "no_wait": True}
         await self._client.publish(self._request_subject, json.dumps(request).encode(), reply)
         async with asyncio.timeout(wait_s):
-            while len(drawn) < batch:
+            while len(fetched) < batch:
                 while not self._arrived:
-                    self._something.clear()
-                    await self._something.wait()
+                    self._arrival.clear()
+                    await self._arrival.wait()
                 msg = self._arrived.popleft()
                 if not (status := _status(msg)):
-                    drawn.append(msg)
+                    fetched.append(msg)
                 elif msg.subject == reply:
-                    if status not in _ORDERLY and not drawn:
-                        await asyncio.sleep(_AWAY_S)
+                    if status not in _REQUEST_ENDED and not fetched:
+                        await asyncio.sleep(_AWAY_PAUSE_S)
                     return
 
     def _new(self, msg: Msg) -> NatsDelivery | None:
-        """Make the delivery, or None of a repeat of one that we hold or have done."""
-        sequence, delivered, waiting = _place(msg.reply)
+        """Make the delivery of a message; None for a duplicate of one that we hold or have finished."""
+        sequence, delivered, waiting = _parse_ack_subject(msg.reply)
         key = (sequence, delivered)
         if key in self._seen:
             return None
         self._seen[key] = None
-        if len(self._seen) > _REMEMBERED:
+        if len(self._seen) > _MAX_SEEN:
             self._seen.popitem(last=False)
-        headers, let_go = dict(msg.headers or {}), partial(self._seen.pop, key, None)
-        return NatsDelivery(msg.subject, msg.data, headers, *key, waiting, msg, self._asker, self._timeout_s, let_go)
+        headers, forget = dict(msg.headers or {}), partial(self._seen.pop, key, None)
+        return NatsDelivery(msg.subject, msg.data, headers, *key, waiting, msg, self._requests, self._timeout_s, forget)
 
     async def close(self) -> None:
-        """Stop drawing."""
+        """Stop fetching."""
         if self._subscription is not None:
             with contextlib.suppress(*_FOREIGN):
                 await self._subscription.unsubscribe()
 
 
 def _status(msg: Msg) -> str:
-    """Give the status that ends a request; empty for a message."""
+    """Return the status that ends a request; empty for a message."""
     return (msg.headers or {}).get("Status", "") if not msg.reply else ""
 
 
-def _place(reply: str) -> tuple[int, int, int]:
-    """Read (stream sequence, count of deliveries, messages that wait behind it) from where a delivery is acknowledged.
+def _parse_ack_subject(reply: str) -> tuple[int, int, int]:
+    """Read (stream sequence, delivery count, messages that wait behind it) from the subject that acknowledges.
 
-    `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer's sequence>.<time>.<waiting>`; with a domain, two
-    more words stand before the stream, and more may come at the end.
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer's sequence>.<time>.<waiting>`; with a domain, there
+    are two more tokens before the stream, and there may be more at the end.
     """
-    words = reply.split(".")
-    delivered, sequence, _, _, waiting = words[4:9] if len(words) == _WORDS else words[6:11]
+    tokens = reply.split(".")
+    delivered, sequence, _, _, waiting = tokens[4:9] if len(tokens) == _TOKENS_WITHOUT_DOMAIN else tokens[6:11]
     return int(sequence), int(delivered), int(waiting)

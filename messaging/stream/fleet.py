@@ -1,4 +1,4 @@
-"""What everyone may know of the fleet: backlogs, breakers, room on disk. Read beside; nobody waits for it."""
+"""A cached view of the fleet: backlogs, breakers and storage, read in the background so that no call waits for it."""
 
 import asyncio
 import time
@@ -24,11 +24,11 @@ UNLIMITED = (
     "the stream's account has no storage limit, so SMSGW_STORAGE_FILL cannot hold: "
     "give the account a max_file in nats-server's configuration"
 )
-"""What to say where the account is not `limited`."""
+"""The warning to log when the account is not `limited`."""
 
 
 class FleetView:
-    """The latest known facts; `run` keeps them fresh, `fresh` tells whether it lately succeeded."""
+    """The latest known facts. `run` keeps them up to date, and `fresh` says whether it has succeeded lately."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class FleetView:
         self.later = 0
         self.storage_fill = 0.0
         self.storage_limited = True
-        self._told: tuple[object, object, dict[str, ProviderFacts]] = (None, None, {})
+        self._cached: tuple[object, object, dict[str, ProviderFacts]] = (None, None, {})
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -59,20 +59,20 @@ class FleetView:
         return self._providers
 
     def fresh(self, within_s: float = 2.5) -> bool:
-        """Whether the stream has answered lately."""
+        """Whether the stream has answered in the last `within_s` seconds."""
         return time.monotonic() < self._fresh_at + within_s
 
     def facts(self) -> dict[str, ProviderFacts]:
-        """Give what routing needs to know; the same until something was read anew."""
-        if self._told[0] is not self.breakers or self._told[1] is not self.backlog:
+        """Return what routing needs to know; the same object until breakers or backlog are read again."""
+        if self._cached[0] is not self.breakers or self._cached[1] is not self.backlog:
             facts = {name: self._facts_of(provider) for name, provider in self._providers.items()}
-            self._told = (self.breakers, self.backlog, facts)
-        return self._told[2]
+            self._cached = (self.breakers, self.backlog, facts)
+        return self._cached[2]
 
     def _facts_of(self, provider: Provider) -> ProviderFacts:
         backlog = self.backlog.get(provider.name, 0)
         mode = self.breakers.get(provider.name, BreakerState()).mode
-        # A half-open breaker is closed to all but one waiting message: the probe.
+        # A half-open breaker lets one message through, as its probe: a waiting message will be that one.
         is_open = mode is Mode.OPEN or (mode is Mode.HALF_OPEN and backlog > 0)
         return ProviderFacts(
             provider.name,
@@ -86,11 +86,11 @@ class FleetView:
         )
 
     async def refresh_breakers(self) -> None:
-        """Read every breaker; raises StreamDown."""
+        """Read all breakers; raises StreamDown."""
         self.breakers = await self._board.breakers()
 
     async def refresh_backlog(self) -> None:
-        """Count what waits for each provider and for its time, and how full the storage is; raises StreamDown."""
+        """Read each provider's backlog, the number of schedules, and how full the storage is; raises StreamDown."""
         backlog = dict.fromkeys(self._providers, 0)
         for info in await self._consumers():
             provider = info["name"].removeprefix("dispatch-").rpartition("-")[0]
@@ -113,27 +113,27 @@ class FleetView:
                 return found
 
     async def run(self) -> None:
-        """Keep the facts fresh until cancelled."""
-        async with self._board.hints() as written, asyncio.TaskGroup() as group:
-            breakers = self._again(self.refresh_breakers, partial(written.rest, self._breakers_every_s))
-            backlog = self._again(self.refresh_backlog, partial(asyncio.sleep, self._backlog_every_s))
+        """Keep the facts up to date until cancelled."""
+        async with self._board.changes() as changes, asyncio.TaskGroup() as group:
+            breakers = self._repeat(self.refresh_breakers, partial(changes.wait, self._breakers_every_s))
+            backlog = self._repeat(self.refresh_backlog, partial(asyncio.sleep, self._backlog_every_s))
             group.create_task(breakers, name="breaker-view")
             group.create_task(backlog, name="backlog-view")
 
-    async def _again(self, refresh: Callable[[], Awaitable[None]], rest: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, refresh: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await refresh()
                 self._fresh_at = time.monotonic()
             except (StreamDown, ApiError) as exc:
                 _log.warning("fleet view is stale", error=str(exc))
-            await rest()
+            await pause()
 
 
 def limited(account: Mapping[str, Any]) -> bool:
-    """Whether an account, as INFO tells of it, has a limit that its storage could be a share of.
+    """Whether an account, as the API's INFO describes it, has a storage limit of its own.
 
-    What the whole server may hold (max_file_store) is told to no client.
+    The limit of the whole server (max_file_store) is not shown to clients.
     """
     limit = account.get("limits", {}).get("max_storage", -1)
     return limit > 0 or any(map(limited, (account.get("tiers") or {}).values()))

@@ -1,7 +1,7 @@
-"""What a connection to the stream offers. Everything above is typed against this; `messaging.stream.connection` is it.
+"""The interface of a connection to the stream, which `messaging.stream.connection` implements.
 
-A publish answers Stored, Refused or Busy. Whatever fails raises StreamDown (nothing is known of the outcome: ask again
-with the same contents), StreamFull, or ApiError where the server's API was asked.
+A publish returns Stored, Refused or Busy. Methods raise StreamDown (the outcome is unknown: repeat the request with the
+same contents), StreamFull, or ApiError when the server's API refuses a request.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,26 +11,26 @@ from typing import Any, Protocol
 import attrs
 
 NOT_FOUND_CODES = frozenset({10014, 10059})
-"""What an ApiError says of a consumer or a stream that does not exist."""
+"""The codes of an ApiError for a consumer or a stream that does not exist."""
 
 
 @attrs.frozen
 class Stored:
-    """The stream has it, at this sequence."""
+    """The stream has stored it, at this sequence."""
 
     sequence: int
 
 
 @attrs.frozen
 class Refused:
-    """The condition did not hold: `sequence` is the last one that stands there (0 when the server does not say)."""
+    """The condition did not hold: the last sequence is `sequence` (0 when there is none or the server does not say)."""
 
     sequence: int
 
 
 @attrs.frozen
 class Busy:
-    """Another publish under the same condition is in flight: look again in some milliseconds."""
+    """Another publish under the same condition is in flight: try again in some milliseconds."""
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class Record:
 
 
 class ApiError(Exception):
-    """The server's API refused a request; only set-up meets it."""
+    """The server's API refused a request; `code` is its err_code."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -52,15 +52,15 @@ class ApiError(Exception):
 
 
 class Delivery(Protocol):
-    """One message as drawn: it is ours until it is acknowledged, given back, or silent for `ack_wait`."""
+    """One delivery of a message: ours until it is acknowledged, given back, or `ack_wait` passes without `keep`."""
 
     @property
     def subject(self) -> str:
-        """Where it was published."""
+        """The subject it was published on."""
 
     @property
     def data(self) -> bytes:
-        """What it holds."""
+        """The message's bytes."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -68,77 +68,77 @@ class Delivery(Protocol):
 
     @property
     def sequence(self) -> int:
-        """Where it stands in its stream."""
+        """Its sequence in the stream."""
 
     @property
     def delivered(self) -> int:
-        """How many times it was drawn, this time included."""
+        """How many times it was delivered, this delivery included."""
 
     @property
     def waiting(self) -> int:
         """How many messages wait behind it."""
 
     async def ack(self, budget_s: float = 10.0) -> bool:
-        """Acknowledge and wait for the server's word; False when none came within `budget_s`: it may come again."""
+        """Acknowledge until the server confirms; False when it has not within `budget_s`: it may be redelivered."""
 
     async def ack_lightly(self) -> None:
-        """Acknowledge without waiting for the server's word: a crash may lose it, and then the message comes again."""
+        """Acknowledge without a confirmation: if a crash loses it, the message is redelivered."""
 
     async def give_back(self) -> None:
-        """Let another pod have it at once."""
+        """Have the message redelivered at once, to any pod (a negative acknowledgement)."""
 
     async def keep(self) -> None:
-        """Tell the server that work goes on."""
+        """Restart the ack wait: work on the message goes on."""
 
 
 class Consumer(Protocol):
-    """Draws from a durable pull consumer."""
+    """Fetches from a durable pull consumer."""
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
-        """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
+        """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
 
     async def close(self) -> None:
-        """Stop drawing."""
+        """Stop fetching."""
 
 
 class Connection(Protocol):
-    """A connection that comes back by itself; `timeout_s` bounds every single request."""
+    """A connection that reconnects by itself; `timeout_s` is the time-out of every request."""
 
     @property
     def timeout_s(self) -> float:
-        """How long one request waits for its answer."""
+        """How many seconds a request waits for its answer."""
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached now."""
+        """Whether the connection is up now."""
 
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> Stored | Refused | Busy:
-        """Publish once and wait for the stream's word; raises StreamDown when the outcome is unknown, StreamFull."""
+        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown."""
 
     async def last(self, stream: str, subject: str) -> Record | None:
-        """Read the newest message whose subject matches, from the leader."""
+        """Read the newest message whose subject matches, from the stream's leader; None when there is none."""
 
     async def at(self, stream: str, sequence: int) -> Record | None:
-        """Read one message by its sequence, from the leader."""
+        """Read one message by its sequence, from the stream's leader; None when there is none."""
 
     async def next_after(self, stream: str, sequence: int, subject: str) -> Record | None:
-        """Read the first message at or after `sequence` whose subject matches, from the leader."""
+        """Read the first matching message at or after `sequence`, from the stream's leader; None when there is none."""
 
     async def last_of_each(self, stream: str, subject: str) -> list[Record]:
-        """Read the newest message of every subject that matches; may lag the leader by a moment."""
+        """Read the newest message of every subject that matches; may lag behind the leader by a moment."""
 
     async def delete(self, stream: str, sequence: int) -> bool:
-        """Delete one message; False when it was gone already."""
+        """Delete one message; False when it was already gone."""
 
     async def api(
         self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """Call `$JS.API.<verb>`; raises ApiError with the server's refusal, StreamDown when it does not answer."""
+        """Call `$JS.API.<verb>`; raises ApiError when the server refuses, StreamDown when it does not answer."""
 
     async def consumer(self, stream: str, durable: str) -> Consumer:
-        """Draw from a durable consumer that the set-up has made; raises StreamDown."""
+        """Open a durable consumer, which the set-up has created, to fetch from it; raises StreamDown."""
 
-    def listening(self, subject: str, heard: Callable[[str, bytes], None]) -> AbstractAsyncContextManager[None]:
-        """Call `heard(subject, data)` for what is published meanwhile: a hint, which may be lost or come too early."""
+    def listening(self, subject: str, notify: Callable[[str, bytes], None]) -> AbstractAsyncContextManager[None]:
+        """Call `notify(subject, data)` for each publish meanwhile; may be lost, or come before the data is stored."""

@@ -1,7 +1,7 @@
-"""Everything that is written to the streams, each with the condition that makes repeating it safe.
+"""Writes records to the streams, each with a condition that makes repeating the write safe.
 
-An unknown outcome (time-out, no responders, disconnected) is repeated with the same contents; when the stream then
-refuses because it already holds them, that is success.
+After an unknown outcome (time-out, no responders, disconnected) the write is repeated with the same contents. When the
+stream then refuses it because it already holds these contents, the write has succeeded.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class AlreadyAccepted:
 
 
 class Publisher:
-    """Writes records; `budget_s` None means: until it succeeds or the task is cancelled."""
+    """Writes records, repeating each until it succeeds or `budget_s` is over; None means no limit."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -49,7 +49,7 @@ class Publisher:
     async def accept(
         self, entry: wire.QueueEntry, address: Address, lane: str, *, ttl_s: float | None, budget_s: float
     ) -> Accepted | AlreadyAccepted:
-        """Accept a message unless its key is taken; raises StreamDown, StreamFull when that cannot be done in time."""
+        """Accept a message unless its key is taken; raises StreamFull, and StreamDown after `budget_s`."""
         command = entry.command
         subject = topo.accept_subject(command.provider, lane, address)
         key_filter = topo.accept_key_filter(address.client, address.key)
@@ -67,23 +67,23 @@ class Publisher:
                     await asyncio.sleep(_BUSY_PAUSE_S)
                     return None
                 case Refused(sequence):
-                    record = await self._accepted(sequence, key_filter)
+                    record = await self._acceptance(sequence, key_filter)
                     if record is None:
                         return None
                     return Accepted(record.sequence) if record.data == data else AlreadyAccepted(record)
 
         return await _until(once, budget_s)
 
-    async def _accepted(self, sequence: int, key_filter: str) -> Record | None:
+    async def _acceptance(self, sequence: int, key_filter: str) -> Record | None:
         record = await self._connection.at(topo.ACCEPT, sequence) if sequence else None
         return record or await self._connection.last(topo.ACCEPT, key_filter)
 
     async def append_event(
         self, address: Address, event: wire.Event, expected: int, *, budget_s: float | None = None
     ) -> int | None:
-        """Write the next event if the last one still stands at `expected`; its sequence, or None: someone was faster.
+        """Write the next event if the last one is still at `expected`; returns its sequence, None when it is not.
 
-        The event gets a nonce, so that a success whose acknowledgement was lost is recognised.
+        The event gets a nonce, which identifies it as ours after its acknowledgement was lost.
         """
         event.nonce = secrets.token_hex(6)
         subject = topo.event_subject(address)
@@ -107,8 +107,8 @@ class Publisher:
     async def enqueue(
         self, entry: wire.QueueEntry, address: Address, provider: str, lane: str, *, budget_s: float | None = None
     ) -> None:
-        """Put a message into a provider's queue; repeating it replaces it."""
-        await self._plain(topo.send_subject(provider, lane, address), entry, {}, budget_s)
+        """Put a message into a provider's queue; a repeat replaces it."""
+        await self._write(topo.send_subject(provider, lane, address), entry, {}, budget_s)
 
     async def schedule(
         self,
@@ -120,25 +120,25 @@ class Publisher:
         *,
         budget_s: float | None = None,
     ) -> None:
-        """Put a message into a provider's queue at `due` (Unix seconds); repeating it replaces it."""
+        """Have a message put into a provider's queue at `due` (Unix seconds); a repeat replaces the schedule."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(due)) + f".{int(due % 1 * 1000):03d}Z"
         headers = {
             topo.H_SCHEDULE: f"@at {stamp}",
             topo.H_SCHEDULE_TARGET: topo.due_subject(provider, lane, address),
             topo.H_SCHEDULE_TTL: topo.DUE_TTL,
         }
-        await self._plain(topo.later_subject(address), entry, headers, budget_s)
+        await self._write(topo.later_subject(address), entry, headers, budget_s)
 
     async def unschedule(self, address: Address) -> None:
-        """Take a schedule back, if it still waits; what fires all the same is recognised as stale."""
+        """Delete a message's schedule if it has not fired; one that fires meanwhile is recognised as stale."""
         record = await self._connection.last(topo.LATER_STREAM, topo.later_subject(address))
         if record is not None:
             await self._connection.delete(topo.LATER_STREAM, record.sequence)
 
     async def bury(self, letter: wire.DeadLetter, address: Address, *, budget_s: float | None = None) -> None:
-        """Put a message among the dead letters; repeating it while it lies there changes nothing.
+        """Add a dead letter; a repeat while it is there changes nothing.
 
-        A letter of an earlier event may still lie there, because a replay deletes it last: this one comes beside it.
+        The letter of an earlier event may still be there, because a replay deletes it last. Both are then kept.
         """
         provider = letter.last.provider or letter.command.provider or "none"
         subject = topo.dlq_subject(provider, letter.reason.lower(), address)
@@ -155,13 +155,13 @@ class Publisher:
                     await asyncio.sleep(_BUSY_PAUSE_S)
                     return None
                 case Refused():
-                    there = await self._connection.last(topo.DLQ, subject)
-                    expected = there.sequence if there is not None else 0
-                    return True if there is not None and _speaks_of(there, letter.last_sequence) else None
+                    last = await self._connection.last(topo.DLQ, subject)
+                    expected = last.sequence if last is not None else 0
+                    return True if last is not None and _covers(last, letter.last_sequence) else None
 
         await _until(once, budget_s)
 
-    async def _plain(
+    async def _write(
         self,
         subject: str,
         record: wire.QueueEntry,
@@ -169,10 +169,10 @@ class Publisher:
         budget_s: float | None,
     ) -> None:
         data = record.SerializeToString()
-        everything = {**headers, **_trace(record.last.traceparent or record.command.traceparent)}
+        all_headers = {**headers, **_trace(record.last.traceparent or record.command.traceparent)}
 
         async def once() -> bool | None:
-            answer = await self._connection.publish(subject, data, everything)
+            answer = await self._connection.publish(subject, data, all_headers)
             if isinstance(answer, Busy):
                 await asyncio.sleep(_BUSY_PAUSE_S)
                 return None
@@ -181,8 +181,8 @@ class Publisher:
         await _until(once, budget_s)
 
 
-def _speaks_of(record: Record, sequence: int) -> bool:
-    """Whether a dead letter speaks of the event at `sequence`, or of a later one."""
+def _covers(record: Record, sequence: int) -> bool:
+    """Whether a dead letter is that of the event at `sequence`, or of a later one."""
     try:
         return codec.decode(wire.DeadLetter, record.subject, record.data).last_sequence >= sequence
     except CorruptRecord:
@@ -194,7 +194,7 @@ def _trace(traceparent: str) -> dict[str, str]:
 
 
 async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | None) -> _T:
-    """Repeat `once` until it gives a value; with a budget StreamFull ends it at once, StreamDown when that is spent."""
+    """Repeat `once` until it returns a value; with a budget, raises StreamFull at once and StreamDown at its end."""
     end = None if budget_s is None else time.monotonic() + budget_s
 
     async def answered() -> _T:
@@ -203,5 +203,5 @@ async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | Non
                 raise StreamDown("the key stays in flight")
         return answer
 
-    upon = (StreamDown, StreamFull) if budget_s is None else (StreamDown,)
-    return await retry(answered, _STREAM_AWAY, upon, budget_s)
+    retried = (StreamDown, StreamFull) if budget_s is None else (StreamDown,)
+    return await retry(answered, _STREAM_AWAY, retried, budget_s)

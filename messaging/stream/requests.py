@@ -1,7 +1,6 @@
-"""Questions to JetStream, each with its answer: one inbox for all of a connection, and one timer for all time-outs.
+"""Requests to JetStream and their answers, with one inbox and one time-out timer for all requests of a connection.
 
-nats-py's own `request` takes twice the time (a timer and random tokens for every question), and waits in a way that
-loses cancellations.
+nats-py's own `request` takes twice the time (a timer and random tokens for each request), and can lose a cancellation.
 """
 
 import asyncio
@@ -19,11 +18,11 @@ _SWEEP_S = 0.05
 _NO_RESPONDERS = "503"
 
 _Answer = Msg | str
-"""What the server said, or why nobody waits for it any longer."""
+"""The server's answer, or the reason why there is none."""
 
 
 class Requests:
-    """Asks over one connection; while that is lost a question fails at once, instead of being kept and sent later."""
+    """Sends requests over one connection; while it is lost, a request fails at once instead of being sent later."""
 
     def __init__(self, client: StreamClient) -> None:
         self._client = client
@@ -31,15 +30,15 @@ class Requests:
         self._tokens = itertools.count()
         self._waiting: dict[str, tuple[float, asyncio.Future[_Answer]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._departures = WriteBatching()
+        self._batching = WriteBatching()
 
     async def open(self) -> None:
-        """Listen for answers; nats-py subscribes again after every reconnect."""
-        await self._client.hear(self._prefix + "*", self._heard)
+        """Subscribe to the answers; nats-py repeats that after every reconnect."""
+        await self._client.listen(self._prefix + "*", self._on_answer)
 
-    async def ask(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
-        """Send once and wait for the answer; raises StreamDown when none can be had: the outcome is unknown."""
-        await self._departures.leave()
+    async def request(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
+        """Send once and wait for the answer; raises StreamDown when none comes: the outcome is unknown."""
+        await self._batching.wait()
         loop = asyncio.get_running_loop()
         inbox = f"{self._prefix}{next(self._tokens)}"
         future: asyncio.Future[_Answer] = loop.create_future()
@@ -47,25 +46,25 @@ class Requests:
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_S, self._time_out)
         try:
-            await self._client.publish(subject, data, inbox, headers)  # type: ignore[arg-type]  # only read
+            await self._client.publish(subject, data, inbox, headers)  # type: ignore[arg-type]  # it is only read
             answer = await future
         except (NatsError, OSError) as exc:
-            raise StreamDown(f"{type(exc).__name__} on {_place(subject)}") from exc
+            raise StreamDown(f"{type(exc).__name__} on {_shortened(subject)}") from exc
         finally:
             del self._waiting[inbox]
         if isinstance(answer, str):
-            raise StreamDown(f"{answer} on {_place(subject)}")
+            raise StreamDown(f"{answer} on {_shortened(subject)}")
         if answer.headers and answer.headers.get("Status") == _NO_RESPONDERS:
-            raise StreamDown(f"no responders on {_place(subject)}")
+            raise StreamDown(f"no responders on {_shortened(subject)}")
         return answer
 
-    def lose(self) -> None:
-        """Give up every question under way: the connection was lost, and its answers with it."""
+    def fail_all(self) -> None:
+        """Fail every request under way: the connection was lost, and its answers with it."""
         for _, future in self._waiting.values():
             if not future.done():
                 future.set_result("connection lost")
 
-    def _heard(self, msg: Msg) -> None:
+    def _on_answer(self, msg: Msg) -> None:
         waiting = self._waiting.get(msg.subject)
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(msg)
@@ -79,5 +78,5 @@ class Requests:
         self._sweep = loop.call_later(_SWEEP_S, self._time_out) if self._waiting else None
 
 
-def _place(subject: str) -> str:
+def _shortened(subject: str) -> str:
     return ".".join(subject.split(".")[:4])

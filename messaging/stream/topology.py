@@ -1,12 +1,12 @@
-"""The streams, consumers and buckets as they must be, and every subject and header by name. Pure.
+"""The wanted streams, consumers and buckets, and the names of all subjects and headers. Pure.
 
-A message's address (`<client>.<key>.<time>`) ends every subject that speaks of it:
+Every subject of a message ends with its address (`<client>.<key>.<time>`):
 
-    sms.accept.<provider>.<lane>.<address>   accepted; lane `later` waits for its schedule
+    sms.accept.<provider>.<lane>.<address>   accepted; the lane is `later` for a scheduled message
     sms.send.<provider>.<lane>.<address>     queued for a provider
-    sms.event.<address>                      what happened; the last one is the truth
-    sms.later.<address>                      a schedule, whose target is sms.due.<provider>.<lane>.<address>
-    sms.dlq.<provider>.<reason>.<address>    given up, for an operator
+    sms.event.<address>                      its events; the last one gives its state
+    sms.later.<address>                      its schedule, which fires to sms.due.<provider>.<lane>.<address>
+    sms.dlq.<provider>.<reason>.<address>    its dead letter, for an operator
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,12 +33,12 @@ MIN_API_LEVEL = 4
 
 
 def accept_subject(provider: str, lane: str, address: Address) -> str:
-    """Where a message is accepted."""
+    """Name the subject of a message's acceptance; `lane` may be LATER."""
     return f"sms.accept.{provider}.{lane}.{address}"
 
 
 def accept_key_filter(client: str, key: str) -> str:
-    """Match every acceptance under one idempotency key; every writer must use this very form."""
+    """Match every acceptance under one idempotency key; all writers must use this exact filter."""
     return f"sms.accept.*.*.{client}.{key}.*"
 
 
@@ -48,27 +48,27 @@ def accept_filter(address: Address) -> str:
 
 
 def send_subject(provider: str, lane: str, address: Address) -> str:
-    """Where a message waits for a provider."""
+    """Name the subject of a message in a provider's queue."""
     return f"sms.send.{provider}.{lane}.{address}"
 
 
 def event_subject(address: Address) -> str:
-    """Where a message's events stand."""
+    """Name the subject of a message's events."""
     return f"sms.event.{address}"
 
 
 def later_subject(address: Address) -> str:
-    """Where a message's schedule stands."""
+    """Name the subject of a message's schedule."""
     return f"sms.later.{address}"
 
 
 def due_subject(provider: str, lane: str, address: Address) -> str:
-    """Where a schedule fires to."""
+    """Name the subject to which a message's schedule fires."""
     return f"sms.due.{provider}.{lane}.{address}"
 
 
 def dlq_subject(provider: str, reason: str, address: Address) -> str:
-    """Where a message is buried."""
+    """Name the subject of a message's dead letter."""
     return f"sms.dlq.{provider}.{reason}.{address}"
 
 
@@ -79,7 +79,7 @@ def dispatch_consumer(provider: str, lane: str) -> str:
 
 @attrs.frozen
 class Stream:
-    """One stream: `config` as the server's API takes it; `consumers` by name."""
+    """One stream: its `config` as the server's API takes it, and the configs of its `consumers` by name."""
 
     name: str
     config: Mapping[str, Any]
@@ -98,7 +98,7 @@ _DUE_TRANSFORM = {
 
 
 def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
-    """Give everything that must exist, in an order in which it can be created."""
+    """Return all streams that must exist, in an order in which they can be created."""
     servers, gateway = settings.servers, settings.gateway
     common = {"storage": "file", "num_replicas": servers.replicas}
     limits = {**common, "retention": "limits", "max_msgs_per_subject": -1, "discard": "old"}
@@ -180,7 +180,7 @@ def _bucket(name: str, common: Mapping[str, Any]) -> Stream:
 
 
 def _pull(subject: str, ack_wait_s: float, *, pending: int = 1024) -> dict[str, Any]:
-    # max_deliver stays unlimited: past it a work queue would keep a message stuck in silence.
+    # max_deliver is unlimited: beyond a limit, a work queue would keep a message without ever delivering it.
     return {
         "filter_subject": subject,
         "deliver_policy": "all",
@@ -193,35 +193,35 @@ def _pull(subject: str, ack_wait_s: float, *, pending: int = 1024) -> dict[str, 
 
 
 # Fields that may change on a live stream without losing a message.
-_HARMLESS = frozenset({"num_replicas", "allow_direct", "allow_msg_ttl", "allow_rollup_hdrs", "discard"})
-# Fields where more is harmless and less would delete.
+_SAFE_TO_CHANGE = frozenset({"num_replicas", "allow_direct", "allow_msg_ttl", "allow_rollup_hdrs", "discard"})
+# Fields that may grow, while lowering them would delete messages.
 _LIMITS = frozenset({"max_age", "max_bytes"})
 _UNLIMITED = {"max_age": 0, "max_bytes": -1}
 
 
 @attrs.frozen
 class Difference:
-    """One field of a live stream that is not as wanted; `losing` when changing it could lose data."""
+    """One field of a live stream that is not as wanted; `loses_data`: changing it could lose messages."""
 
     field: str
     live: Any
     wanted: Any
-    losing: bool
+    loses_data: bool
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Describe it for people."""
         return f"{self.field} is {self.live!r}, wanted {self.wanted!r}"
 
 
 def differences(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Difference]:
-    """Compare a stream's or consumer's live configuration with the wanted one, field by field that is wanted."""
+    """Compare every field of a stream's or consumer's wanted configuration with the live one."""
     found = []
     for field, value in wanted.items():
         current = live.get(field, _absent(value))
         if field == "sources":
             current = [{k: source.get(k) for k in ("name", "subject_transforms")} for source in current]
         if current != value:
-            found.append(Difference(field, current, value, _losing(field, current, value)))
+            found.append(Difference(field, current, value, _loses_data(field, current, value)))
     return found
 
 
@@ -233,8 +233,8 @@ def _absent(wanted: Any) -> Any:
     return [] if isinstance(wanted, list) else ""
 
 
-def _losing(field: str, live: Any, wanted: Any) -> bool:
-    if field in _HARMLESS:
+def _loses_data(field: str, live: Any, wanted: Any) -> bool:
+    if field in _SAFE_TO_CHANGE:
         return False
     if field in _LIMITS:
         unlimited = _UNLIMITED[field]

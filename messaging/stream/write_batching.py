@@ -1,54 +1,55 @@
-"""When questions leave for the server: one alone at once, many together.
+"""Decides when requests are written to the server: a single one at once, many together.
 
-Each write of its own wakes the server, and each answer of its own wakes us: for one small message that costs more than
-everything else that is done for it. So where questions come in a dense row they wait for one another, up to 2 ms. Where
-that does not bring enough of them together (a caller who waits for each answer before the next call) nobody waits.
+Each separate write wakes the server, and each separate answer wakes us: for one small message that costs more than
+everything else that is done for it. So requests in quick succession wait for each other, up to 2 ms. Where batches stay
+too small (callers who wait for each answer before the next call), requests do not wait.
 """
 
 import asyncio
 
-_APART_S = 0.002
-"""How far apart departures are while they gather."""
-_ENOUGH = 3
-"""Fewer questions than these do not pay for waiting."""
-_LEAN = 3
-"""So many departures in a row that carried too few end the gathering."""
-_TRY_EVERY = 64
-"""So many questions leave alone before gathering is tried again."""
+_INTERVAL_S = 0.002
+"""The least time between two writes while batching."""
+_MIN_BATCH = 3
+"""A batch with fewer requests than this is not worth the wait."""
+_MAX_SMALL_BATCHES = 3
+"""This many batches in a row that were too small end batching."""
+_RETRY_EVERY = 64
+"""While batching has ended, one request in this many tries it again."""
 
 
 class WriteBatching:
-    """Tells each question of one connection when to leave; questions that leave together leave in their order."""
+    """Lets each request of one connection wait for its write; requests written together keep their order."""
 
     def __init__(self) -> None:
-        self._left_at = float("-inf")
-        self._aboard: list[asyncio.Future[None]] = []
-        self._lean = 0
-        self._alone = 0
+        self._written_at = float("-inf")
+        self._waiting: list[asyncio.Future[None]] = []
+        self._small_batches = 0
+        self._unbatched = 0
 
-    async def leave(self) -> None:
+    async def wait(self) -> None:
         """Return when it is time to write."""
         loop = asyncio.get_running_loop()
-        if not self._aboard:
+        if not self._waiting:
             now = loop.time()
-            if now >= self._left_at + _APART_S or not self._gathers():
-                self._left_at = now
+            if now >= self._written_at + _INTERVAL_S or not self._batches():
+                self._written_at = now
                 return
-            loop.call_at(self._left_at + _APART_S, self._depart)
-        place: asyncio.Future[None] = loop.create_future()
-        self._aboard.append(place)
-        await place
+            loop.call_at(self._written_at + _INTERVAL_S, self._release)
+        released: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(released)
+        await released
 
-    def _gathers(self) -> bool:
-        if self._lean < _LEAN:
+    def _batches(self) -> bool:
+        if self._small_batches < _MAX_SMALL_BATCHES:
             return True
-        self._alone = (self._alone + 1) % _TRY_EVERY
-        return self._alone == 0
+        self._unbatched = (self._unbatched + 1) % _RETRY_EVERY
+        return self._unbatched == 0
 
-    def _depart(self) -> None:
-        self._left_at = asyncio.get_running_loop().time()
-        aboard, self._aboard = self._aboard, []
-        self._lean = 0 if len(aboard) >= _ENOUGH else min(self._lean + 1, _LEAN)
-        for place in aboard:
-            if not place.done():  # its task may have been cancelled
-                place.set_result(None)
+    def _release(self) -> None:
+        self._written_at = asyncio.get_running_loop().time()
+        batch, self._waiting = self._waiting, []
+        small = len(batch) < _MIN_BATCH
+        self._small_batches = min(self._small_batches + 1, _MAX_SMALL_BATCHES) if small else 0
+        for released in batch:
+            if not released.done():  # its task may have been cancelled
+                released.set_result(None)

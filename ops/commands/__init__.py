@@ -1,1 +1,1 @@
-"""The commands of smsctl, each imported when it is used."""
+"""The commands of smsctl; each module is imported only when its command runs."""

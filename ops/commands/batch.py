@@ -1,4 +1,4 @@
-"""`smsctl batch`: the messages of a file, in bulk, safely repeatable."""
+"""`smsctl batch`: send the messages in a file in bulk; safe to repeat."""
 
 import asyncio
 import contextlib
@@ -18,15 +18,15 @@ from ops.commands.bulk_file import BadFile, BadRow, Row, open_rows
 from ops.commands.failure import FAILED, Failure
 from ops.commands.gateway_client import Refusal, address_of, calling, gateway_option
 from ops.commands.output import console, json_option, print_json
-from ops.commands.transmission import Report, Transmission
+from ops.commands.transmission import Callbacks, Transmission
 
-_TOLD = 20
+_SHOWN = 20
 _REFRESH_S = 0.2
 BAD_ROW = "BAD_ROW"
 
 
 class Tally:
-    """Counts what became of the rows, tells the first refusals, and writes all of them to `rejects`."""
+    """Counts the outcomes of the rows, prints the first refusals, and writes all refusals to `rejects`."""
 
     def __init__(self, source: IO[bytes], size: int | None, rejects: IO[str] | None) -> None:
         self.accepted = 0
@@ -36,23 +36,23 @@ class Tally:
         self._began = time.monotonic()
         self._source = source
         self._rejects = rejects
-        self._told = 0
-        self._taken = 0
+        self._shown = 0
+        self._read = 0
         err = console(sys.stderr)
-        columns = (BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
+        columns = (BarColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
         self.progress = Progress(*columns, console=err, disable=not err.is_terminal, transient=True)
-        self._task: TaskID = self.progress.add_task("", total=size, told="")
+        self._task: TaskID = self.progress.add_task("", total=size, rate="")
         self._shown_at = 0.0
 
     def counted(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """Pass rows on, and know how many were read."""
+        """Yield the rows, and count how many were read."""
         for row in rows:
-            self._taken += 1
+            self._read += 1
             yield row
 
-    def report(self) -> Report:
-        """Give the transmission its listeners."""
-        return Report(self._accepted, self._refused, self._bad, self._broken)
+    def callbacks(self) -> Callbacks:
+        """Return the callbacks for the transmission."""
+        return Callbacks(self._accepted, self._refused, self._bad, self._broken)
 
     def _accepted(self, _: Row, answer: api.SendSmsResponse) -> None:
         if answer.replayed:
@@ -70,12 +70,12 @@ class Tally:
 
     def _reject(self, line: int, reason: str, faults: tuple[tuple[str, str], ...]) -> None:
         self.refused[reason] += 1
-        told = "; ".join(f"{field}: {text}" if field else text for field, text in faults)
-        if self._told < _TOLD:
-            self._tell(f"line {line}: {reason}: {told}")
-        elif self._told == _TOLD:
-            self._tell("more were refused; --rejects FILE writes them all")
-        self._told += 1
+        why = "; ".join(f"{field}: {text}" if field else text for field, text in faults)
+        if self._shown < _SHOWN:
+            self._print(f"line {line}: {reason}: {why}")
+        elif self._shown == _SHOWN:
+            self._print("more were refused; --rejects FILE writes them all")
+        self._shown += 1
         if self._rejects is not None:
             document = {"line": line, "reason": reason, "faults": [{"field": f, "text": text} for f, text in faults]}
             self._rejects.write(json.dumps(document, ensure_ascii=False) + "\n")
@@ -83,10 +83,10 @@ class Tally:
 
     def _broken(self, why: str, pause_s: float) -> None:
         self.resumed += 1
-        if self.resumed <= _TOLD:
-            self._tell(f"the stream broke ({why}): sending what is unanswered again in {pause_s:.1f} s")
+        if self.resumed <= _SHOWN:
+            self._print(f"the stream broke ({why}): sending the unanswered rows again in {pause_s:.1f} s")
 
-    def _tell(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.progress.console.print(text, soft_wrap=True)
 
     def _show(self) -> None:
@@ -95,8 +95,8 @@ class Tally:
             return
         self._shown_at = now
         done = self.accepted + self.repeated + self.refused.total()
-        told = f"{done:,} rows, {done / max(now - self._began, 0.001):,.0f}/s"
-        self.progress.update(self._task, completed=self._position() * done // max(1, self._taken), told=told)
+        rate = f"{done:,} rows, {done / max(now - self._began, 0.001):,.0f}/s"
+        self.progress.update(self._task, completed=self._position() * done // max(1, self._read), rate=rate)
 
     def _position(self) -> int:
         with contextlib.suppress(OSError, ValueError):
@@ -104,7 +104,7 @@ class Tally:
         return 0
 
     def document(self) -> dict[str, Any]:
-        """Give the summary as JSON's values."""
+        """Return the summary as JSON values."""
         seconds = time.monotonic() - self._began
         return {
             "accepted": self.accepted,
@@ -115,7 +115,7 @@ class Tally:
         }
 
     def sentence(self) -> str:
-        """Give the summary for people."""
+        """Return the summary as one sentence."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
         total = self.refused.total()
         refused = f"{total:,} refused ({reasons})" if total else "none refused"
@@ -125,13 +125,13 @@ class Tally:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=pathlib.Path))
-@click.option("--chunk", type=click.IntRange(1, 1000), default=500, show_default=True, help="Rows in a message.")
-@click.option("--format", "kind", type=click.Choice(["csv", "ndjson"]), help="Without it: what the file looks like.")
-@click.option("--no-request-ids", is_flag=True, help="Give rows no request_id: running it again sends them again.")
+@click.option("--chunk", type=click.IntRange(1, 1000), default=500, show_default=True, help="Rows in one chunk.")
+@click.option("--format", "kind", type=click.Choice(["csv", "ndjson"]), help="By default, detected from the file.")
+@click.option("--no-request-ids", is_flag=True, help="Add no request_id: another run sends every row again.")
 @click.option("--rejects", type=click.Path(dir_okay=False, path_type=pathlib.Path), help="Refused rows, as NDJSON.")
 @click.option(
     "--patience", type=click.FloatRange(1), default=120.0, show_default=True, metavar="SECONDS",
-    help="How long to go on while the gateway takes nothing.",
+    help="How long to keep trying while the gateway accepts nothing.",
 )  # fmt: skip
 @gateway_option
 @json_option
@@ -146,12 +146,12 @@ def batch(
     gateway: str | None,
     as_json: bool,
 ) -> None:
-    """Send the messages of FILE, `-` for standard input.
+    """Send the messages in FILE; `-` is standard input.
 
-    CSV with a header (recipient, body, and where wanted sender, request_id, reference, priority, ttl, at, providers,
-    callback_url, smart, label.NAME), or NDJSON of SendSmsRequest. A row without request_id gets one of the file's name,
-    its row number and its contents: within 24 hours running the same file again sends nothing twice, and takes up where
-    a former run broke off. Exit code 1 when any row was refused.
+    CSV with a header (recipient, body and, optionally, sender, request_id, reference, priority, ttl, at, providers,
+    callback_url, smart, label.NAME), or NDJSON of SendSmsRequest. A row without request_id gets one that is derived
+    from the file's name, the row number and the row's contents. So within 24 hours another run with the same file sends
+    nothing twice, and continues where an earlier run stopped. Exit code 1 when any row was refused.
     """
     failure: Failure | None = None
     with contextlib.ExitStack() as stack:
@@ -163,9 +163,9 @@ def batch(
             stack.enter_context(tally.progress)
             asyncio.run(_transmit(tally.counted(rows), tally, gateway, chunk, patience))
         except BadFile as exc:
-            raise Failure(f"{file} is no file of messages: {exc}") from exc
+            raise Failure(f"{file} is not a file of messages: {exc}") from exc
         except KeyboardInterrupt:
-            failure = Failure("interrupted: run the same command again, and what was accepted is not sent twice")
+            failure = Failure("interrupted: run the same command again; accepted messages are not sent twice")
         except Failure as exc:
             failure = exc
     if as_json:
@@ -204,4 +204,4 @@ async def _transmit(
 ) -> None:
     async with calling(gateway) as stub:
         address = address_of(gateway)
-        await Transmission(stub, rows, tally.report(), address, chunk=chunk, patience_s=patience_s).run()
+        await Transmission(stub, rows, tally.callbacks(), address, chunk=chunk, patience_s=patience_s).run()

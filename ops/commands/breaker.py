@@ -1,4 +1,4 @@
-"""`smsctl breaker`: what an operator may do about a provider that is left alone, or should be."""
+"""`smsctl breaker`: show, open and reset the breakers of providers."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.interface import Connection
-from ops import target
+from ops import discovery
 from ops.commands.failure import Failure
 from ops.commands.output import console, json_option, print_json, table
 from ops.commands.servers import connected
@@ -30,7 +30,7 @@ def show(provider: str | None, *, as_json: bool) -> None:
     """Show one breaker, or all."""
 
     async def look() -> dict[str, BreakerState]:
-        async with connected(target.settings()) as connection:
+        async with connected(discovery.settings()) as connection:
             return {name: (await _board(connection).breaker(name))[1] for name in _names(provider)}
 
     _print(asyncio.run(look()), as_json=as_json)
@@ -38,10 +38,10 @@ def show(provider: str | None, *, as_json: bool) -> None:
 
 @breaker.command("open")
 @click.argument("provider")
-@click.option("--reason", default="opened by an operator", show_default=True, help="Shown to whoever looks.")
+@click.option("--reason", default="opened by an operator", show_default=True, help="Shown with the breaker.")
 @json_option
 def open_breaker(provider: str, reason: str, *, as_json: bool) -> None:
-    """Send nothing to PROVIDER until its breaker is reset; what waits moves to other providers."""
+    """Send nothing to PROVIDER until its breaker is reset; waiting messages move to other providers."""
     wanted = BreakerState(Mode.OPEN, reason=reason, forced=True)
     _print({provider: asyncio.run(_set(provider, wanted))}, as_json=as_json)
 
@@ -50,17 +50,16 @@ def open_breaker(provider: str, reason: str, *, as_json: bool) -> None:
 @click.argument("provider")
 @json_option
 def reset(provider: str, *, as_json: bool) -> None:
-    """Close the breaker of PROVIDER, whoever opened it, and forget its failures."""
+    """Close the breaker of PROVIDER, even if an operator opened it, and clear its failures."""
     _print({provider: asyncio.run(_set(provider, BreakerState()))}, as_json=as_json)
 
 
 def _names(provider: str | None) -> list[str]:
-    known = [one.name for one in target.providers()]
+    known = [one.name for one in discovery.providers()]
     if provider is None:
         return known
     if provider not in known:
-        there = ", ".join(known)
-        raise click.UsageError(f"provider {provider} is not in the providers file; there are {there}")
+        raise click.UsageError(f"provider {provider} is not in the providers file, which has {', '.join(known)}")
     return [provider]
 
 
@@ -69,11 +68,11 @@ def _board(connection: Connection) -> BreakerBoard:
 
 
 async def _set(provider: str, wanted: BreakerState) -> BreakerState:
-    """Write a state as the next generation; again when a pod was faster."""
+    """Write a state as the next generation; tries again when a pod wrote first."""
     import attrs
 
     [name] = _names(provider)
-    async with connected(target.settings()) as connection:
+    async with connected(discovery.settings()) as connection:
         board = _board(connection)
         for _ in range(_TRIES):
             revision, state = await board.breaker(name)

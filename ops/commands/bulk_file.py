@@ -1,6 +1,6 @@
-"""Reads the rows of a batch file one by one: CSV with a header, or NDJSON of SendSmsRequest. Never the whole file.
+"""Reads a batch file row by row, never the whole file: CSV with a header, or NDJSON of SendSmsRequest.
 
-A row that cannot be understood is given as a BadRow with its line, and the rows after it are read all the same.
+A row that cannot be read becomes a BadRow with its line number, and reading continues with the next row.
 """
 
 import codecs
@@ -25,7 +25,7 @@ _NEEDED = {"recipient", "body"}
 _LABEL = "label."
 _FIELD = re.compile(r"Failed to parse (\w+) field")
 _UNKNOWN = re.compile(r'has no field named "(\w{1,40})"')
-_LONGEST_LINE = 1 << 20
+_MAX_LINE_BYTES = 1 << 20
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
@@ -39,18 +39,18 @@ class Row:
 
 @attrs.frozen
 class BadRow:
-    """A row that holds no message. `why` says what is wrong and never repeats a value."""
+    """A row that is not a message. `why` says what is wrong and never repeats a value."""
 
     line: int
     why: str
 
 
 class BadFile(ValueError):
-    """The file as a whole is not one of messages."""
+    """The file as a whole cannot be read as messages."""
 
 
 class _Lines:
-    """The lines of a file, none of them longer than a bound; knows the number of the last one, and skips blank ones."""
+    """The lines of a file, cut at a maximum length; `number` is that of the last line read."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -58,14 +58,14 @@ class _Lines:
         self.number = 0
 
     def peek(self) -> str:
-        """Look at the first line that is not blank; empty when there is none."""
+        """Return the first line that is not blank without consuming it; empty when there is none."""
         self._first = self._read()
         while self._first and not self._first.strip():
             self._first = self._read()
         return self._first
 
     def _read(self) -> str:
-        raw = self._stream.readline(_LONGEST_LINE)
+        raw = self._stream.readline(_MAX_LINE_BYTES)
         if self.number == 0:
             raw = raw.removeprefix(codecs.BOM_UTF8)
         self.number += bool(raw)
@@ -82,10 +82,10 @@ class _Lines:
 
 
 def open_rows(stream: IO[bytes], name: str, kind: str | None, *, with_ids: bool) -> Iterator[Row | BadRow]:
-    """Read a file's rows; `kind` is csv, ndjson, or None for what it looks like. Raises BadFile.
+    """Read a file's rows; `kind` is csv, ndjson, or None to detect it. Raises BadFile.
 
-    With `with_ids` a row without request_id gets one that is the same whenever this file is read: a hash of the file's
-    name, the row's number and its contents.
+    With `with_ids`, a row without request_id gets one that is the same at every reading: a hash of the file's name, the
+    row's number and its contents.
     """
     lines = _Lines(stream)
     first = lines.peek()
@@ -123,33 +123,33 @@ def _json_row(number: int, line: str) -> Row | BadRow:
         return BadRow(number, _why(str(exc)))
     except (ValueError, TypeError, RecursionError):
         pass
-    return BadRow(number, "is no JSON object of a SendSmsRequest")
+    return BadRow(number, "is not a JSON object of a SendSmsRequest")
 
 
 def _why(sentence: str) -> str:
-    """Say what protobuf refused; its own sentence may repeat a value."""
+    """Say which field protobuf refused, because its own sentence may repeat a value."""
     if field := _FIELD.search(sentence):
-        return f"{field[1]} is not as in SendSmsRequest"
+        return f"{field[1]} is not valid in SendSmsRequest"
     if unknown := _UNKNOWN.search(sentence):
         return f"SendSmsRequest has no field {unknown[1]}"
-    return "is no SendSmsRequest"
+    return "is not a SendSmsRequest"
 
 
 def _csv(lines: _Lines) -> Iterator[Row | BadRow]:
-    # Strict: a quotation mark left open must not send one row's text with the rows after it inside.
+    # Strict: after an open quotation mark, the following rows must not become part of one row's text.
     reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip().lower() for name in next(reader)]
     except csv.Error as exc:
-        raise BadFile("its header is no CSV") from exc
+        raise BadFile("its header is not CSV") from exc
     _check_header(header)
     return _csv_rows(lines, reader, header)
 
 
 def _check_header(header: list[str]) -> None:
-    known = f"there are {', '.join(COLUMNS)} and {_LABEL}NAME"
+    known = f"the columns are {', '.join(COLUMNS)} and {_LABEL}NAME"
     if missing := sorted(_NEEDED - set(header)):
-        raise BadFile(f"its header has no column {' and no column '.join(missing)}: it begins with recipient,body")
+        raise BadFile(f"its header has no column {' and no column '.join(missing)}: recipient and body are required")
     for name in header:
         if name not in COLUMNS and not (name.startswith(_LABEL) and name != _LABEL):
             raise BadFile(f"its header has the unknown column {name!r}: {known}")
@@ -166,7 +166,7 @@ def _csv_rows(lines: _Lines, reader: Iterator[list[str]], header: list[str]) -> 
             return
         except csv.Error:
             to = f" (to line {lines.number})" if lines.number > begin else ""
-            yield BadRow(begin, f"is no CSV{to}: is a quotation mark left open?")
+            yield BadRow(begin, f"is not CSV{to}: is a quotation mark left open?")
             continue
         if cells:
             yield _csv_row(begin, header, cells)

@@ -1,4 +1,4 @@
-"""`smsctl check-config`: every setting in force, the providers, and everything that is wrong, all at once."""
+"""`smsctl check-config`: every setting in force, the providers, and all faults at once."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import click
 from messaging.errors import ConfigError
 from messaging.runtime.config import Settings, as_text, groups, read_settings, rows
 from messaging.runtime.providers_file import Provider, as_table, read_providers
-from ops import target
+from ops import discovery
 from ops.commands.failure import WRONG_SETTINGS, Failure
 from ops.commands.output import console, json_option, print_json, table
 
@@ -21,11 +21,11 @@ _MADE_AT_START = {"SMSGW_POD": "host name and process id"}
 @click.option("--markdown", is_flag=True, help="Print the table of settings for docs/configuration.md.")
 @json_option
 def check_config(*, markdown: bool, as_json: bool) -> None:
-    """Check and print the settings and the providers file, secrets masked; exit code 78 when anything is wrong."""
+    """Check and print the settings and the providers file, with secrets masked; exit code 78 when anything is wrong."""
     if markdown:
         click.echo("\n".join(_markdown()))
         return
-    settings, providers, faults = _check(target.environment())
+    settings, providers, faults = _check(discovery.environment())
     if as_json:
         print_json(_document(settings, providers, faults))
     elif settings is not None:
@@ -37,7 +37,7 @@ def check_config(*, markdown: bool, as_json: bool) -> None:
 def _check(
     environment: Mapping[str, str],
 ) -> tuple[Settings | None, Sequence[Provider], list[tuple[str, str]]]:
-    """Read and try everything; also the providers when the settings are wrong, and the other way round."""
+    """Read and check everything: the providers even when the settings are wrong, and the other way round."""
     faults: list[tuple[str, str]] = []
     settings: Settings | None = None
     providers: Sequence[Provider] = ()
@@ -48,7 +48,7 @@ def _check(
         providers = read_providers(path, environment)
     for provider in providers:
         with _collecting(faults):
-            _try_provider(provider)
+            _check_provider(provider)
     return settings, providers, faults
 
 
@@ -60,7 +60,7 @@ def _collecting(faults: list[tuple[str, str]]) -> Iterator[None]:
         faults += exc.faults
 
 
-def _try_provider(provider: Provider) -> None:
+def _check_provider(provider: Provider) -> None:
     from dispatcher.transport.http import open_client
     from providers.catalogue import dialect_of
 

@@ -1,4 +1,4 @@
-"""`smsctl dlq`: what was given up, and what an operator may do about it."""
+"""`smsctl dlq`: show, replay and discard dead letters."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import click
 
 from messaging import codec
 from messaging.model import mask, outcome_name, state_name
-from ops import target
+from ops import discovery
 from ops.commands import options
 from ops.commands.failure import FAILED, Failure
 from ops.commands.options import reveal_option
@@ -22,12 +22,12 @@ _Option = Callable[[Callable[..., None]], Callable[..., None]]
 
 def _token(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not value or not all(char.isalnum() or char in "-_" for char in value)):
-        raise click.BadParameter("may hold letters, digits, - and _ only")
+        raise click.BadParameter("may contain only letters, digits, - and _")
     return value
 
 
 _provider: _Option = click.option("--provider", callback=_token, help="Only those of this provider.")
-_reason: _Option = click.option("--reason", callback=_token, help="Only those of this reason, such as EXPIRED.")
+_reason: _Option = click.option("--reason", callback=_token, help="Only those with this reason, such as EXPIRED.")
 _client: _Option = click.option("--client", default="default", show_default=True, help="Whose messages.")
 
 
@@ -40,7 +40,7 @@ def dlq() -> None:
 @_provider
 @_reason
 @click.option("--grouped", is_flag=True, help="Count them by provider and reason.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number to show.")
 @json_option
 def list_letters(provider: str | None, reason: str | None, limit: int, *, grouped: bool, as_json: bool) -> None:
     """List dead letters, oldest first."""
@@ -51,7 +51,7 @@ def list_letters(provider: str | None, reason: str | None, limit: int, *, groupe
 
 
 async def _count(provider: str | None, reason: str | None, *, as_json: bool) -> None:
-    async with connected(target.settings()) as connection:
+    async with connected(discovery.settings()) as connection:
         counts = await DeadLetters(connection).counts()
     wanted = sorted(
         (*key, count)
@@ -69,7 +69,7 @@ async def _count(provider: str | None, reason: str | None, *, as_json: bool) -> 
 async def _list(provider: str | None, reason: str | None, limit: int, *, as_json: bool) -> None:
     rows: list[tuple[str, ...]] = []
     more = False
-    async with connected(target.settings()) as connection:
+    async with connected(discovery.settings()) as connection:
         async for letter in DeadLetters(connection).walk(provider, reason):
             if len(rows) == limit:
                 more = True
@@ -80,10 +80,10 @@ async def _list(provider: str | None, reason: str | None, limit: int, *, as_json
     if not as_json and not rows:
         click.echo(_NONE)
     elif not as_json:
-        columns = ("message", "client", "buried", "provider", "reason", "state", "attempts", "recipient", "detail")
+        columns = ("message", "client", "given up", "provider", "reason", "state", "attempts", "recipient", "detail")
         console().print(table(columns, rows, numbers=("attempts",)))
     if more:
-        click.echo(f"The oldest {limit}; --limit gives more, --grouped counts them all.", err=True)
+        click.echo(f"These are the oldest {limit}; --limit shows more, --grouped counts them all.", err=True)
 
 
 def _row(letter: Letter) -> tuple[str, ...]:
@@ -115,8 +115,8 @@ def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
     """Show a dead letter: what was tried, and why it was given up."""
 
     async def find() -> tuple[Letter, Ready | Stays]:
-        async with connected(target.settings()) as connection:
-            letters = DeadLetters(connection, [one.name for one in target.providers()])
+        async with connected(discovery.settings()) as connection:
+            letters = DeadLetters(connection, [one.name for one in discovery.providers()])
             letter = await _found(letters, client, message_id)
             return letter, await letters.examine(letter, now=time.time())
 
@@ -130,7 +130,7 @@ def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
         ("client", command.client),
         ("reason", letter.content.reason),
         ("detail", last.detail),
-        ("buried", moment(codec.unix(letter.content.time))),
+        ("given up", moment(codec.unix(letter.content.time))),
         ("state", state_name(last.state) if last.state else ""),
         ("provider", letter.provider),
         ("recipient", command.recipient if reveal else mask(command.recipient)),
@@ -151,14 +151,16 @@ def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
 async def _found(letters: DeadLetters, client: str, message_id: str) -> Letter:
     letter = await letters.find(client, message_id)
     if letter is None:
-        raise Failure(f"no dead letter of message {message_id}: `smsctl explain {message_id}` tells what became of it")
+        raise Failure(
+            f"no dead letter for message {message_id}: `smsctl explain {message_id}` shows what happened to it"
+        )
     return letter
 
 
 async def _chosen(
     letters: DeadLetters, client: str, message_ids: tuple[str, ...], provider: str | None, reason: str | None
 ) -> AsyncIterator[Letter]:
-    """Give the letters that were named, or else all of a reason."""
+    """Yield the letters that were named, or else all with a reason."""
     for message_id in message_ids:
         yield await _found(letters, client, message_id)
     if not message_ids:
@@ -171,20 +173,20 @@ def _check_choice(message_ids: tuple[str, ...], provider: str | None, reason: st
     if bool(message_ids) == everything:
         raise click.UsageError("name messages by MESSAGE_ID, or all of them by --all --reason REASON")
     if everything and reason is None:
-        raise click.UsageError("--all needs --reason: letters of other reasons want another decision")
+        raise click.UsageError("--all needs --reason: letters with other reasons need a decision of their own")
     if message_ids and (provider or reason):
-        raise click.UsageError("--provider and --reason go with --all")
+        raise click.UsageError("--provider and --reason need --all")
 
 
 @dlq.command()
 @click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1, callback=options.message_id)
-@click.option("--all", "everything", is_flag=True, help="All of a reason.")
+@click.option("--all", "everything", is_flag=True, help="All with the reason that --reason names.")
 @_provider
 @_reason
 @_client
 @click.option("--to", callback=_token, metavar="PROVIDER", help="Send it there instead of where it failed.")
 @click.option("--ttl", type=click.FloatRange(5, 259_200), metavar="SECONDS", help="A new deadline, counted from now.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--rate", type=click.FloatRange(0.1, 1000), default=50.0, show_default=True, help="Letters a second.")
 @json_option
 def replay(
@@ -200,17 +202,17 @@ def replay(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Put messages back into a queue. Exit code 1 when any of them stays.
+    """Put messages back into a queue. Exit code 1 when any of them cannot be replayed and stays.
 
-    Repeating it is harmless. One that ended as UNKNOWN may have reached its recipient: replaying it may send it twice.
+    Safe to repeat. A message that ended as UNKNOWN may have reached its recipient: replaying it may send it twice.
     """
     _check_choice(message_ids, provider, reason, everything=everything)
 
     async def run() -> int:
-        async with connected(target.settings()) as connection:
-            names = [one.name for one in target.providers()]
+        async with connected(discovery.settings()) as connection:
+            names = [one.name for one in discovery.providers()]
             if to is not None and to not in names:
-                raise click.UsageError(f"provider {to} is not in the providers file; there are {', '.join(names)}")
+                raise click.UsageError(f"provider {to} is not in the providers file, which has {', '.join(names)}")
             letters = DeadLetters(connection, names)
             step = letters.examine if dry_run else letters.replay
 
@@ -229,11 +231,11 @@ def replay(
 
 @dlq.command()
 @click.argument("message_ids", metavar="[MESSAGE_ID]...", nargs=-1, callback=options.message_id)
-@click.option("--all", "everything", is_flag=True, help="All of a reason.")
+@click.option("--all", "everything", is_flag=True, help="All with the reason that --reason names.")
 @_provider
 @_reason
 @_client
-@click.option("--yes", is_flag=True, help="Without it nothing is discarded.")
+@click.option("--yes", is_flag=True, help="Required, because this cannot be undone.")
 @json_option
 def discard(
     message_ids: tuple[str, ...],
@@ -245,13 +247,13 @@ def discard(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Let dead letters go for good; the messages stay what they are."""
+    """Delete dead letters for good; the messages keep their states."""
     _check_choice(message_ids, provider, reason, everything=everything)
     if not yes:
-        raise click.UsageError("--yes is needed: a letter that is discarded cannot be replayed any more")
+        raise click.UsageError("--yes is needed: a discarded letter cannot be replayed any more")
 
     async def run() -> int:
-        async with connected(target.settings()) as connection:
+        async with connected(discovery.settings()) as connection:
             letters = DeadLetters(connection)
 
             async def one(letter: Letter) -> tuple[bool, str]:
@@ -270,7 +272,7 @@ async def _each(
     rate: float | None,
     as_json: bool,  # noqa: FBT001 - a private function
 ) -> int:
-    """Work on letters one by one at a rate and tell what became of each; gives how many stay."""
+    """Process letters one by one at a rate and print the result of each; returns how many stay."""
     began, count, stay = time.monotonic(), 0, 0
     async for letter in letters:
         if rate is not None:

@@ -1,4 +1,4 @@
-"""`smsctl explain`: a message's whole story, from the stream, and from the history for what that has forgotten."""
+"""`smsctl explain`: a message's whole timeline, from the stream and from the history."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,11 @@ from messaging import codec
 from messaging.errors import CorruptRecord, StoreDown
 from messaging.model import Address, address_of, mask, state_name
 from messaging.runtime.config import Settings
-from messaging.story import deadline_of
+from messaging.status import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
-from ops import target
-from ops.commands import options
-from ops.commands import queue_position as whereabouts
+from ops import discovery
+from ops.commands import options, queue_position
 from ops.commands.failure import FAILED, UNAVAILABLE, Failure
 from ops.commands.options import reveal_option
 from ops.commands.output import console, json_option, moment, print_json, span, table
@@ -29,18 +28,22 @@ _STREAM, _HISTORY = "the message stream", "the history"
 
 
 @attrs.define
-class Story:
-    """What is known of a message. `deadline` is Unix seconds, 0 when unknown; `away` names the sources not asked."""
+class Timeline:
+    """What is known about a message.
+
+    `events` are by stream sequence. `deadline` is Unix seconds, 0 when unknown. `notes` are sentences about what could
+    not be read, and `away` names the sources that could not be asked.
+    """
 
     command: wire.Command | None = None
     events: dict[int, Step] = attrs.Factory(dict)
     deadline: float = 0.0
-    place: whereabouts.Place | None = None
+    position: queue_position.Position | None = None
     notes: list[str] = attrs.Factory(list)
     away: list[str] = attrs.Factory(list)
 
     def steps(self) -> list[Step]:
-        """Give the acceptance and all events in their order."""
+        """Return the acceptance and all events in order."""
         first = [] if self.command is None else [step_of_acceptance(self.command)]
         return [*first, *(self.events[sequence] for sequence in sorted(self.events))]
 
@@ -51,59 +54,59 @@ class Story:
 @reveal_option
 @json_option
 def explain(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
-    """Tell a message's whole story, step by step: every attempt, every reason, what follows and where it is now.
+    """Show what happened to a message, step by step: every attempt and reason, what comes next, and where it is now.
 
     Asks the stream and PostgreSQL; one of them is enough.
     """
     address = address_of(client, message_id)
-    story = asyncio.run(_gather(target.settings(), address))
-    if not story.steps():
-        raise _nothing(story, address)
+    timeline = asyncio.run(_gather(discovery.settings(), address))
+    if not timeline.steps():
+        raise _nothing(timeline, address)
     if as_json:
-        print_json(_document(story, address, reveal=reveal))
+        print_json(_document(timeline, address, reveal=reveal))
     else:
-        _print(story, address, reveal=reveal)
+        _print(timeline, address, reveal=reveal)
 
 
-async def _gather(settings: Settings, address: Address) -> Story:
-    """Ask both sources at once, and put together what they say; the stream knows more of what it still has."""
+async def _gather(settings: Settings, address: Address) -> Timeline:
+    """Ask both sources at once and merge the answers; where both have an event, the stream's has more details."""
     stream, history = await asyncio.gather(_ask_stream(settings, address), _ask_history(settings, address))
-    return Story(
+    return Timeline(
         stream.command or history.command,
         {**history.events, **stream.events},
         stream.deadline or history.deadline,
-        stream.place,
+        stream.position,
         [*stream.notes, *history.notes],
         [*stream.away, *history.away],
     )
 
 
-def _nothing(story: Story, address: Address) -> Failure:
-    """Say that a message is not known, or that it could not be looked for everywhere."""
+def _nothing(timeline: Timeline, address: Address) -> Failure:
+    """Return the failure for a message that was not found, which says where it could not be looked for."""
     whose = f"{address.message_id} of client {address.client}"
-    match story.away:
+    match timeline.away:
         case []:
-            return Failure(f"no message {whose} is known", FAILED, tuple(story.notes))
+            return Failure(f"no message {whose} is known", FAILED, tuple(timeline.notes))
         case [away]:
             [asked] = {_STREAM, _HISTORY} - {away}
             sentence = f"{asked} knows no message {whose}, and {away} could not be asked:"
         case _:
-            sentence = f"nothing can be said of message {whose}: neither {_STREAM} nor {_HISTORY} could be asked:"
-    return Failure(sentence, UNAVAILABLE, tuple(story.notes))
+            sentence = f"message {whose} cannot be looked up: neither {_STREAM} nor {_HISTORY} could be asked:"
+    return Failure(sentence, UNAVAILABLE, tuple(timeline.notes))
 
 
-async def _ask_stream(settings: Settings, address: Address) -> Story:
-    story = Story()
+async def _ask_stream(settings: Settings, address: Address) -> Timeline:
+    timeline = Timeline()
     try:
         async with connected(settings) as connection:
-            await _read_stream(connection, address, story)
+            await _read_stream(connection, address, timeline)
     except Failure as failure:
-        story.notes.append(failure.message)
-        story.away.append(_STREAM)
-    return story
+        timeline.notes.append(failure.message)
+        timeline.away.append(_STREAM)
+    return timeline
 
 
-async def _read_stream(connection: Connection, address: Address, story: Story) -> None:
+async def _read_stream(connection: Connection, address: Address, timeline: Timeline) -> None:
     accepted = await connection.last(topo.ACCEPT, topo.accept_filter(address))
     events: dict[int, wire.Event] = {}
     subject, after = topo.event_subject(address), 0
@@ -112,82 +115,82 @@ async def _read_stream(connection: Connection, address: Address, story: Story) -
         try:
             events[after] = codec.decode(wire.Event, record.subject, record.data)
         except CorruptRecord as exc:
-            story.notes.append(str(exc))
-    story.events = steps_of_stream(events)
+            timeline.notes.append(str(exc))
+    timeline.events = steps_of_stream(events)
     last = events[max(events)] if events else None
     if accepted is not None:
-        story.command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
-        story.deadline = deadline_of(story.command, last)
-    if steps := story.steps():
-        story.place = await whereabouts.find(connection, address, steps[-1].state)
+        timeline.command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+        timeline.deadline = deadline_of(timeline.command, last)
+    if steps := timeline.steps():
+        timeline.position = await queue_position.find(connection, address, steps[-1].state)
 
 
-async def _ask_history(settings: Settings, address: Address) -> Story:
+async def _ask_history(settings: Settings, address: Address) -> Timeline:
     await asyncio.to_thread(_load_store)  # takes a second
     from messaging.store.engine import open_engine
     from messaging.store.reader import HistoryReader
 
-    story = Story()
+    timeline = Timeline()
     try:
         engine = open_engine(settings.servers.database.reveal(), pool_size=1, timeout_s=_STORE_S)
     except ValueError as exc:
-        story.notes.append(wrong_database(exc).message)
-        story.away.append(_HISTORY)
-        return story
+        timeline.notes.append(wrong_database(exc).message)
+        timeline.away.append(_HISTORY)
+        return timeline
     try:
         messages = HistoryReader(engine)
         status = await messages.find(address.client, address.message_id)
-        story.command = await messages.command(address.client, address.message_id)
+        timeline.command = await messages.command(address.client, address.message_id)
         stored = await messages.events(address.client, address.message_id)
-        story.events = steps_of_history(stored, status.attempts if status else ())
-        story.deadline = codec.unix(status.deadline) if status else 0.0
+        timeline.events = steps_of_history(stored, status.attempts if status else ())
+        timeline.deadline = codec.unix(status.deadline) if status else 0.0
     except StoreDown as exc:
-        story.notes.append(store_away(settings, exc).message)
-        story.away.append(_HISTORY)
+        timeline.notes.append(store_away(settings, exc).message)
+        timeline.away.append(_HISTORY)
     finally:
         await engine.dispose()
-    return story
+    return timeline
 
 
 def _load_store() -> None:
     import messaging.store.reader  # noqa: F401
 
 
-def _facts(story: Story, address: Address, *, reveal: bool) -> Mapping[str, str]:
-    command = story.command or wire.Command()
+def _facts(timeline: Timeline, address: Address, *, reveal: bool) -> Mapping[str, str]:
+    command = timeline.command or wire.Command()
     recipient = command.recipient if reveal or not command.recipient else mask(command.recipient)
     return {
         "message": address.message_id,
         "client": address.client,
-        "state": state_name(story.steps()[-1].state),
+        "state": state_name(timeline.steps()[-1].state),
         "recipient": recipient,
-        "deadline": moment(story.deadline),
+        "deadline": moment(timeline.deadline),
         "trace": codec.trace_id_of(command.traceparent),
     }
 
 
-def _document(story: Story, address: Address, *, reveal: bool) -> dict[str, Any]:
+def _document(timeline: Timeline, address: Address, *, reveal: bool) -> dict[str, Any]:
     return {
-        **_facts(story, address, reveal=reveal),
-        "steps": [step.document() for step in story.steps()],
-        "now": attrs.asdict(story.place) if story.place else None,
-        "notes": story.notes,
+        **_facts(timeline, address, reveal=reveal),
+        "steps": [step.document() for step in timeline.steps()],
+        "now": attrs.asdict(timeline.position) if timeline.position else None,
+        "notes": timeline.notes,
     }
 
 
-def _print(story: Story, address: Address, *, reveal: bool) -> None:
-    facts = dict(_facts(story, address, reveal=reveal))
+def _print(timeline: Timeline, address: Address, *, reveal: bool) -> None:
+    facts = dict(_facts(timeline, address, reveal=reveal))
     trace = facts.pop("trace")
     for name, value in facts.items():
         if value:
             click.echo(f"{name:<9} {value}")
     columns = ("time", "after", "state", "provider", "attempt", "code", "why", "next")
-    console().print(table(columns, _rows(story.steps()), numbers=("after",)))
-    if story.place is not None:
-        click.echo(f"{'now':<9} {story.place.sentence}")
+    console().print(table(columns, _rows(timeline.steps()), numbers=("after",)))
+    if timeline.position is not None:
+        click.echo(f"{'now':<9} {timeline.position.sentence}")
     if trace:
         click.echo(f"{'trace':<9} {trace}")
-    for note in story.notes:
+    for note in timeline.notes:
         click.echo(f"{'note':<9} {note}")
 
 

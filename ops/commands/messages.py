@@ -1,4 +1,4 @@
-"""`smsctl status`, `cancel` and `list`: what the gateway knows of messages."""
+"""`smsctl status`, `cancel` and `list`: messages as the gateway knows them."""
 
 import asyncio
 import re
@@ -29,17 +29,17 @@ def _key(message_id: str | None, request_id: str | None) -> dict[str, str]:
         return {"message_id": message_id}
     if request_id and not message_id:
         return {"request_id": request_id}
-    raise click.UsageError("name the message by MESSAGE_ID or by --request-id, by one of them")
+    raise click.UsageError("name the message by either MESSAGE_ID or --request-id")
 
 
 @click.command()
 @click.argument("message_id", required=False, callback=options.message_id)
-@click.option("--request-id", help="Name the message by the id that its sender gave.")
+@click.option("--request-id", help="Name the message by the request id that its caller gave.")
 @reveal_option
 @gateway_option
 @json_option
 def status(message_id: str | None, request_id: str | None, *, reveal: bool, gateway: str | None, as_json: bool) -> None:
-    """Tell what became of a message."""
+    """Show the status of a message."""
     request = api.GetStatusRequest(**_key(message_id, request_id))
 
     async def ask() -> pb.MessageStatus:
@@ -52,11 +52,11 @@ def status(message_id: str | None, request_id: str | None, *, reveal: bool, gate
 
 @click.command()
 @click.argument("message_id", required=False, callback=options.message_id)
-@click.option("--request-id", help="Name the message by the id that its sender gave.")
+@click.option("--request-id", help="Name the message by the request id that its caller gave.")
 @gateway_option
 @json_option
 def cancel(message_id: str | None, request_id: str | None, *, gateway: str | None, as_json: bool) -> None:
-    """Withdraw a message that waits and that no provider has taken, or may have."""
+    """Cancel a waiting message; refused when a provider has taken it or may have."""
     request = api.CancelMessageRequest(**_key(message_id, request_id))
 
     async def ask() -> pb.MessageStatus:
@@ -124,15 +124,15 @@ def _since(_: click.Context, __: click.Parameter, value: str | None) -> Timestam
 
 @click.command("list")
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Repeatable.")
-@click.option("--provider", default="", help="Only those of this provider.")
+@click.option("--provider", default="", help="Only those at this provider.")
 @click.option("--since", callback=_since, metavar="TIME", help="RFC 3339, or how long ago: 15m, 2h, 1d.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number to show.")
 @gateway_option
 @json_option
 def list_messages(
     states: tuple[str, ...], provider: str, since: Timestamp | None, limit: int, gateway: str | None, *, as_json: bool
 ) -> None:
-    """List messages, newest first. The history may lag by a moment."""
+    """List messages, newest first. Very recent changes may be missing."""
     request = api.ListMessagesRequest(
         states=[pb.MessageState.Value(f"MESSAGE_STATE_{name}") for name in states], provider=provider
     )
@@ -153,7 +153,7 @@ async def _list(request: api.ListMessagesRequest, limit: int, gateway: str | Non
     columns = ("message", "accepted", "state", "provider", "priority", "attempts", "recipient", "why")
     console().print(table(columns, rows, numbers=("attempts",)))
     if len(rows) == limit:
-        click.echo(f"The newest {limit}; --limit gives more.", err=True)
+        click.echo(f"These are the newest {limit}; --limit shows more.", err=True)
 
 
 def _row(one: pb.MessageStatus) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ def _row(one: pb.MessageStatus) -> tuple[str, ...]:
 
 
 async def _pages(request: api.ListMessagesRequest, limit: int, gateway: str | None) -> AsyncIterator[pb.MessageStatus]:
-    """Give up to `limit` messages, page by page."""
+    """Yield up to `limit` messages, page by page."""
     left = limit
     async with calling(gateway) as stub:
         while True:

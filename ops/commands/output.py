@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, and no text or whole number of a message in either."""
+"""What commands print: tables for people and JSON for programs, both without message texts and whole phone numbers."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def json_option(function: _F) -> _F:
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Make a console that uses colours on terminals only, and neither there nor elsewhere cuts an id in two."""
+    """Make a console that uses colours only on terminals, and is wide enough never to wrap an id."""
     stream = file or sys.stdout
     is_terminal = stream.isatty()
     width = max(shutil.get_terminal_size().columns, _LEAST_WIDTH) if is_terminal else _WIDTH_OF_FILES
@@ -43,12 +43,12 @@ def print_json(document: Any) -> None:
 
 
 def print_line(row: Any) -> None:
-    """Print one row of many: NDJSON."""
+    """Print one row of many, as NDJSON."""
     click.echo(json.dumps(row, ensure_ascii=False, default=str, separators=(",", ":")))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> Table:
-    """Make a table; `numbers` names the columns that stand on the right."""
+    """Make a table; `numbers` names the columns to align right."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: JustifyMethod = "right" if column in numbers else "left"
@@ -59,7 +59,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Seq
 
 
 def as_document(record: Message, *, reveal: bool = False) -> dict[str, Any]:
-    """Give a record as JSON's values: without the text, the recipient masked unless revealed."""
+    """Return a record as JSON values, without the text, and with the recipient masked unless `reveal`."""
     document: dict[str, Any] = MessageToDict(record, preserving_proto_field_name=True)
     return _masked(document, reveal=reveal)
 
@@ -79,14 +79,14 @@ def _masked(document: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
 
 
 def moment(seconds: float, timespec: str = "milliseconds") -> str:
-    """Write Unix seconds in UTC; nothing for 0."""
+    """Format Unix seconds in UTC; empty for 0."""
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec=timespec).replace("+00:00", "Z")
 
 
 def span(seconds: float) -> str:
-    """Write a duration as people say it: 0.123 s, 45.0 s, 3 min 20 s, 2 h 5 min, 4 d 1 h."""
+    """Format a duration for people: 0.123 s, 45.0 s, 3 min 20 s, 2 h 5 min, 4 d 1 h."""
     if abs(seconds) < 60:
         return f"{seconds:.3f} s" if abs(seconds) < 10 else f"{seconds:.1f} s"
     whole = round(abs(seconds))

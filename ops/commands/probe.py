@@ -1,4 +1,4 @@
-"""`smsctl probe`: whether a process is alive or ready, for a container's health check. Loads no more than it needs."""
+"""`smsctl probe`: whether a process is alive or ready, for a container's health check. Imports only what it needs."""
 
 import os
 
@@ -13,11 +13,11 @@ _WAIT_S = 3.0
 
 @click.command()
 @click.argument("address", required=False)
-@click.option("--service", default="live", show_default=True, help="What to ask for; '' asks whether it is ready.")
+@click.option("--service", default="live", show_default=True, help="Health service to check; '' means ready.")
 def probe(address: str | None, service: str) -> None:
-    """Ask a process on this machine for its health; exit code 1 when it is not well.
+    """Check the health of a process; exit code 1 when it is not healthy.
 
-    ADDRESS is host:port; by default where the settings say that this process answers.
+    ADDRESS is host:port; by default it comes from the settings of the process.
     """
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc

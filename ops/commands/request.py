@@ -1,4 +1,4 @@
-"""Makes a SendSmsRequest of what a person or a file says; the gateway judges it. Pure."""
+"""Makes a SendSmsRequest from command-line options or a file's row; the gateway validates it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"", "false", "no", "
 
 
 class BadField(ValueError):
-    """One value cannot be understood; `reason` says how it must look and never repeats it."""
+    """One value cannot be read; `reason` says what form it must have and never repeats it."""
 
     def __init__(self, field: str, reason: str) -> None:
         self.field = field
@@ -38,7 +38,7 @@ def read_time(field: str, text: str, now: float | None) -> Timestamp:
     except (ValueError, OverflowError) as exc:
         raise BadField(field, cure) from exc
     if found.tzinfo is None:
-        raise BadField(field, f"{cure}: its zone is missing")
+        raise BadField(field, f"{cure}: its time zone is missing")
     return codec.timestamp(seconds)
 
 
@@ -56,7 +56,7 @@ def read_seconds(field: str, text: str) -> float:
 def make(
     given: Mapping[str, str], providers: Sequence[str], labels: Mapping[str, str], now: float | None
 ) -> api.SendSmsRequest:
-    """Make the request of texts by name; raises BadField for what is no text of its kind."""
+    """Make the request from texts by field name; raises BadField for a text that its field cannot hold."""
     priority = given.get("priority", "").lower()
     if priority not in PRIORITIES:
         raise BadField("priority", "must be otp, normal or bulk")

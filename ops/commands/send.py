@@ -1,4 +1,4 @@
-"""`smsctl send`: one message, now or later, or only what would become of it."""
+"""`smsctl send`: send one message now or later, or show what would be done."""
 
 import asyncio
 import sys
@@ -33,17 +33,17 @@ def _labels(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> di
 @click.command()
 @click.argument("recipient")
 @click.argument("text")
-@click.option("--sender", default="", help="Sender ID; the provider's default without it.")
+@click.option("--sender", default="", help="Sender ID; default: the provider's.")
 @click.option("--priority", type=click.Choice(["otp", "normal", "bulk"]), default="normal", show_default=True)
-@click.option("--ttl", metavar="SECONDS", default="", help="How long it is worth sending.")
+@click.option("--ttl", metavar="SECONDS", default="", help="How long the message is worth sending.")
 @click.option("--at", metavar="TIME", default="", help="Not before: RFC 3339, or +SECONDS from now.")
 @click.option("--provider", "providers", multiple=True, help="Only this one; repeat for several, in order.")
-@click.option("--request-id", default="", help="Makes repeating safe: the same id sends nothing again.")
-@click.option("--reference", default="", help="Yours, returned as it is.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="Yours; repeatable.")
+@click.option("--request-id", default="", help="Makes a repeat safe: the same id sends nothing twice.")
+@click.option("--reference", default="", help="For your own use; returned unchanged.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="For your own use.")
 @click.option("--smart", is_flag=True, help="Replace typographic characters when the text then fits GSM-7.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, and send nothing.")
-@click.option("--wait", is_flag=True, help="Follow the message until nothing is left to be done; 1 if not sent.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and send nothing.")
+@click.option("--wait", is_flag=True, help="Follow the message until it is sent or final; exit code 1 if not sent.")
 @gateway_option
 @json_option
 def send(
@@ -60,7 +60,7 @@ def send(
 ) -> None:
     """Send TEXT to RECIPIENT (E.164, such as +233201234567)."""
     if dry_run and wait:
-        raise click.UsageError("--dry-run sends nothing that --wait could follow")
+        raise click.UsageError("--wait does not work with --dry-run, which sends nothing")
     try:
         request = make({**given, "body": text, "smart": str(smart)}, providers, labels, time.time())
     except BadField as exc:
@@ -84,8 +84,8 @@ async def _estimate(request: api.SendSmsRequest, gateway: str | None, *, as_json
     click.echo(f"encoding   {_ENCODINGS[found.encoding]}, {_segments(found.segments)}")
     click.echo(f"units      {found.units}, room for {found.units_left} more")
     if found.culprits:
-        told = ", ".join(f"{one.character!r} at {one.position}" for one in found.culprits)
-        click.echo(f"culprits   {told}: these force UCS-2; --smart replaces what has a look-alike")
+        culprits = ", ".join(f"{one.character!r} at {one.position}" for one in found.culprits)
+        click.echo(f"culprits   {culprits}: these force UCS-2; --smart replaces those that have a similar character")
     if found.replacements:
         click.echo("replaced   " + ", ".join(f"{getattr(one, 'from')!r} by {one.to!r}" for one in found.replacements))
     click.echo(f"route      {', then '.join(found.providers)} ({found.route_reason})")
@@ -93,7 +93,7 @@ async def _estimate(request: api.SendSmsRequest, gateway: str | None, *, as_json
 
 
 async def _send(request: api.SendSmsRequest, gateway: str | None, *, wait: bool, as_json: bool) -> int:
-    """Send, follow if asked to; gives the exit code."""
+    """Send, and follow the message with `wait`; returns the exit code."""
     async with calling(gateway) as stub:
         answer = await stub.SendSms(request, timeout=CALL_S)
         if not as_json:
@@ -106,9 +106,9 @@ async def _send(request: api.SendSmsRequest, gateway: str | None, *, wait: bool,
 
 
 def _print_accepted(answer: api.SendSmsResponse) -> None:
-    word = "Accepted before, nothing was sent again" if answer.replayed else "Accepted"
+    what = "Accepted before, nothing was sent again" if answer.replayed else "Accepted"
     how = f"{_ENCODINGS[answer.encoding]}, {_segments(answer.segments)}"
-    click.echo(f"{word}: {answer.message_id} is {state_name(answer.state)}, provider {answer.provider}, {how}")
+    click.echo(f"{what}: {answer.message_id} is {state_name(answer.state)}, provider {answer.provider}, {how}")
 
 
 def _segments(count: int) -> str:
@@ -116,7 +116,7 @@ def _segments(count: int) -> str:
 
 
 async def _follow(stub: rpc.SmsGatewayServiceStub, message_id: str, *, as_json: bool) -> int:
-    """Print every change until nothing is left to be done; a stream that breaks is taken up again."""
+    """Print every change until nothing is left to do; reconnects when the stream breaks. Returns the exit code."""
     last = pb.MessageStatus()
     for resumes in range(_RESUMES + 1):
         try:

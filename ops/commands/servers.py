@@ -1,4 +1,4 @@
-"""The servers that commands talk to directly: the stream, and PostgreSQL."""
+"""The servers that commands use directly: the stream and PostgreSQL."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from messaging.stream.access import access_of
 from messaging.stream.connection import open_connection
 from messaging.stream.interface import ApiError, Connection
 from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure
-from ops.commands.quiet import quieten
+from ops.commands.library_logs import silence_libraries
 
 _CONNECT_S = 3.0
 _TIMEOUT_S = 5.0
@@ -18,8 +18,8 @@ _TIMEOUT_S = 5.0
 
 @contextlib.asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Connection]:
-    """Open the stream; what goes wrong on it ends the command with a sentence that names the server."""
-    quieten()
+    """Connect to the stream; its errors end the command with a sentence that names the server."""
+    silence_libraries()
     url, access = settings.servers.nats.reveal(), access_of(settings.servers)
     limits = {"timeout_s": _TIMEOUT_S, "connect_timeout_s": _CONNECT_S}
     try:
@@ -28,21 +28,21 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     except StreamDown as exc:
         raise stream_away(settings, exc) from exc
     except ApiError as exc:
-        cure = "`smsctl topology` shows how the streams stand, and --create makes what is missing"
+        cure = "`smsctl topology` shows the state of the streams, and --create makes what is missing"
         raise Failure(f"the message stream refused: {exc}; {cure}", FAILED) from exc
 
 
 def stream_away(settings: Settings, exc: StreamDown) -> Failure:
-    """Say that the stream is away, where, and what to do."""
+    """Return the failure for a stream that does not answer or is not set up."""
     where = mask_url(settings.servers.nats.reveal())
     if "was refused with" in exc.during:
-        cure = "`smsctl topology` shows how the streams stand, and --create makes what is missing"
+        cure = "`smsctl topology` shows the state of the streams, and --create makes what is missing"
         return Failure(f"the message stream at {where} is not set up ({exc.during}); {cure}", FAILED)
     return Failure(f"no message stream at {where} ({exc.during}): start it, or set SMSGW_NATS_URL", UNAVAILABLE)
 
 
 def store_away(settings: Settings, exc: StoreDown) -> Failure:
-    """Say that PostgreSQL is away, where, why, and what to do."""
+    """Return the failure for a PostgreSQL server that does not answer."""
     from messaging.store.engine import DriverFault
 
     where = mask_url(settings.servers.database.reveal())
@@ -51,5 +51,5 @@ def store_away(settings: Settings, exc: StoreDown) -> Failure:
 
 
 def wrong_database(exc: ValueError) -> Failure:
-    """Say that the database's address is none."""
+    """Return the failure for a database URL that is not valid."""
     return Failure(f"these settings are wrong:\n  SMSGW_DATABASE_URL: {exc}", WRONG_SETTINGS)

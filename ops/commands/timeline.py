@@ -1,4 +1,4 @@
-"""A message's timeline, put together from the stream's events and from those of the history. Pure."""
+"""The steps of a message's timeline, made from events of the stream or of the history. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import outcome_name, state_name
-from messaging.story import first_state
+from messaging.status import first_state
 from ops.commands.output import moment, span
 
 
 @attrs.frozen
 class Step:
-    """One line: what happened at a time (Unix seconds), and what follows at `due` (0: at once)."""
+    """One line of the timeline: what happened at a time (Unix seconds), and what is next at `due` (0: at once)."""
 
     at: float
     state: int
@@ -28,7 +28,7 @@ class Step:
     pod: str = ""
 
     def document(self) -> dict[str, Any]:
-        """Give it as JSON's values."""
+        """Return it as JSON values."""
         return {
             "time": moment(self.at),
             "state": state_name(self.state),
@@ -51,25 +51,25 @@ _NEXT = {
 
 
 def follows(step: Step) -> str:
-    """Say what comes next."""
+    """Describe what comes next; empty for nothing."""
     template = _NEXT[wire.NextStep.ValueType(step.next)]
     return template.format(provider=step.provider or "a provider", due=moment(step.due))
 
 
 def attempt_text(attempt: pb.Attempt) -> str:
-    """Say which attempt it was, how it ended and how long it took."""
+    """Describe an attempt: its number, its outcome and how long it took."""
     ended = codec.unix(attempt.end_time)
     took = f" in {span(ended - codec.unix(attempt.start_time))}" if ended else ""
     return f"{attempt.number} {outcome_name(attempt.outcome)}{took}"
 
 
 def _why(reason: str, *details: str) -> str:
-    told = list(dict.fromkeys(filter(None, details)))
-    return ": ".join(filter(None, (reason, "; ".join(told))))
+    distinct = list(dict.fromkeys(filter(None, details)))
+    return ": ".join(filter(None, (reason, "; ".join(distinct))))
 
 
 def steps_of_stream(events: Mapping[int, wire.Event]) -> dict[int, Step]:
-    """Make a step of each event, by stream sequence; an attempt is told where it began and where it ended."""
+    """Make a step from each event, by stream sequence; an attempt appears where it began and where it ended."""
     found, before = {}, pb.Attempt()
     for sequence in sorted(events):
         event = events[sequence]
@@ -91,7 +91,7 @@ def steps_of_stream(events: Mapping[int, wire.Event]) -> dict[int, Step]:
 
 
 def steps_of_history(events: Iterable[Any], attempts: Sequence[pb.Attempt]) -> dict[int, Step]:
-    """Make a step of each event as the history keeps it: attempts stand beside, told where they ended."""
+    """Make a step from each event of the history, which stores attempts apart: an outcome appears where it ended."""
     by_number = {attempt.number: attempt for attempt in attempts}
     found = {}
     under_way = False
@@ -119,7 +119,7 @@ def steps_of_history(events: Iterable[Any], attempts: Sequence[pb.Attempt]) -> d
 
 
 def step_of_acceptance(command: wire.Command) -> Step:
-    """Make the first step: who was chosen, and why."""
+    """Make the first step: which provider was chosen, and why."""
     state, due = first_state(command), codec.unix(command.schedule_time)
     why = f"route: {command.route_reason}" if command.route_reason else ""
     step = wire.NEXT_STEP_LATER if state == pb.MESSAGE_STATE_SCHEDULED else wire.NEXT_STEP_MOVE

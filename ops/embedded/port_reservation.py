@@ -1,6 +1,6 @@
-"""Ports that were lately told to somebody who does not listen there yet: none is told to two.
+"""Reserves ports between processes, so that two of them never choose the same one.
 
-Between the choice of a port and the start of what listens there lie seconds, in which tests beside it choose theirs.
+Seconds pass between choosing a free port and listening on it, and tests that run in parallel choose theirs meanwhile.
 """
 
 import contextlib
@@ -15,38 +15,38 @@ from typing import IO
 _KEPT_S = 60.0
 
 
-def claim(port: int, book: pathlib.Path | None = None) -> bool:
-    """Claim a port for a minute; False when somebody has. Where the book cannot be kept, every claim holds."""
+def reserve(port: int, path: pathlib.Path | None = None) -> bool:
+    """Reserve a port for a minute; False when it is reserved. Always True when the file cannot be read or written."""
     try:
-        with _opened(book or _book()) as file:
+        with _opened(path or _path()) as file:
             now = time.time()
-            claimed = {number: at for number, at in _read(file.read()) if abs(now - at) < _KEPT_S}
-            if port in claimed:
+            reserved = {number: at for number, at in _read(file.read()) if abs(now - at) < _KEPT_S}
+            if port in reserved:
                 return False
-            claimed[port] = now
+            reserved[port] = now
             file.seek(0)
             file.truncate()
-            file.writelines(f"{number} {at}\n" for number, at in claimed.items())
+            file.writelines(f"{number} {at}\n" for number, at in reserved.items())
     except OSError:
         return True
     return True
 
 
 def _read(text: str) -> list[tuple[int, float]]:
-    """Read the claims; what is none begins the book anew."""
+    """Read the reservations; a file that is not well formed counts as empty."""
     try:
         return [(int(number), float(at)) for number, at in (line.split() for line in text.splitlines())]
     except ValueError:
         return []
 
 
-def _book() -> pathlib.Path:
+def _path() -> pathlib.Path:
     return pathlib.Path(tempfile.gettempdir()) / f"sms-gateway-ports-{os.getuid()}"
 
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[IO[str]]:
-    """Open the book for this process alone; a link that somebody laid in its place is not followed."""
+    """Open and lock the file; a symbolic link in its place is not followed."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(descriptor, "r+", encoding="ascii") as file:  # noqa: PTH123
         fcntl.flock(file, fcntl.LOCK_EX)

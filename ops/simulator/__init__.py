@@ -1,1 +1,1 @@
-"""A simulated SMS provider: several in one process, each with a port, a behaviour and a record of its own."""
+"""Simulated SMS providers: several in one process, each with its own port, behaviour and log of calls."""

@@ -1,4 +1,4 @@
-"""Runs simulated providers until a signal: `python -m ops.simulator --provider p1:9101 --provider p2:0`."""
+"""Runs simulated providers until it gets a signal: `python -m ops.simulator --provider p1:9101 --provider p2:0`."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     ports = dict(options.provider)
     if len(ports) < len(options.provider):
-        parser.error("argument --provider: a name stands twice")
+        parser.error("argument --provider: a name is given twice")
     api_key = None
     if options.api_key_env is not None:
         api_key = os.environ.get(options.api_key_env) or parser.error(
@@ -46,9 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ops.simulator", description="Simulated SMS providers.")
     parser.add_argument("--provider", action="append", required=True, type=_named_port, metavar="NAME:PORT")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="of every answer at first")
-    parser.add_argument("--ports-file", type=Path, metavar="FILE", help="gets {name: port} once all listen")
-    parser.add_argument("--api-key-env", metavar="NAME", help="the variable that holds the key to demand")
+    parser.add_argument(
+        "--latency", type=float, default=0.0, metavar="SECONDS", help="delay of every answer, until changed"
+    )
+    parser.add_argument("--ports-file", type=Path, metavar="FILE", help="where to write {name: port} once all listen")
+    parser.add_argument("--api-key-env", metavar="NAME", help="the variable that holds the key that callers must send")
     return parser
 
 
@@ -80,7 +82,7 @@ async def _run(simulator: Simulator, ports_file: Path | None) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Put a file in place whole: a reader sees none or all of it."""
+    """Write a file atomically: a reader sees all of it or none."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -1,4 +1,4 @@
-"""One connection to a simulated provider: reads with the kernel's arrival times, answers in order."""
+"""One connection to a simulated provider: reads with the kernel's arrival times, and answers in order."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ops.simulator.behaviour import Manner
+from ops.simulator.behaviour import ResponseMode
 from ops.simulator.http import BadRequest, Reply, RequestReader
-from ops.simulator.service import Reaction, Service
+from ops.simulator.service import PlannedReply, Service
 
 SO_TIMESTAMPNS = 35  # Linux; the socket module has no name for it
 READ_BYTES = 64 * 1024
-LINGER_S = 1.0  # how long the peer may take to hang up after our last byte
+LINGER_S = 1.0  # how long the peer may take to close after our last byte
 
 _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
@@ -24,9 +24,9 @@ _RESET_ON_CLOSE = struct.pack("@ii", 1, 0)
 
 
 def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """Tell when a chunk reached the kernel, in Unix nanoseconds; the clock of now when the kernel did not say.
+    """Return when a chunk reached the kernel, in Unix nanoseconds; the current time when the kernel did not report it.
 
-    Segments that lie unread are merged by the kernel, which then tells the time of the last one.
+    The kernel merges segments that have not been read yet, and then reports the time of the last one.
     """
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
@@ -36,10 +36,10 @@ def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
 
 
 @dataclass(slots=True)
-class PendingReply:
-    """One answer that waits for its turn; `due` is in the loop's time, `last` ends the connection."""
+class QueuedReply:
+    """One reply that waits for its turn; `due` is in the event loop's time, `last` closes the connection."""
 
-    answer: Reaction
+    plan: PlannedReply
     data: bytes
     due: float
     last: bool
@@ -48,38 +48,39 @@ class PendingReply:
 class PeerConnection:
     """Owns an accepted socket until it calls `closed`, once.
 
-    A request is judged when it has been read, so that it is recorded even while an earlier one waits; nothing is read
-    behind a request that ends the connection.
+    A request is handled as soon as it is read, so it is recorded even while an earlier one waits. Nothing is read after
+    a request that closes the connection.
     """
 
     def __init__(self, sock: socket.socket, service: Service, closed: Callable[["PeerConnection"], None]) -> None:
-        self.pump: asyncio.Task[None] | None = None
+        self.writer_task: asyncio.Task[None] | None = None
         self._sock = sock
         self._service = service
         self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader()
-        self._steps: deque[PendingReply] = deque()
-        self._deaf = False  # what still arrives is thrown away
+        self._steps: deque[QueuedReply] = deque()
+        self._ignores_input = False  # whatever still arrives is discarded
         self._peer_done = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
         self._loop.add_reader(sock, self._readable)
 
     def close(self) -> None:
-        """End the connection at once; what was not answered is finished as unanswered."""
+        """Close the connection at once; requests without a reply are finished as unanswered."""
         if self._sock.fileno() < 0:
             return
-        self._deaf = True
+        self._ignores_input = True
         self._loop.remove_reader(self._sock)
-        # A cancelled sock_sendall takes its writer away a turn later, when another connection may have the number.
+        # A cancelled sock_sendall removes its writer one loop turn later, when another connection may have this
+        # file descriptor.
         self._loop.remove_writer(self._sock)
         self._sock.close()
         if self._linger is not None:
             self._linger.cancel()
-        if self.pump is not None and self.pump is not asyncio.current_task():
-            self.pump.cancel()
+        if self.writer_task is not None and self.writer_task is not asyncio.current_task():
+            self.writer_task.cancel()
         while self._steps:
-            self._service.finish(self._steps.popleft().answer, answered=False)
+            self._service.finish(self._steps.popleft().plan, answered=False)
         self._closed(self)
 
     def _readable(self) -> None:
@@ -92,7 +93,7 @@ class PeerConnection:
             return
         if not data:
             self._peer_ended()
-        elif not self._deaf:
+        elif not self._ignores_input:
             self._reader.feed(data, arrival_ns(ancillary))
             self._take_requests()
 
@@ -104,26 +105,28 @@ class PeerConnection:
 
     def _take_requests(self) -> None:
         try:
-            while not self._deaf and (request := self._reader.next_request()) is not None:
+            while not self._ignores_input and (request := self._reader.next_request()) is not None:
                 self._plan(self._service.answer(request), keep_alive=request.keep_alive)
         except BadRequest as error:
             body = json.dumps({"error": {"code": "malformed_request", "problem": error.problem}}).encode()
-            self._plan(Reaction(Reply(error.status, body)), keep_alive=False)
+            self._plan(PlannedReply(Reply(error.status, body)), keep_alive=False)
 
-    def _plan(self, answer: Reaction, *, keep_alive: bool) -> None:
-        last = not keep_alive or answer.manner in {Manner.HANG, Manner.RESET}
-        self._deaf = self._deaf or last
-        data = b"" if answer.reply is None else answer.reply.encode(keep_alive=not last)
-        step = PendingReply(answer, data, self._loop.time() + answer.delay_s, last)
+    def _plan(self, plan: PlannedReply, *, keep_alive: bool) -> None:
+        last = not keep_alive or plan.mode in {ResponseMode.HANG, ResponseMode.RESET}
+        self._ignores_input = self._ignores_input or last
+        data = b"" if plan.reply is None else plan.reply.encode(keep_alive=not last)
+        step = QueuedReply(plan, data, self._loop.time() + plan.delay_s, last)
         self._steps.append(step)
-        if self.pump is not None:
+        if self.writer_task is not None:
             return
-        if answer.delay_s == 0 and answer.manner in {Manner.ANSWER, Manner.GARBLE} and self._sent_whole(step):
-            self._settle(answered=True)  # the common case costs no task
+        if plan.delay_s == 0 and plan.mode in {ResponseMode.WHOLE, ResponseMode.GARBLE} and self._sent_whole(step):
+            self._settle(answered=True)  # the common case needs no task
         elif self._steps:
-            self.pump = self._loop.create_task(self._answer_all(), name=f"simulator {self._service.name} answers")
+            self.writer_task = self._loop.create_task(
+                self._answer_all(), name=f"simulator {self._service.name} answers"
+            )
 
-    def _sent_whole(self, step: PendingReply) -> bool:
+    def _sent_whole(self, step: QueuedReply) -> bool:
         try:
             step.data = step.data[self._sock.send(step.data) :]
         except (BlockingIOError, InterruptedError):
@@ -140,39 +143,39 @@ class PeerConnection:
                 self._settle(answered=await self._act(self._steps[0]))
         except OSError:  # the peer went away
             self.close()
-        self.pump = None
+        self.writer_task = None
 
     def _settle(self, *, answered: bool) -> None:
         step = self._steps.popleft()
-        self._service.finish(step.answer, answered=answered)
-        if step.answer.manner is Manner.RESET:
+        self._service.finish(step.plan, answered=answered)
+        if step.plan.mode is ResponseMode.RESET:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.close()
         elif self._peer_done.is_set() and not self._steps:
             self.close()
         elif step.last:
-            # To close with bytes unread would reset the connection and take the answer with it.
+            # Closing with unread bytes would reset the connection, and the peer would lose the reply.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
             self._linger = self._loop.call_later(LINGER_S, self.close)
 
-    async def _act(self, step: PendingReply) -> bool:
-        match step.answer.manner:
-            case Manner.ANSWER | Manner.GARBLE:
+    async def _act(self, step: QueuedReply) -> bool:
+        match step.plan.mode:
+            case ResponseMode.WHOLE | ResponseMode.GARBLE:
                 await self._loop.sock_sendall(self._sock, step.data)
                 return True
-            case Manner.TRICKLE:
+            case ResponseMode.TRICKLE:
                 await self._trickle(step)
                 return True
-            case Manner.HANG:
+            case ResponseMode.HANG:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._peer_done.wait(), step.answer.lasts_s)
+                    await asyncio.wait_for(self._peer_done.wait(), step.plan.lasts_s)
                 return False
-            case Manner.RESET:
+            case ResponseMode.RESET:
                 return False
 
-    async def _trickle(self, step: PendingReply) -> None:
-        start, gap_s = self._loop.time(), step.answer.lasts_s / len(step.data)
+    async def _trickle(self, step: QueuedReply) -> None:
+        start, gap_s = self._loop.time(), step.plan.lasts_s / len(step.data)
         for index in range(len(step.data)):
             due = start + gap_s * (index + 1)
             await asyncio.sleep(due - self._loop.time())

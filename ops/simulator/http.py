@@ -1,4 +1,4 @@
-"""Reads HTTP/1.1 requests out of chunks that carry their arrival time, and writes replies; knows no socket."""
+"""Parses HTTP/1.1 requests from chunks with arrival times, and encodes replies; does not use sockets."""
 
 import re
 from collections import deque
@@ -33,7 +33,7 @@ _LENGTH = re.compile(r"[0-9]{1,12}")
 
 
 class BadRequest(Exception):
-    """The bytes are no request that this server takes; after it the connection cannot be read on."""
+    """The bytes are not a request that this server accepts; nothing more can be read from the connection."""
 
     def __init__(self, status: int, problem: str) -> None:
         self.status = status
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer, before it is known whether the connection stays."""
+    """One HTTP response, before it is known whether the connection stays open."""
 
     status: int
     body: bytes = b""
@@ -64,7 +64,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self, *, keep_alive: bool) -> bytes:
-        """Write the answer as bytes for the wire."""
+        """Encode the reply as bytes for the wire."""
         lines = [
             f"HTTP/1.1 {self.status} {REASONS[self.status]}",
             f"Content-Type: {self.content_type}",
@@ -88,12 +88,12 @@ class _Head:
 
 
 class RequestReader:
-    """Turns the chunks of one connection into requests, in order; several may stand in one chunk."""
+    """Turns the chunks of one connection into requests, in order; one chunk may hold several."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._position = 0  # of the buffer's first byte, counted over the whole connection
-        self._chunks: deque[tuple[int, int]] = deque()  # (position behind the chunk, when it arrived)
+        self._position = 0  # of the buffer's first byte in the whole connection
+        self._chunks: deque[tuple[int, int]] = deque()  # (end position of the chunk, when it arrived)
         self._searched = 0
         self._head: _Head | None = None
 
@@ -103,7 +103,7 @@ class RequestReader:
         self._chunks.append((self._position + len(self._buffer), at_ns))
 
     def next_request(self) -> Request | None:
-        """Take the next whole request, None until there is one; raises `BadRequest`."""
+        """Return the next complete request, None until there is one; raises `BadRequest`."""
         if self._head is None:
             self._head = self._next_head()
         head = self._head
@@ -115,10 +115,10 @@ class RequestReader:
         return Request(head.method, head.path, head.query, head.headers, body, head.at_ns, head.keep_alive)
 
     def _next_head(self) -> _Head | None:
-        while self._buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request are passed over
+        while self._buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request are skipped
             self._drop(2)
         if self._buffer and not (self._buffer[:1].isalpha() or self._buffer == b"\r"):
-            raise BadRequest(400, "a request starts with its method")
+            raise BadRequest(400, "a request must start with its method")
         end = self._buffer.find(b"\r\n\r\n", self._searched)
         if end > MAX_HEAD_BYTES or (end < 0 and len(self._buffer) > MAX_HEAD_BYTES):
             raise BadRequest(431, f"the head is longer than {MAX_HEAD_BYTES} bytes")
@@ -144,14 +144,14 @@ def _parse_head(raw: bytes, at_ns: int) -> _Head:
     first, *lines = raw.split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(first)
     if match is None:
-        raise BadRequest(400, "the request line is none of HTTP/1.1")
+        raise BadRequest(400, "the request line is not HTTP/1.1")
     method, target, minor = match.groups()
     headers: dict[str, str] = {}
     for line in lines:
         name, value = _parse_header(line)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if "transfer-encoding" in headers:
-        raise BadRequest(501, "a body comes with Content-Length only")
+        raise BadRequest(501, "a body needs Content-Length")
     connection = {token.strip() for token in headers.get("connection", "").lower().split(",")}
     path, _, query = target.decode("ascii").partition("?")
     keep_alive = "close" not in connection if minor == b"1" else "keep-alive" in connection
@@ -168,7 +168,7 @@ def _parse_header(line: bytes) -> tuple[str, str]:
 def _body_length(headers: Mapping[str, str]) -> int:
     text = headers.get("content-length", "0")
     if _LENGTH.fullmatch(text) is None:
-        raise BadRequest(400, "Content-Length is no number")
+        raise BadRequest(400, "Content-Length is not a number")
     length = int(text)
     if length > MAX_BODY_BYTES:
         raise BadRequest(413, f"the body is longer than {MAX_BODY_BYTES} bytes")

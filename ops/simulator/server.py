@@ -1,4 +1,4 @@
-"""Simulated providers on ports of their own, in one process and one event loop."""
+"""Simulated providers, each on its own port, in one process and one event loop."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from ops.simulator.behaviour import Behaviour
+from ops.simulator.call_log import CallLog
 from ops.simulator.connection import SO_TIMESTAMPNS, PeerConnection
-from ops.simulator.ledger import CallLog
 from ops.simulator.service import Service
 
 BACKLOG = 1024
@@ -19,7 +19,7 @@ OUT_OF_FILES_PAUSE_S = 0.1
 
 
 class SimulatedProvider:
-    """One simulated provider; `stop` and `start` make an outage on the same port."""
+    """One simulated provider; `stop` and `start` simulate an outage on the same port."""
 
     def __init__(self, name: str, behaviour: Behaviour, *, host: str, port: int, api_key: str | None) -> None:
         self.name = name
@@ -32,22 +32,22 @@ class SimulatedProvider:
 
     @property
     def port(self) -> int:
-        """The port; 0 until the first `start` when a free one was asked for."""
+        """The port; 0 before the first `start` if a free one was asked for."""
         return self._port
 
     @property
     def url(self) -> str:
-        """The base address, without a slash at its end."""
+        """The base URL, without a trailing slash."""
         return f"http://{self._host}:{self._port}"
 
     @property
     def record(self) -> CallLog:
-        """What was received; the same object for the provider's whole life."""
+        """What was received; always the same object."""
         return self._service.record
 
     @property
     def behaviour(self) -> Behaviour:
-        """How the sends to come are treated; may be set at any time."""
+        """How the next sends are handled; may be set at any time."""
         return self._service.behaviour
 
     @behaviour.setter
@@ -55,21 +55,21 @@ class SimulatedProvider:
         self._service.behaviour = behaviour
 
     def stats(self) -> dict[str, object]:
-        """Sum up, as `GET /_stats` does."""
+        """Return the statistics, as `GET /_stats` does."""
         return self._service.stats()
 
     def reset(self) -> None:
-        """Clear record and statistics, as `POST /_reset` does."""
+        """Clear the log and the statistics, as `POST /_reset` does."""
         self._service.reset()
 
     async def start(self) -> None:
-        """Listen; raises OSError when the port is taken. Does nothing when it listens already."""
+        """Start to listen; raises OSError when the port is taken. Does nothing when it already listens."""
         if self._listener is not None:
             return
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit both, so that even bytes from before accept() have their arrival time.
+            # Accepted sockets inherit both, so that even bytes from before accept() have an arrival time.
             listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.setblocking(False)
@@ -83,19 +83,19 @@ class SimulatedProvider:
         asyncio.get_running_loop().add_reader(listener, self._acceptable, listener)
 
     async def stop(self) -> None:
-        """Refuse connections and close the open ones; record and behaviour stay. Does nothing when stopped."""
+        """Refuse connections and close the open ones; keeps log and behaviour. Does nothing when stopped."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
-        pumps = [connection.pump for connection in self._connections if connection.pump is not None]
+        writers = [connection.writer_task for connection in self._connections if connection.writer_task is not None]
         for connection in list(self._connections):
             connection.close()
-        if pumps:
-            await asyncio.wait(pumps)
+        if writers:
+            await asyncio.wait(writers)
 
     async def wait_for(self, holds: Callable[[CallLog], bool], timeout_s: float = 5.0) -> None:
-        """Return as soon as `holds` is true of the record; raises TimeoutError."""
+        """Return as soon as `holds` is true of the log; raises TimeoutError."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds(self.record):
@@ -103,7 +103,7 @@ class SimulatedProvider:
                     await self._changed.wait()
         except TimeoutError as exc:
             seen = f"{len(self.record.entries)} sends, {self._service.in_flight} of them in flight"
-            raise TimeoutError(f"{self.name}: not so within {timeout_s} s; {seen}") from exc
+            raise TimeoutError(f"{self.name}: the condition did not hold within {timeout_s} s; {seen}") from exc
 
     def _acceptable(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_A_TURN):
@@ -115,7 +115,7 @@ class SimulatedProvider:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     self._pause_accepting(listener)
                     return
-                continue  # that one peer went away
+                continue  # the peer has closed the connection
             sock.setblocking(False)
             self._connections.add(PeerConnection(sock, self._service, self._forget))
             self._service.connections = len(self._connections)
@@ -136,9 +136,9 @@ class SimulatedProvider:
 
 
 class Simulator:
-    """Several simulated providers, by name, that listen while the context is entered.
+    """Several simulated providers by name, which listen inside the context.
 
-    `ports` gives fixed ports to some of them; the others get free ones. With `api_key` every provider demands it.
+    `ports` sets fixed ports for some of them; the others get free ones. With `api_key`, every provider requires it.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Simulator:
     ) -> None:
         fixed = ports or {}
         if stray := sorted(set(fixed) - set(behaviours)):
-            raise ValueError(f"ports for providers that are not there: {', '.join(stray)}")
+            raise ValueError(f"ports for unknown providers: {', '.join(stray)}")
         self.providers: Mapping[str, SimulatedProvider] = {
             name: SimulatedProvider(name, behaviour, host=host, port=fixed.get(name, 0), api_key=api_key)
             for name, behaviour in behaviours.items()
@@ -162,7 +162,7 @@ class Simulator:
         return self.providers[name]
 
     def url(self, name: str) -> str:
-        """Tell the base address of a provider, without a slash at its end."""
+        """Return the base URL of a provider, without a trailing slash."""
         return self.providers[name].url
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What a simulated provider says to each request, and what it keeps of it; knows no socket and no clock."""
+"""How a simulated provider answers each request, and what it records; uses no sockets and no clock."""
 
 import json
 import random
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Fault, Manner, fault_for
+from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Fault, ResponseMode, fault_for
+from ops.simulator.call_log import CallLog, Entry, RateLimit
 from ops.simulator.http import Reply, Request
-from ops.simulator.ledger import CallLog, Entry, RateLimit
 
 MESSAGES = "/v1/messages"
 METHODS = ("GET", "POST", "PUT")
@@ -19,15 +19,15 @@ _INDEX = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Reaction:
-    """What is to be done with one request.
+class PlannedReply:
+    """How to answer one request.
 
-    `reply` is None where nothing is answered. `lasts_s` is how long a hang or a trickle lasts after `delay_s`. `entry`
-    is there for sends, and is finished by `Service.finish`.
+    `reply` is None for no answer. `lasts_s` is how long a hang or a trickle lasts after `delay_s`. `entry` is set for
+    sends; `Service.finish` completes it.
     """
 
     reply: Reply | None
-    manner: Manner = Manner.ANSWER
+    mode: ResponseMode = ResponseMode.WHOLE
     delay_s: float = 0.0
     lasts_s: float = 0.0
     entry: Entry | None = None
@@ -35,7 +35,7 @@ class Reaction:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The part of a send that the record keeps; the text is not kept."""
+    """The part of a send that is recorded; the text is not."""
 
     reference: str = ""
     to: str = ""
@@ -46,16 +46,16 @@ class Message:
 class Service:
     """One provider without its sockets.
 
-    `noticed` is called after each change of the record. `connections` is written by whoever holds the sockets.
+    `on_change` is called after each change of the log. `connections` is set by the owner of the sockets.
     """
 
-    def __init__(self, name: str, behaviour: Behaviour, api_key: str | None, noticed: Callable[[], None]) -> None:
+    def __init__(self, name: str, behaviour: Behaviour, api_key: str | None, on_change: Callable[[], None]) -> None:
         self.name = name
         self.record = CallLog()
         self.connections = 0
         self.in_flight = 0
         self._api_key = api_key
-        self._noticed = noticed
+        self._on_change = on_change
         self._limit = RateLimit()
         self.behaviour = behaviour
         self._controls: Mapping[tuple[str, str], Callable[[Request], Reply]] = {
@@ -68,41 +68,41 @@ class Service:
 
     @property
     def behaviour(self) -> Behaviour:
-        """The behaviour for the sends to come; setting it starts its random choices afresh."""
+        """The behaviour for the next sends; setting it restarts its random choices."""
         return self._behaviour
 
     @behaviour.setter
     def behaviour(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
-        self._random = random.Random(behaviour.seed)  # noqa: S311 - repeatable faults, no secret
+        self._random = random.Random(behaviour.seed)  # noqa: S311 - repeatable faults, not secrets
 
-    def answer(self, request: Request) -> Reaction:
-        """Judge one request; a send is in the record, and its message taken or not, when this returns."""
+    def answer(self, request: Request) -> PlannedReply:
+        """Decide how to answer one request; when this returns, a send is recorded and its message taken or not."""
         if request.method == "POST" and request.path == MESSAGES:
             return self._send(request)
         if request.method not in METHODS:
-            return Reaction(Reply(405, headers={"Allow": ", ".join(METHODS)}))  # no body: HEAD must not have one
+            return PlannedReply(Reply(405, headers={"Allow": ", ".join(METHODS)}))  # no body: HEAD must not have one
         if request.method == "GET" and request.path.startswith(MESSAGES + "/"):
-            return Reaction(self._look_up(request))
+            return PlannedReply(self._look_up(request))
         control = self._controls.get((request.method, request.path))
-        return Reaction(_error(404, "not_found") if control is None else control(request))
+        return PlannedReply(_error(404, "not_found") if control is None else control(request))
 
-    def finish(self, answer: Reaction, *, answered: bool) -> None:
-        """Note how a send ended; to be called once for each answer."""
-        entry = answer.entry
+    def finish(self, plan: PlannedReply, *, answered: bool) -> None:
+        """Record how a send ended; call it once for each planned reply."""
+        entry = plan.entry
         if entry is None:
             return
-        entry.status = answer.reply.status if answered and answer.reply is not None else 0
+        entry.status = plan.reply.status if answered and plan.reply is not None else 0
         entry.finished = True
         self.in_flight -= 1
-        self._noticed()
+        self._on_change()
 
     def stats(self) -> dict[str, Any]:
-        """Sum up the record and what is open at the moment."""
+        """Summarize the log, and count what is open now."""
         now_open = {"in_flight": self.in_flight, "connections": self.connections}
         return {"name": self.name} | self.record.stats() | now_open
 
-    def _send(self, request: Request) -> Reaction:
+    def _send(self, request: Request) -> PlannedReply:
         behaviour = self._behaviour
         fault_draw, latency_draw = self._random.random(), self._random.random()
         message = read_message(request.body)
@@ -117,12 +117,12 @@ class Service:
             traceparent=request.headers.get("traceparent", ""),
         )
         self.in_flight += 1
-        self._noticed()
+        self._on_change()
         delay_s = behaviour.latency_s + behaviour.latency_jitter_s * latency_draw
         if fault is None:
-            return Reaction(refusal, delay_s=delay_s, entry=entry)
-        lasts_s = {Manner.HANG: behaviour.hang_s, Manner.TRICKLE: behaviour.trickle_s}.get(fault.manner, 0.0)
-        return Reaction(self._reply_to_send(fault, entry), fault.manner, delay_s, lasts_s, entry)
+            return PlannedReply(refusal, delay_s=delay_s, entry=entry)
+        lasts_s = {ResponseMode.HANG: behaviour.hang_s, ResponseMode.TRICKLE: behaviour.trickle_s}.get(fault.mode, 0.0)
+        return PlannedReply(self._reply_to_send(fault, entry), fault.mode, delay_s, lasts_s, entry)
 
     def _refusal(self, request: Request, message: Message) -> Reply | None:
         if not self._is_authorized(request):
@@ -150,7 +150,7 @@ class Service:
                 return self._throttled(code)
             case Fault(status=status, code=""):
                 accepted = _json(status, self._accepted(entry))
-                return accepted if fault.manner is not Manner.GARBLE else Reply(status, accepted.body[:-10])
+                return accepted if fault.mode is not ResponseMode.GARBLE else Reply(status, accepted.body[:-10])
             case _:
                 return _error(fault.status, fault.code)
 
@@ -159,17 +159,17 @@ class Service:
 
     def _look_up(self, request: Request) -> Reply:
         self.record.lookups += 1
-        self._noticed()
+        self._on_change()
         if not self._is_authorized(request):
             return _error(401, "unauthorized")
         entry = self.record.taken(unquote(request.path[len(MESSAGES) + 1 :]))
         return _error(404, "not_found") if entry is None else _json(200, self._accepted(entry))
 
     def reset(self) -> None:
-        """Clear the record, the statistics and what the rate limit remembers; the behaviour stays."""
+        """Clear the log, the statistics and the memory of the rate limit; keeps the behaviour."""
         self.record.clear()
         self._limit = RateLimit()
-        self._noticed()
+        self._on_change()
 
     def _show_stats(self, _request: Request) -> Reply:
         return _json(200, self.stats())
@@ -197,7 +197,7 @@ class Service:
 
 
 def read_message(body: bytes) -> Message:
-    """Read a send's body; `wrong_field` names the first field that is wrong, `body` when it is no JSON object."""
+    """Read a send's body; `wrong_field` names the first wrong field, or is `body` when it is not a JSON object."""
     document = _read_json(body)
     if not isinstance(document, dict):
         return Message(wrong_field="body")
@@ -217,7 +217,7 @@ def _read_json(body: bytes) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        return None  # as wrong as null is
+        return None  # as invalid as null
 
 
 def _json(status: int, document: object, headers: dict[str, str] | None = None) -> Reply:

@@ -52,7 +52,7 @@ def test_method_that_is_not_awaited_is_none(name: str) -> None:
 
 async def heard(connection: NatsConnection, subject: str) -> tuple[Subscription, "asyncio.Queue[Msg]"]:
     found: asyncio.Queue[Msg] = asyncio.Queue()
-    return await connection.client.hear(subject, found.put_nowait), found
+    return await connection.client.listen(subject, found.put_nowait), found
 
 
 async def test_parser_hands_each_message_to_process_msg_with_and_without_headers(connection: NatsConnection) -> None:

@@ -20,9 +20,9 @@ from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.connection import open_connection
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from ops.system import Plan, System
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 
 OTP, NORMAL, BULK = pb.PRIORITY_OTP, pb.PRIORITY_NORMAL, pb.PRIORITY_BULK
 
@@ -226,7 +226,7 @@ async def running(folder: pathlib.Path, **plan: Any) -> AsyncIterator[Rig]:
     rig = Rig(system)
     try:
         await asyncio.to_thread(system.start)
-        assert await wait_for_answer(system)
+        assert await wait_until_serving(system)
         await rig.behave()
         yield rig
     finally:

@@ -190,7 +190,7 @@ async def test_segments_are_charged_where_the_provider_charges_them(rig: Rig) ->
     load = rig.load(30, body=long, providers=["p5"], priority=NORMAL)
     ids = {one.accepted.message_id for one in await rig.batch(load)}
     seen = await rig.until_received(30, ids, 60)
-    from ops.simulator.ledger import highest_window
+    from ops.simulator.call_log import highest_window
 
     assert all(one["segments"] == 9 for one in seen)
     window = highest_window([one["at_ns"] for one in seen], [one["segments"] for one in seen])

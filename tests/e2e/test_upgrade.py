@@ -1,6 +1,10 @@
-"""Upgrade from the previous version with messages in flight: for a while both versions run side by side."""
+"""Upgrade from the previous version with messages in flight: for a while both versions run side by side.
+
+The previous version is the commit before this one, or the git revision that the variable UPGRADE_FROM names.
+"""
 
 import asyncio
+import os
 import pathlib
 import signal
 import subprocess
@@ -21,12 +25,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The tree of the previous commit."""
+    """The previous version's tree; a revision that was asked for by name has to be here."""
     folder = tmp_path_factory.mktemp("previous")
     archive = folder / "tree.tar"
-    done = subprocess.run(
-        ["git", "archive", "--output", archive, "HEAD~1"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    named = os.environ.get("UPGRADE_FROM")
+    words = ["git", "archive", "--output", str(archive), named or "HEAD~1"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or not named, f"UPGRADE_FROM={named}: {done.stderr.strip()}"
     if done.returncode:
         pytest.skip(f"the previous commit is not here: {done.stderr.strip()}")
     with tarfile.open(archive) as tree:

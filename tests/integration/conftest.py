@@ -15,7 +15,7 @@ from messaging.stream.connection import open_connection
 from messaging.stream.interface import Connection
 from ops.embedded import NatsServer, Postgres
 from ops.system import Plan, System
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 from tests.integration.control import Smsctl, run
 from tests.integration.streams import PROVIDERS, SETTINGS
 
@@ -32,7 +32,7 @@ async def system(open_folder: pathlib.Path, postgres: Postgres, database_templat
     running = System(plan)
     try:
         await asyncio.to_thread(running.start)
-        assert await wait_for_answer(running)
+        assert await wait_until_serving(running)
         await asyncio.to_thread(_wait_for_the_history, running)
         yield running
     finally:

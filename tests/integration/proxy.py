@@ -8,7 +8,7 @@ from typing import Self
 
 
 class FaultProxy:
-    """Forwards bytes; `mute` drops the server's answers, `cut` resets every connection."""
+    """Forwards bytes; `muted` drops the server's answers, `cut` resets every connection."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port

@@ -13,9 +13,9 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
-from gateway_grpc.late_history import LateHistory
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.spans import ChosenIds, Tracer
@@ -47,7 +47,7 @@ def acceptance() -> FakeAcceptance:
 @pytest_asyncio.fixture(loop_scope="session")
 async def channel(acceptance: FakeAcceptance) -> AsyncIterator[grpc.aio.Channel]:
     tracer = Tracer(None, ChosenIds(), 1.0)
-    history = LateHistory()
+    history = DeferredHistory()
     service = SmsGateway(cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, READ_AHEAD)
     server = grpc.aio.server()
     watched: Any = Interceptor(server, tracer, DrainGate())

@@ -15,7 +15,7 @@ from messaging.documents import BreakerState, Mode
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
-from messaging.stream.buckets import Bucket, Hints
+from messaging.stream.buckets import Bucket, Changes
 from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection
 
@@ -62,21 +62,21 @@ async def test_breaker_that_one_pod_opens_is_open_at_once_for_the_other_pod_and_
         task.cancel()
 
 
-async def test_lost_hint_delays_the_other_pod_by_less_than_a_second(
+async def test_lost_notification_delays_the_other_pod_by_less_than_a_second(
     pods: tuple[BreakerSync, BreakerSync], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refreshed = asyncio.Event()
 
-    class NoHints(Hints):
-        async def rest(self, at_most_s: float) -> None:
+    class NoChanges(Changes):
+        async def wait(self, at_most_s: float) -> None:
             refreshed.set()
-            await super().rest(at_most_s)
+            await super().wait(at_most_s)
 
     @contextlib.asynccontextmanager
-    async def no_hints(_bucket: Bucket, _pattern: str) -> AsyncIterator[Hints]:
-        yield NoHints()
+    async def no_changes(_bucket: Bucket, _pattern: str) -> AsyncIterator[Changes]:
+        yield NoChanges()
 
-    monkeypatch.setattr(Bucket, "hints", no_hints)
+    monkeypatch.setattr(Bucket, "changes", no_changes)
     one, other = pods
     following = asyncio.create_task(other.run())
     await refreshed.wait()

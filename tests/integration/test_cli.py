@@ -152,8 +152,8 @@ def test_malformed_message_id_is_wrong_usage_with_the_same_sentence_everywhere(m
     told = set()
     for command in commands:
         done = run(*command, message_id, SMSGW_VAR="/nonexistent")
-        said_in_one_sentence(done, 2, "is no message id, such as 01a20165-")
-        told.add(done.stderr.splitlines()[-1].partition("is no message id")[2])
+        said_in_one_sentence(done, 2, "is not a message id such as 01a20165-")
+        told.add(done.stderr.splitlines()[-1].partition("is not a message id")[2])
     assert len(told) == 1
 
 
@@ -226,19 +226,19 @@ def fresh_nats(tmp_path: pathlib.Path) -> Iterator[dict[str, str]]:
 def test_topology_shows_and_creates_and_refuses_changes_that_would_lose_data(fresh_nats: dict[str, str]):
     before = run("topology", "--json", **fresh_nats)
     assert {finding["state"] for finding in json.loads(before.stdout)} == {"missing"}
-    said_in_one_sentence(before, 1, "not as wanted", "--create")
-    said_in_one_sentence(run("topology", **fresh_nats), 1, "not as wanted", "--create")
+    said_in_one_sentence(before, 1, "not as they should be", "--create")
+    said_in_one_sentence(run("topology", **fresh_nats), 1, "not as they should be", "--create")
     said_in_one_sentence(run("breaker", "show", **fresh_nats), 1, "smsctl topology")
     said_in_one_sentence(run("lanes", **fresh_nats), 1, "smsctl topology")
     created = document(run("topology", "--create", "--json", **fresh_nats))
     assert {finding["state"] for finding in created} == {"created"}
     assert {finding["state"] for finding in document(run("topology", "--json", **fresh_nats))} == {"as wanted"}
     shorter = {**fresh_nats, "SMSGW_EVENT_DAYS": "1", "SMSGW_IDEMPOTENCY_WINDOW_S": "100000"}
-    said_in_one_sentence(run("topology", "--create", **shorter), 1, "SMS_EVENT stays as it is", "max_age")
+    said_in_one_sentence(run("topology", "--create", **shorter), 1, "SMS_EVENT was not changed", "max_age")
     seen = {finding["name"]: finding for finding in json.loads(run("topology", "--json", **shorter).stdout)}
     assert seen["SMS_EVENT"]["state"] == "conflict"
     assert seen["SMS_ACCEPT"]["state"] == "differs"
-    said_in_one_sentence(run("topology", **shorter), 1, "not as wanted")
+    said_in_one_sentence(run("topology", **shorter), 1, "not as they should be")
 
 
 async def test_migrate_brings_an_empty_database_to_the_newest_schema(postgres: Postgres):

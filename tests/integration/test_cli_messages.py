@@ -156,6 +156,6 @@ def test_explain_says_where_a_waiting_message_is(smsctl: Smsctl):
         assert time.monotonic() < end
     assert later["state"] == "SCHEDULED"
     assert later["now"]["queue"] == "later"
-    assert re.match(r"waits for its time: due .*, in (10|9) min", later["now"]["sentence"])
+    assert re.match(r"is scheduled: due .*, in (10|9) min", later["now"]["sentence"])
     unknown = smsctl("explain", "01a20165-7b42-748d-a7cf-cb216510c492")
     said_in_one_sentence(unknown, 1, "no message")

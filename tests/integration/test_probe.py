@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from messaging.runtime.health import answering
+from messaging.runtime.health import health_server
 from messaging.stream.connection import open_connection
 from ops.embedded import NatsServer
 from ops.embedded.child import free_port
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 async def test_probe_reports_the_health_of_a_process(nats_server: NatsServer) -> None:
     port, stopping = free_port(), asyncio.Event()
     where, own = f"127.0.0.1:{port}", {"SMSGW_HEALTH_LISTEN": f"0.0.0.0:{port}"}
-    async with open_connection(nats_server.url, "x") as connection, answering(where, connection, stopping):
+    async with open_connection(nats_server.url, "x") as connection, health_server(where, connection, stopping):
         alive = await asyncio.to_thread(run, "probe", **own)
         assert (alive.exit_code, alive.stdout.strip()) == (0, "SERVING")
         stopping.set()

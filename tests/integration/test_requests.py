@@ -30,39 +30,39 @@ async def test_answers_reach_their_requests_in_any_order_and_when_repeated(nats_
     async with open_connection(nats_server.url, "a") as one, open_connection(nats_server.url, "b") as other:
         await answering(other, "ask.echo")
         questions = [str(n).encode() for n in range(300)]
-        answers = await asyncio.gather(*(one.asker.ask("ask.echo", data, None, 3) for data in questions))
+        answers = await asyncio.gather(*(one.requests.request("ask.echo", data, None, 3) for data in questions))
         assert [msg.data for msg in answers] == questions
-        assert not one.asker._waiting
+        assert not one.requests._waiting
 
 
 async def test_request_without_a_listener_fails_at_once(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one:
         began = time.monotonic()
         with pytest.raises(StreamDown, match=r"no responders on ask\.nobody"):
-            await one.asker.ask("ask.nobody", b"", None, 30)
+            await one.requests.request("ask.nobody", b"", None, 30)
         assert time.monotonic() - began < 15
 
 
 async def test_request_without_an_answer_ends_at_its_time_out(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one:
         await one.client.subscribe("ask.silent")
-        patient = asyncio.create_task(one.asker.ask("ask.silent", b"", None, 30))
+        patient = asyncio.create_task(one.requests.request("ask.silent", b"", None, 30))
         for timeout_s in (0.01, 0.3):
             began = time.monotonic()
             with pytest.raises(StreamDown, match="no answer in time"):
-                await one.asker.ask("ask.silent", b"", None, timeout_s)
+                await one.requests.request("ask.silent", b"", None, timeout_s)
             assert timeout_s <= time.monotonic() - began < timeout_s + 10
         assert not patient.done()
         patient.cancel()
         await asyncio.wait({patient})
-        assert (patient.cancelled(), one.asker._waiting) == (True, {})
+        assert (patient.cancelled(), one.requests._waiting) == (True, {})
 
 
 async def test_requests_in_flight_fail_when_the_connection_breaks(nats_server: NatsServer) -> None:
     async with FaultProxy(urlparse(nats_server.url).port or 0) as proxy, open_connection(proxy.url, "x") as c:
         for _ in range(3):
             proxy.muted = True
-            asking = asyncio.create_task(c.asker.ask("$JS.API.INFO", b"", None, 60))
+            asking = asyncio.create_task(c.requests.request("$JS.API.INFO", b"", None, 60))
             await asyncio.sleep(0.1)
             proxy.muted = False
             proxy.cut()
@@ -74,7 +74,7 @@ async def test_requests_in_flight_fail_when_the_connection_breaks(nats_server: N
             while not c.connected:
                 assert time.monotonic() < end
                 await asyncio.sleep(0.02)
-            assert (await c.asker.ask("$JS.API.INFO", b"", None, 5)).data.startswith(b"{")
+            assert (await c.requests.request("$JS.API.INFO", b"", None, 5)).data.startswith(b"{")
 
 
 async def test_request_while_disconnected_fails_at_once_and_is_never_sent(tmp_path: pathlib.Path) -> None:
@@ -85,8 +85,8 @@ async def test_request_while_disconnected_fails_at_once_and_is_never_sent(tmp_pa
         while c.connected:
             await asyncio.sleep(0.01)
         with pytest.raises(StreamDown, match="OutboundBufferLimitError"):
-            await c.asker.ask("ask.later", b"stored?", None, 60)
-        assert not c.asker._waiting
+            await c.requests.request("ask.later", b"stored?", None, 60)
+        assert not c.requests._waiting
         assert b"stored?" not in b"".join(c.client._pending)
     server.stop()
 
@@ -94,7 +94,7 @@ async def test_request_while_disconnected_fails_at_once_and_is_never_sent(tmp_pa
 async def test_closing_ends_the_requests_in_flight(nats_server: NatsServer) -> None:
     async with open_connection(nats_server.url, "a") as one:
         await one.client.subscribe("ask.silent.too")
-        asking = asyncio.create_task(one.asker.ask("ask.silent.too", b"", None, 60))
+        asking = asyncio.create_task(one.requests.request("ask.silent.too", b"", None, 60))
         await asyncio.sleep(0.05)
     with pytest.raises(StreamDown, match="connection lost"):
         await asyncio.wait_for(asking, 20)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from messaging.errors import StoreDown, StoreRefuses
 from messaging.store import migrate
-from messaging.store.engine import connected, open_engine, reading
+from messaging.store.engine import open_engine, reading, transaction
 from messaging.store.reader import HistoryReader
 from messaging.store.writer import HistoryWriter
 from ops.embedded import Postgres
@@ -133,7 +133,7 @@ async def test_frozen_server_is_store_down_in_time(server: Postgres, victim: Asy
 async def test_time_out_covers_the_whole_call(engine: AsyncEngine):
     async def many_short_steps() -> None:
         impatient = engine.execution_options(messaging_timeout_s=0.3)
-        async with connected(impatient, "count") as connection:
+        async with transaction(impatient, "count") as connection:
             for _ in range(100):
                 await connection.execute(text("select pg_sleep(0.1)"))
 
@@ -144,7 +144,7 @@ async def test_time_out_covers_the_whole_call(engine: AsyncEngine):
 
 async def test_error_that_sqlalchemy_does_not_wrap_is_store_down_too(engine: AsyncEngine):
     async def fail() -> None:
-        async with connected(engine, "prepare"):
+        async with transaction(engine, "prepare"):
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     with pytest.raises(StoreDown, match="prepare"):
@@ -169,7 +169,7 @@ async def test_wait_for_a_free_connection_has_a_time_out(server: Postgres, victi
     ],
 )
 async def test_no_error_contains_a_number_or_a_text(engine: AsyncEngine, change: str, told: str):
-    async with connected(engine, "break") as connection:
+    async with transaction(engine, "break") as connection:
         await connection.execute(text(change))
     with pytest.raises(StoreDown) as caught:
         await HistoryWriter(engine).write([accepted(new_id())])
@@ -196,7 +196,7 @@ async def test_missing_database_is_store_down(postgres: Postgres):
 
 async def test_callers_own_error_passes_and_rolls_back(engine: AsyncEngine):
     async def fail() -> None:
-        async with connected(engine, "try") as connection:
+        async with transaction(engine, "try") as connection:
             await connection.execute(text("create table scrap (x int)"))
             raise KeyError
 
@@ -235,6 +235,6 @@ def test_url_of_another_database_is_refused_without_quoting_it():
 async def test_only_data_is_refused_for_good(engine: AsyncEngine, code: str, *, refused: bool) -> None:
     """Only data that can never be written is refused; a deadlock (40P01) is temporary."""
     with pytest.raises(StoreDown) as caught:
-        async with connected(engine, "write") as connection:
+        async with transaction(engine, "write") as connection:
             await connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$"))
     assert isinstance(caught.value, StoreRefuses) is refused

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from messaging.store import migrate
-from messaging.store.engine import connected, open_engine
+from messaging.store.engine import open_engine, transaction
 from messaging.store.reader import HistoryReader
 from ops.embedded import Postgres
 from tests.integration.records import NOW, command, new_id
@@ -63,7 +63,7 @@ async def store(engine: AsyncEngine, one: wire.Command, *, accepted: bool = True
         values = {name: value if name in {"message_id", "client"} else None for name, value in values.items()}
     names = ", ".join(values)
     given = ", ".join(f"cast(:{name} as jsonb)" if name == "labels" else f":{name}" for name in values)
-    async with connected(engine, "store") as connection:
+    async with transaction(engine, "store") as connection:
         await connection.execute(
             text(
                 f"insert into messages ({names}, first_provider, accept_sequence, state, version, attempt_count)"  # noqa: S608
@@ -93,11 +93,11 @@ async def test_older_version_finds_its_columns_after_a_downgrade(old: tuple[str,
     one = command(new_id(), **fields)
     await store(engine, one)
     query = text(f"select {', '.join(COLUMNS)}, trace_id, first_provider, state, version from messages")  # noqa: S608
-    async with connected(engine, "read") as connection:
+    async with transaction(engine, "read") as connection:
         before = (await connection.execute(query)).all()
     await asyncio.to_thread(migrate.upgrade, url)
     await asyncio.to_thread(migrate.downgrade, url, "0001")
-    async with connected(engine, "read") as connection:
+    async with transaction(engine, "read") as connection:
         after = (await connection.execute(query)).all()
     trace = one.traceparent.split("-")[1] if one.traceparent else None
     assert tuple(before[0])[: len(COLUMNS)] == tuple(after[0])[: len(COLUMNS)]
@@ -128,7 +128,7 @@ async def test_row_whose_acceptance_is_not_projected_stays_without_a_command(old
 
 async def test_more_messages_than_one_batch_are_all_migrated(old: tuple[str, AsyncEngine]):
     url, engine = old
-    async with connected(engine, "store") as connection:
+    async with transaction(engine, "store") as connection:
         await connection.execute(
             text(
                 "insert into messages (message_id, client, body, accept_sequence, state, version, attempt_count)"
@@ -137,7 +137,7 @@ async def test_more_messages_than_one_batch_are_all_migrated(old: tuple[str, Asy
             )
         )
     await asyncio.to_thread(migrate.upgrade, url)
-    async with connected(engine, "read") as connection:
+    async with transaction(engine, "read") as connection:
         rows = (await connection.execute(text("select message_id, command from messages"))).all()
     kept = {str(row.message_id): wire.Command.FromString(row.command) for row in rows}
     assert len(kept) == 12000

@@ -222,7 +222,7 @@ async def test_replicas_that_a_single_server_cannot_keep_are_refused_with_the_se
 async def test_bucket_compares_and_sets_and_expires_its_keys(connection: Connection) -> None:
     bucket = Bucket(connection, topo.LIMITS_BUCKET)
     heard: list[tuple[str, object]] = []
-    async with bucket.listening("t.*", lambda key, document: heard.append((key, document))):
+    async with bucket.on_write("t.*", lambda key, document: heard.append((key, document))):
         first = await bucket.compare_and_set("t.a", {"n": 1}, 0)
         assert first is not None
         assert await bucket.compare_and_set("t.a", {"n": 2}, 0) is None

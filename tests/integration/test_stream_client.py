@@ -19,7 +19,7 @@ async def until_there(found: list[Msg], count: int) -> None:
 async def test_messages_are_handed_over_in_order_with_all_their_parts(nats_server: NatsServer) -> None:
     found: list[Msg] = []
     async with open_connection(nats_server.url, "a") as one:
-        await one.client.hear("hear.*", found.append)
+        await one.client.listen("hear.*", found.append)
         for n in range(100):
             await one.client.publish(f"hear.{n}", str(n).encode(), "reply.to", {"Number": str(n)})
         await until_there(found, 100)
@@ -32,8 +32,8 @@ async def test_nothing_is_handed_over_after_unsubscribing(nats_server: NatsServe
     first: list[Msg] = []
     second: list[Msg] = []
     async with open_connection(nats_server.url, "a") as one:
-        ended = await one.client.hear("hear.both", first.append)
-        await one.client.hear("hear.both", second.append)
+        ended = await one.client.listen("hear.both", first.append)
+        await one.client.listen("hear.both", second.append)
         await one.client.publish("hear.both", b"1")
         await until_there(first, 1)
         await until_there(second, 1)

@@ -21,7 +21,7 @@ from ops.commands import transmission
 from ops.commands.bulk_file import Row, open_rows
 from ops.commands.failure import Failure
 from ops.commands.gateway_client import Refusal
-from ops.commands.transmission import Report, Transmission
+from ops.commands.transmission import Callbacks, Transmission
 
 ADDRESS = "127.0.0.1:50051"
 Judge = Callable[[api.SendSmsRequest], GatewayError | None]
@@ -78,8 +78,8 @@ class Heard:
         self.bad: list[int] = []
         self.broken: list[str] = []
 
-    def report(self) -> Report:
-        return Report(self._accepted, self._refused, lambda row: self.bad.append(row.line), self._broken)
+    def callbacks(self) -> Callbacks:
+        return Callbacks(self._accepted, self._refused, lambda row: self.bad.append(row.line), self._broken)
 
     def _accepted(self, row: Row, answer: api.SendSmsResponse) -> None:
         (self.repeated if answer.replayed else self.accepted).append(row.line)
@@ -123,7 +123,7 @@ async def transmit(
     heard = Heard()
     rows = open_rows(io.BytesIO(data), "file.csv", None, with_ids=with_ids)
     async with asyncio.timeout(30):
-        await Transmission(stub, rows, heard.report(), ADDRESS, chunk=chunk, patience_s=patience_s).run()
+        await Transmission(stub, rows, heard.callbacks(), ADDRESS, chunk=chunk, patience_s=patience_s).run()
     return heard
 
 
@@ -216,8 +216,8 @@ async def test_file_is_read_only_as_far_as_rows_are_in_flight(gateway):
             read += 1
             yield row
 
-    with pytest.raises(Failure, match="takes nothing any more"):
-        await Transmission(stub, counted(), Heard().report(), ADDRESS, chunk=10, patience_s=1).run()
+    with pytest.raises(Failure, match="accepts nothing any more"):
+        await Transmission(stub, counted(), Heard().callbacks(), ADDRESS, chunk=10, patience_s=1).run()
     assert read <= 10 * (transmission._IN_FLIGHT + 2)
 
 
@@ -230,7 +230,7 @@ async def test_patience_ends_with_an_error_that_names_the_remedy(gateway):
 
 
 async def test_gateway_that_never_answers_ends_the_transmission_early(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(transmission, "_FIRST_MEETING_S", 0.3)
+    monkeypatch.setattr(transmission, "_FIRST_CONNECT_S", 0.3)
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         with pytest.raises(Failure, match=f"no gateway answers at {ADDRESS}: start it with `smsctl up`"):
             await transmit(rpc.SmsGatewayServiceStub(channel), file_of(10))
@@ -255,7 +255,7 @@ async def test_slow_input_does_not_use_up_the_patience(gateway):
             yield row
 
     heard = Heard()
-    await Transmission(stub, slow(), heard.report(), ADDRESS, chunk=1, patience_s=0.3).run()
+    await Transmission(stub, slow(), heard.callbacks(), ADDRESS, chunk=1, patience_s=0.3).run()
     assert len(heard.accepted) == 3
 
 
@@ -269,5 +269,5 @@ async def test_rows_that_were_being_read_when_the_stream_broke_are_not_lost(gate
             time.sleep(0.2)
 
     heard = Heard()
-    await Transmission(stub, slow(), heard.report(), ADDRESS, chunk=1, patience_s=20).run()
+    await Transmission(stub, slow(), heard.callbacks(), ADDRESS, chunk=1, patience_s=20).run()
     assert sorted([*heard.accepted, *heard.repeated]) == [2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""The law of the rooms (style.md): who may import what, and how long a thing may be; every rule says why."""
+"""The laws of the code: who may import what, and how long a thing may be; every rule says why."""
 
 import ast
 import functools
@@ -74,12 +74,12 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (
         ("gateway_grpc",),
         ("gateway_grpc", "ops"),
-        "the gateway is a hand of its own: the heart knows no process, and the dispatcher never needs the door",
+        "the gateway is its own process: messaging/ knows no process, and the dispatcher does not need the gateway",
     ),
     (
         ("dispatcher",),
         ("dispatcher", "ops"),
-        "the dispatcher is a hand of its own: the heart knows no process, and the door never needs the dispatcher",
+        "the dispatcher is its own process: messaging/ knows no process, and the gateway does not need it",
     ),
     (
         ("ops",),
@@ -114,19 +114,19 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (
         ("grpc", "grpc_status", "grpc_health", "grpc_reflection"),
         ("gateway_grpc", "ops", "bench", "messaging/runtime/health"),
-        "gRPC is the front door's business: errors of the heart are plain values until they leave; a probe is a caller",
+        "only the gateway speaks gRPC: errors are plain values until they leave the process; a probe is a caller",
     ),
     (
         ("phonenumbers",),
         ("gateway_grpc/numbers", "gateway_grpc/validation", "ops"),
-        "numbers are judged once, at the door; everyone behind it has E.164",
+        "numbers are checked once, in the gateway; everything behind it has E.164",
     ),
 ]
 _ALLOWED_BESIDE = {
     "ops/embedded/postgres": "asyncpg",  # it starts the server, and waits until it answers
     "bench/stored_rows": "asyncpg",  # it makes millions of rows by COPY
     "bench/floor": "nats",  # it is what the product is held against, written as the library's manual says
-    "bench/filler": "nats",  # it fills the stream faster than the product may
+    "bench/seeder": "nats",  # it publishes faster than the product may
 }
 
 
@@ -154,7 +154,7 @@ PURE = {
         "codec",
         "events",
         "documents",
-        "story",
+        "status",
         "stream/topology",
     ),
     "gateway_grpc": ("numbers", "segments", "validation"),

@@ -1,7 +1,7 @@
-"""nats-server's JetStream as far as this project uses it, in memory, for tests that wait for nothing.
+"""An in-memory JetStream with the features that this project uses, for tests that need no real time.
 
-`tests/contract/stream` holds one suite of claims that this and a real nats-server pass. What is not known here is
-refused with a NotKnown: it must be tried on a real server first, and then added here and to the suite.
+It passes the same suite of claims as a real nats-server, `tests/contract/stream`. A feature that is missing here raises
+NotKnown: try it on a real server first, then add it here and to the suite.
 """
 
 from tests.memory_stream.connection import MemoryConnection

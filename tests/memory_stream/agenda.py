@@ -1,4 +1,4 @@
-"""What the server does by itself when its time comes: expire, fire, copy, deliver again."""
+"""What the server does by itself at a given time: expire messages, fire schedules, copy, redeliver."""
 
 import heapq
 import itertools
@@ -8,7 +8,7 @@ _TOLERANCE_S = 1e-6
 
 
 class Agenda:
-    """Actions by the second at which they are due; `now` is that second while one runs, else the clock's."""
+    """Actions and when they are due; while one runs, `now` is the time at which it was due."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -22,11 +22,11 @@ class Agenda:
         return self._clock() if self._current is None else self._current
 
     def at(self, due: float, action: Callable[[], object]) -> None:
-        """Have something done at `due`, or at once when that has passed; the action sees whether it still applies."""
+        """Run an action at `due`, or at once when that has passed; the action checks whether it still applies."""
         heapq.heappush(self._actions, (max(due, self.now), next(self._order), action))
 
     def run(self) -> None:
-        """Do everything that is due, in its order; what is done meanwhile may bring more."""
+        """Run every action that is due, in order; an action may add more."""
         if self._current is not None:
             return
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Answers of `$JS.API.<verb>`, as far as this project asks for them."""
+"""Answers to the `$JS.API.<verb>` requests that this project makes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Body = Mapping[str, Any]
 
 
 def answer(stream: MemoryStream, verb: str, body: Body) -> dict[str, Any]:
-    """Answer one request; raises ServerError with the refusal, NotKnown when it is none that this knows."""
+    """Answer one request; raises ServerError when it is refused, NotKnown when the verb is missing here."""
     for prefix, answering in _VERBS.items():
         words = prefix.split(".")
         asked = verb.split(".")

@@ -1,8 +1,8 @@
-"""One client's view of the memory stream: what `messaging.stream.connection` offers, with faults to order.
+"""A connection to the memory stream, with the interface of `messaging.stream.connection` and faults to inject.
 
-Every operation gives way to other tasks before and after its effect, and tells `at_step` about both moments:
-`before publish sms.event`, `after publish sms.event`, … What that raises happens there: a Crash ends the process, a
-StreamDown before the effect means that it never came to be, one after it that the answer is lost.
+Every operation lets other tasks run before and after its effect, and calls `at_step` both times, with a name such as
+`before publish sms.event` or `after publish sms.event`. What `at_step` raises is the fault: a Crash ends the process, a
+StreamDown before the effect prevents it, and a StreamDown after it loses the answer.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ _WRONG_SEQUENCE, _FULL = 10071, 10077
 
 
 def _go_on(_step: str) -> None:
-    """Let every step happen."""
+    """Inject no fault."""
 
 
 class MemoryConnection:
-    """`cut` makes everything fail until `mend`; `busy` answers so many publishes with Busy; `kill` is the end of it."""
+    """After `cut` everything fails until `mend`; `busy` is how many publishes to answer with Busy; `kill` is final."""
 
     def __init__(
         self, stream: MemoryStream, at_step: Callable[[str], None] = _go_on, *, timeout_s: float = 2.5
@@ -43,26 +43,26 @@ class MemoryConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached now."""
+        """Whether the connection is up now."""
         return self._connected
 
     def cut(self) -> None:
-        """Lose the server; what it had been asked for is lost with it."""
+        """Lose the connection, and the fetch requests under way with it."""
         self._connected = False
         for consumer in self._consumers:
             consumer.lose()
 
     def mend(self) -> None:
-        """Find the server again."""
+        """Restore the connection."""
         self._connected = True
 
     def kill(self) -> None:
-        """End the process that this connection belongs to: nothing of it has an effect any more."""
+        """End the process that this connection belongs to: none of its operations has an effect after this."""
         self._alive = False
         self.cut()
 
     async def step(self, name: str) -> None:
-        """Give way, then let happen what was ordered for this step; raises StreamDown, Crash."""
+        """Let other tasks run, then inject the fault of this step, if any; raises StreamDown, Crash."""
         await asyncio.sleep(0)
         if not self._alive:
             raise Crash(name)
@@ -76,7 +76,7 @@ class MemoryConnection:
         self.stream.settle()
 
     async def do(self, name: str, effect: Callable[[], _T], timeout_s: float | None = None) -> _T:
-        """Have an effect on the server and wait for its answer; one that is lost is waited for in vain."""
+        """Apply an effect to the server and return its answer; a lost answer is waited for until the time-out."""
         await self.step(f"before {name}")
         answer = effect()
         self.stream.settle()
@@ -91,7 +91,7 @@ class MemoryConnection:
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> Stored | Refused | Busy:
-        """Publish once and wait for the stream's word; raises StreamDown when the outcome is unknown, StreamFull."""
+        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown."""
 
         def effect() -> Stored | Refused | Busy | StreamDown | StreamFull:
             if self.busy and topo.H_EXPECTED in (headers or {}):
@@ -149,7 +149,7 @@ class MemoryConnection:
         return [_record(one) for one in found]
 
     async def delete(self, stream: str, sequence: int) -> bool:
-        """Delete one message; False when it was gone already."""
+        """Delete one message; False when it was already gone."""
         try:
             answer = await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
         except ApiError:
@@ -159,7 +159,7 @@ class MemoryConnection:
     async def api(
         self, verb: str, body: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """Call `$JS.API.<verb>`; raises ApiError with the server's refusal, StreamDown when it does not answer."""
+        """Call `$JS.API.<verb>`; raises ApiError when the server refuses, StreamDown when it does not answer."""
 
         def effect() -> dict[str, Any] | ServerError:
             try:
@@ -173,26 +173,26 @@ class MemoryConnection:
         return answer
 
     async def consumer(self, stream: str, durable: str) -> MemoryConsumer:
-        """Draw from a durable consumer that the set-up has made."""
+        """Open a durable consumer, which the set-up has created, to fetch from it."""
         consumer = MemoryConsumer(self, stream, durable)
         self._consumers.append(consumer)
         return consumer
 
     @contextlib.asynccontextmanager
-    async def listening(self, subject: str, heard: Callable[[str, bytes], None]) -> AsyncIterator[None]:
-        """Call `heard(subject, data)` for what is published meanwhile."""
+    async def listening(self, subject: str, notify: Callable[[str, bytes], None]) -> AsyncIterator[None]:
+        """Call `notify(subject, data)` for each publish meanwhile."""
         await self.step(f"before listening {subject}")
 
-        def told(where: str, data: bytes) -> None:
+        def notify_connected(published: str, data: bytes) -> None:
             if self._connected:
-                heard(where, data)
+                notify(published, data)
 
-        ear = (subject, told)
-        self.stream.listeners.append(ear)
+        listener = (subject, notify_connected)
+        self.stream.listeners.append(listener)
         try:
             yield
         finally:
-            self.stream.listeners.remove(ear)
+            self.stream.listeners.remove(listener)
 
 
 def _record(message: Message) -> Record:

@@ -1,4 +1,4 @@
-"""Drawing from the memory stream: what `messaging.stream.consumer` offers."""
+"""A consumer of the memory stream, with the interface of `messaging.stream.consumer`."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from messaging.errors import StreamDown
+from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.interface import Delivery
 from tests.memory_stream.faults import ServerError
 from tests.memory_stream.queue import Handed, Queue, Request
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from tests.memory_stream.connection import MemoryConnection
 
 _AWAY_S = 0.1
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_ACK_UNANSWERED = Backoff(first_s=0.05, longest_s=1.0)
 
 
 @attrs.define(eq=False)
 class MemoryDelivery:
-    """One message as drawn."""
+    """One delivery of a message."""
 
     handed: Handed
     _connection: "MemoryConnection"
@@ -32,12 +33,12 @@ class MemoryDelivery:
 
     @property
     def subject(self) -> str:
-        """Where it was published."""
+        """The subject it was published on."""
         return self.handed.message.subject
 
     @property
     def data(self) -> bytes:
-        """What it holds."""
+        """The message's bytes."""
         return self.handed.message.data
 
     @property
@@ -47,12 +48,12 @@ class MemoryDelivery:
 
     @property
     def sequence(self) -> int:
-        """Where it stands in its stream."""
+        """Its sequence in the stream."""
         return self.handed.message.sequence
 
     @property
     def delivered(self) -> int:
-        """How many times it was drawn."""
+        """How many times it was delivered, this delivery included."""
         return self.handed.delivered
 
     @property
@@ -61,38 +62,34 @@ class MemoryDelivery:
         return self.handed.waiting
 
     async def ack(self, budget_s: float = 10.0) -> bool:
-        """Acknowledge and wait for the server's word, again and again; False when `budget_s` has gone without one."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + budget_s
-        pause = _FIRST_PAUSE_S
-        while not self._settled:
-            try:
-                await self._connection.do(f"ack {self._place}", lambda: self._queue.ack(self.sequence))
-            except StreamDown:
-                if loop.time() + pause >= end:
-                    return False
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-            else:
-                self._settled = True
+        """Acknowledge until the server confirms; False when it has not within `budget_s`."""
+        try:
+            await retry(self._acked, _ACK_UNANSWERED, StreamDown, budget_s)
+        except StreamDown:
+            return False
         return True
 
+    async def _acked(self) -> None:
+        if not self._settled:
+            await self._connection.do(f"ack {self._place}", lambda: self._queue.ack(self.sequence))
+            self._settled = True
+
     async def ack_lightly(self) -> None:
-        """Acknowledge without waiting for the server's word."""
+        """Acknowledge without a confirmation."""
         await self._tell("ack_lightly", self._queue.ack)
 
     async def give_back(self) -> None:
-        """Let another pod have it at once."""
+        """Have the message redelivered at once, to any pod."""
         if not self._settled:
             self._settled = await self._tell("give_back", self._queue.again)
 
     async def keep(self) -> None:
-        """Tell the server that work goes on."""
+        """Restart the ack wait."""
         if not self._settled:
             await self._tell("keep", self._queue.keep)
 
     async def _tell(self, what: str, effect: Callable[[int], None]) -> bool:
-        """Say something to the server that it does not answer; False when it was known to be away."""
+        """Send something that the server does not answer; False when the connection is down."""
         try:
             await self._connection.step(f"before {what} {self._place}")
         except StreamDown:
@@ -104,7 +101,7 @@ class MemoryDelivery:
 
 
 class MemoryConsumer:
-    """A durable pull consumer; what a fetch that was ended had asked for may still come, and is given to the next."""
+    """A durable pull consumer; messages that arrive after their fetch was cancelled are returned by the next fetch."""
 
     def __init__(self, connection: "MemoryConnection", stream: str, durable: str) -> None:
         self._connection = connection
@@ -114,19 +111,19 @@ class MemoryConsumer:
         self._requests: list[Request] = []
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
-        """Draw up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
-        drawn: list[Delivery] = []
+        """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
+        fetched: list[Delivery] = []
         try:
             await self._connection.step(f"before fetch {self._durable}")
             if not self._arrived:
                 await self._ask(batch, wait_s)
-            while self._arrived and len(drawn) < batch:
-                drawn.append(self._arrived.popleft())
+            while self._arrived and len(fetched) < batch:
+                fetched.append(self._arrived.popleft())
             await self._connection.step(f"after fetch {self._durable}")
         except (StreamDown, ServerError):
-            if not drawn:
+            if not fetched:
                 await asyncio.sleep(_AWAY_S)
-        return drawn
+        return fetched
 
     async def _ask(self, batch: int, wait_s: float) -> None:
         stream = self._connection.stream
@@ -142,11 +139,11 @@ class MemoryConsumer:
         await request.ended.wait()
 
     def lose(self) -> None:
-        """Lose the server: it hands nothing over any more."""
+        """End the requests under way: the connection was lost."""
         if (queue := self._connection.stream.queues.get(self._stream, {}).get(self._durable)) is not None:
             for request in self._requests:
                 queue.end(request)
 
     async def close(self) -> None:
-        """Stop drawing."""
+        """Stop fetching."""
         self.lose()

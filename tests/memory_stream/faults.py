@@ -1,16 +1,16 @@
-"""What can go wrong: a process that ends, an answer of the server that refuses, a question that is not known here."""
+"""The exceptions of the memory stream."""
 
 
 class Crash(BaseException):
-    """The process ends here: nothing of ours may catch it."""
+    """The process ends here; no code of ours may catch it."""
 
 
 class NotKnown(AssertionError):
-    """The memory stream was asked for something that it does not know."""
+    """A test used a feature that the memory stream does not have."""
 
 
 class ServerError(Exception):
-    """The server's answer that something was refused: `code` is its err_code, `text` its description."""
+    """The server refused a request: `code` is its err_code, `text` its description."""
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""One stream: messages by sequence, with the conditions under which one is stored and the limits that remove one."""
+"""One stream: its messages by sequence, the conditions for storing one, and the limits that remove one."""
 
 import re
 import time
@@ -42,15 +42,15 @@ class Message:
 
     @property
     def size_bytes(self) -> int:
-        """What the server's file holds of it."""
+        """Its size in the server's file."""
         lines = sum(len(name) + len(value) + 4 for name, value in self.headers.items())
         return 30 + len(self.subject) + len(self.data) + (lines + 16 if lines else 0)
 
 
 class Log:
-    """A stream's messages; `stored` and `removed` hear of each one that comes and goes.
+    """A stream's messages; the callbacks in `stored` and `removed` are called for each one that is stored or removed.
 
-    `stalled` lets no schedule fire, as on a server whose account was full.
+    While `stalled`, no schedule fires, as on a server whose account was full.
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], agenda: Agenda) -> None:
@@ -67,37 +67,37 @@ class Log:
         self._agenda = agenda
 
     def takes(self, subject: str) -> bool:
-        """Whether what is published on a subject is stored here."""
+        """Whether this stream stores what is published on a subject."""
         return any(matches(pattern, subject) for pattern in self.config["subjects"])
 
     def matching(self, pattern: str) -> Iterator[Message]:
-        """Give the messages under a pattern, oldest first."""
+        """Return the messages that match a pattern, oldest first."""
         if not is_pattern(pattern):
             yield from (self.messages[sequence] for sequence in self._of_subject.get(pattern, ()))
             return
         yield from (message for message in self.messages.values() if matches(pattern, message.subject))
 
     def last(self, pattern: str) -> Message | None:
-        """Give the newest message under a pattern."""
+        """Return the newest message that matches a pattern."""
         if not is_pattern(pattern):
             sequences = self._of_subject.get(pattern)
             return self.messages[sequences[-1]] if sequences else None
         return next((one for one in reversed(self.messages.values()) if matches(pattern, one.subject)), None)
 
     def last_of_each(self, pattern: str) -> list[Message]:
-        """Give the newest message of each subject under a pattern, oldest first."""
+        """Return the newest message of each subject that matches a pattern, oldest first."""
         return sorted({one.subject: one for one in self.matching(pattern)}.values(), key=lambda one: one.sequence)
 
     def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
-        """Store what a client published; raises ServerError when a condition or a limit refuses it."""
+        """Store a client's message and return its sequence; raises ServerError when a condition or limit refuses it."""
         unknown = {name for name in headers if name.startswith("Nats-")} - _KNOWN
         if unknown:
             raise NotKnown(f"headers {', '.join(sorted(unknown))}")
         if (expected := headers.get(topo.H_EXPECTED)) is not None:
             last = self.last(headers.get(topo.H_EXPECTED_SUBJECT, subject))
-            there = last.sequence if last else 0
-            if there != int(expected):
-                raise ServerError(_WRONG_SEQUENCE, f"wrong last sequence: {there}")
+            current = last.sequence if last else 0
+            if current != int(expected):
+                raise ServerError(_WRONG_SEQUENCE, f"wrong last sequence: {current}")
         if topo.H_TTL in headers and not self.config.get("allow_msg_ttl"):
             raise ServerError(_TTL_DISABLED, "per-message TTL is disabled")
         if topo.H_SCHEDULE in headers:
@@ -106,14 +106,14 @@ class Log:
         return self.store(subject, data, headers).sequence
 
     def store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> Message:
-        """Store without a condition: what a schedule fires and what a source brings."""
+        """Store without a condition, for schedules that fire and for sources."""
         message = Message(subject, self.last_sequence + 1, data, dict(headers), self._agenda.now)
         limit = self.config.get("max_bytes", -1)
         if self.config.get("discard") == "new" and 0 <= limit < self.size_bytes + message.size_bytes:
             raise ServerError(_NO_ROOM, "maximum bytes exceeded")
         most = 1 if headers.get(_ROLLUP) == "sub" else self.config.get("max_msgs_per_subject", -1)
-        there = self._of_subject[subject]
-        for sequence in there[: len(there) - most + 1] if 0 < most <= len(there) else ():
+        present = self._of_subject[subject]
+        for sequence in present[: len(present) - most + 1] if 0 < most <= len(present) else ():
             self.remove(sequence)
         self.last_sequence = message.sequence
         self.messages[message.sequence] = message
@@ -122,19 +122,19 @@ class Log:
         self._let_expire(message)
         if topo.H_SCHEDULE in headers:
             self._agenda.at(_due_of(headers), partial(self._fire, message))
-        for hear in self.stored:
-            hear(message)
+        for callback in self.stored:
+            callback(message)
         return message
 
     def remove(self, sequence: int) -> bool:
-        """Let a message go; False when it was gone already."""
+        """Remove a message; False when it was already gone."""
         message = self.messages.pop(sequence, None)
         if message is None:
             return False
         self._of_subject[message.subject].remove(sequence)
         self.size_bytes -= message.size_bytes
-        for hear in self.removed:
-            hear(message)
+        for callback in self.removed:
+            callback(message)
         return True
 
     def _let_expire(self, message: Message) -> None:
@@ -145,7 +145,7 @@ class Log:
             self._agenda.at(message.time + age_s, partial(self.remove, message.sequence))
 
     def _fire(self, schedule: Message) -> None:
-        """Put what a schedule holds where it is to go, if the schedule still stands; the schedule goes."""
+        """Store a schedule's message at its target and remove the schedule, if it still exists."""
         if self.stalled or schedule.sequence not in self.messages:
             return
         headers = {

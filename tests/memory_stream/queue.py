@@ -1,4 +1,4 @@
-"""A durable pull consumer as the server keeps it: what is delivered, waits for its word, comes again."""
+"""A durable pull consumer on the server's side: deliveries, pending acknowledgements, redeliveries."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ from tests.memory_stream.subjects import matches
 
 @attrs.frozen
 class Handed:
-    """One delivery: the message, its count of deliveries, and how many wait behind it."""
+    """One delivery: the message, its delivery count, and how many messages wait behind it."""
 
     message: Message
     delivered: int
@@ -25,7 +25,7 @@ class Handed:
 
 @attrs.define(eq=False)
 class Request:
-    """A client that waits for messages: it gets what is there as soon as something is, and then the request ends."""
+    """A fetch request: it ends when it gets its first messages, up to `batch` of those that are there."""
 
     batch: int
     hand: Callable[[Handed], None]
@@ -42,7 +42,7 @@ class _Held:
 
 
 class Queue:
-    """Delivers each message of its filter to one client at a time; what is silent for `ack_wait` comes again."""
+    """Delivers each matching message to one client at a time, and redelivers it after `ack_wait`."""
 
     def __init__(self, name: str, config: Mapping[str, Any], log: Log, agenda: Agenda) -> None:
         self.name = name
@@ -58,19 +58,19 @@ class Queue:
         log.stored.append(lambda _message: self.serve())
 
     def ask(self, request: Request, expires: float) -> None:
-        """Let a client wait for messages until `expires` (Unix seconds)."""
+        """Add a fetch request, which waits until `expires` (Unix seconds)."""
         self._requests.append(request)
         self._agenda.at(expires, partial(self.end, request))
         self.serve()
 
     def end(self, request: Request) -> None:
-        """End a request that waits no longer."""
+        """End a fetch request."""
         request.ended.set()
         if request in self._requests:
             self._requests.remove(request)
 
     def serve(self) -> None:
-        """Give what is there to those who wait, in their order."""
+        """Deliver available messages to the waiting requests, in their order."""
         while self._requests:
             request = self._requests[0]
             given = 0
@@ -116,7 +116,7 @@ class Queue:
         self._agenda.at(held.until, look)
 
     def ack(self, sequence: int) -> None:
-        """Take a message as done, also by the word of one to whom it does not belong any more."""
+        """Acknowledge a message, also for a client whose delivery has timed out."""
         if sequence in self._held:
             self._drop(sequence)
             if self._log.config["retention"] == "workqueue":
@@ -124,13 +124,13 @@ class Queue:
             self.serve()
 
     def again(self, sequence: int) -> None:
-        """Deliver a message once more, before those that are new."""
+        """Redeliver a message, before new ones."""
         if sequence in self._held and sequence not in self._again:
             self._again.append(sequence)
             self.serve()
 
     def keep(self, sequence: int) -> None:
-        """Hear that work on a message goes on."""
+        """Restart the ack wait of a message."""
         if sequence in self._held:
             self._extend(sequence)
 
@@ -140,7 +140,7 @@ class Queue:
             self._again.remove(sequence)
 
     def info(self) -> dict[str, Any]:
-        """Tell how it stands, as CONSUMER.INFO does."""
+        """Return its state as CONSUMER.INFO does."""
         order, sequence = self._delivered
         if self._held:
             order, sequence = min(one.order for one in self._held.values()) - 1, min(self._held) - 1

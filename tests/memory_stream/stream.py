@@ -1,4 +1,4 @@
-"""The server's state: every stream of the topology, what flows from one into another, and the clock that moves it."""
+"""The server's state: the streams of the topology, the copying from one into another, and timed actions."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +19,8 @@ SOURCE_LAG_S = 0.001
 class MemoryStream:
     """A server with the streams of the topology; several connections may use it.
 
-    `clock` gives Unix seconds and must move as the event loop's does. `made` False begins without streams, for the
-    set-up to make them.
+    `clock` returns Unix seconds and must move with the event loop's clock. With `made` False there are no streams until
+    the set-up creates them.
     """
 
     def __init__(
@@ -45,30 +45,30 @@ class MemoryStream:
 
     @property
     def size_bytes(self) -> int:
-        """What all streams hold."""
+        """The size of all streams."""
         return sum(log.size_bytes for log in self.logs.values())
 
     def make(self, name: str, config: Mapping[str, Any]) -> Log:
-        """Make a stream; it draws from its sources from their beginning."""
+        """Create a stream; it copies its sources from their beginning."""
         log = self.logs[name] = Log(name, config, self.agenda)
         self.queues[name] = {}
         for source in config.get("sources", ()):
             origin = self.logs[source["name"]]
             for message in origin.messages.values():
-                self._draw(log, source, message)
-            origin.stored.append(lambda message, source=source: self._draw(log, source, message))  # type: ignore[misc]
+                self._copy(log, source, message)
+            origin.stored.append(lambda message, source=source: self._copy(log, source, message))  # type: ignore[misc]
         return log
 
     def make_consumer(self, stream: str, durable: str, config: Mapping[str, Any]) -> Queue:
-        """Make a consumer, or give the one that is there a new configuration."""
-        there = self.queues[stream].get(durable)
-        if there is not None:
-            there.config.update(config)
-            return there
+        """Create a consumer, or update the configuration of an existing one."""
+        existing = self.queues[stream].get(durable)
+        if existing is not None:
+            existing.config.update(config)
+            return existing
         queue = self.queues[stream][durable] = Queue(durable, config, self.logs[stream], self.agenda)
         return queue
 
-    def _draw(self, log: Log, source: Mapping[str, Any], message: Message) -> None:
+    def _copy(self, log: Log, source: Mapping[str, Any], message: Message) -> None:
         origin, transforms = self.logs[source["name"]], source["subject_transforms"]
 
         def arrive() -> None:
@@ -77,15 +77,15 @@ class MemoryStream:
             for one in transforms:
                 if (subject := transform(one["src"], one["dest"], message.subject)) is not None:
                     headers = {k: v for k, v in message.headers.items() if not k.startswith("Nats-Expected-")}
-                    story = f"{origin.name} {message.sequence} {one['src']} {one['dest']} {message.subject} memory"
-                    log.store(subject, message.data, {**headers, "Nats-Stream-Source": story})
+                    came_from = f"{origin.name} {message.sequence} {one['src']} {one['dest']} {message.subject} memory"
+                    log.store(subject, message.data, {**headers, "Nats-Stream-Source": came_from})
                     return
 
         self.agenda.at(self.agenda.now + SOURCE_LAG_S, arrive)
 
     def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int | None:
-        """Store what a client published and give its sequence; None when no stream takes it. Raises ServerError."""
-        self.hear(subject, data)
+        """Store a client's message and return its sequence; None when no stream takes it. Raises ServerError."""
+        self.notify(subject, data)
         log = next((log for log in self.logs.values() if log.takes(subject)), None)
         if log is None:
             if not any(Log(one.name, one.config, self.agenda).takes(subject) for one in self._known):
@@ -93,22 +93,22 @@ class MemoryStream:
             return None
         return log.publish(subject, data, headers)
 
-    def hear(self, subject: str, data: bytes) -> None:
-        """Tell listeners what a client publishes, whether it is stored or not."""
+    def notify(self, subject: str, data: bytes) -> None:
+        """Call the listeners of a subject for a client's message, whether it is stored or not."""
         loop = asyncio.get_running_loop()
-        for pattern, heard in self.listeners:
+        for pattern, listener in self.listeners:
             if transform(pattern, "", subject) is not None:
-                loop.call_soon(heard, subject, data)
+                loop.call_soon(listener, subject, data)
 
     def log(self, name: str) -> Log:
-        """Find a stream; raises ServerError when it is not there."""
+        """Return a stream; raises ServerError when it does not exist."""
         try:
             return self.logs[name]
         except KeyError:
             raise ServerError(10059, "stream not found") from None
 
     def queue(self, stream: str, durable: str) -> Queue:
-        """Find a consumer; raises ServerError when it is not there."""
+        """Return a consumer; raises ServerError when it does not exist."""
         self.log(stream)
         try:
             return self.queues[stream][durable]
@@ -116,7 +116,7 @@ class MemoryStream:
             raise ServerError(10014, "consumer not found") from None
 
     def settle(self) -> None:
-        """Do what time has made due, and come back when more will be."""
+        """Run the actions that are due, and set a timer for the next ones."""
         self.agenda.run()
         due = self.agenda.next_due
         if due is None or (self._timer is not None and self._timer_due <= due):

@@ -20,7 +20,7 @@ from providers.base import (
 )
 from tests.unit.processes import Process
 
-SLOW_S = 1.0
+SLOW_S = 1.5
 PAUSE_S = 2.0
 
 
@@ -30,6 +30,7 @@ class Reply(enum.Enum):
     TAKES = "takes it"
     TAKES_SLOWLY = "takes it after a while"
     THROTTLES = "asks for a pause"
+    THROTTLES_SLOWLY = "asks for a pause after a while"
     FAILS = "cannot take it now"
     FAULTY = "refuses us, whatever we send"
     REFUSES = "refuses this message for good"
@@ -39,10 +40,12 @@ class Reply(enum.Enum):
 
 
 _TAKEN = frozenset({Reply.TAKES, Reply.TAKES_SLOWLY, Reply.TAKES_UNHEARD, Reply.HANGS})
+_SLOW = frozenset({Reply.TAKES_SLOWLY, Reply.THROTTLES_SLOWLY})
 _OUTCOMES = {
     Reply.TAKES: Outcome(ACCEPTED, "p-1", "200"),
     Reply.TAKES_SLOWLY: Outcome(ACCEPTED, "p-1", "200"),
     Reply.THROTTLES: Outcome(THROTTLED, code="429", detail="too many", retry_after_s=PAUSE_S),
+    Reply.THROTTLES_SLOWLY: Outcome(THROTTLED, code="429", detail="too many", retry_after_s=PAUSE_S),
     Reply.FAILS: Outcome(TRANSIENT, code="503", detail="overloaded"),
     Reply.FAULTY: Outcome(PROVIDER_FAULT, code="401", detail="our key is refused"),
     Reply.REFUSES: Outcome(PERMANENT, code="400", detail="no such number"),
@@ -91,7 +94,7 @@ class FakeProviderClient:
         gate.wrote()
         reply = self._provider.receive(submission)
         await self._process.step("after write")
-        await asyncio.sleep({Reply.TAKES_SLOWLY: SLOW_S, Reply.HANGS: self._timeout_s}.get(reply, 0.01))
+        await asyncio.sleep(self._timeout_s if reply is Reply.HANGS else SLOW_S if reply in _SLOW else 0.01)
         await self._process.step("after call")
         return _OUTCOMES[reply]
 

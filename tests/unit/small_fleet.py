@@ -35,8 +35,8 @@ from messaging.runtime.config import FleetSettings, Settings
 from messaging.runtime.lifetime import Lifetime
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
+from messaging.status import deadline_of
 from messaging.store.reader import Overdue
-from messaging.story import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket

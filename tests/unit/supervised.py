@@ -14,7 +14,7 @@ from messaging import codec
 from messaging.errors import StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import LANE_OF_PRIORITY, SETTLED_STATES, Address
-from messaging.story import deadline_of, first_state
+from messaging.status import deadline_of, first_state
 from messaging.stream import topology as topo
 from tests.memory_stream import Crash
 from tests.unit.processes import Plan, Process

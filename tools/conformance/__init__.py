@@ -1,1 +1,1 @@
-"""Runs every example client against the real system and tells whether all see the same."""
+"""Runs every example client against the real system and checks that all see the same."""

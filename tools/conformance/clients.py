@@ -1,4 +1,4 @@
-"""The example clients: what each needs on the machine, and how its README says that it is built and run."""
+"""The example clients: the tool chain that each needs, and the commands of its README that build and run it."""
 
 import hashlib
 import os
@@ -15,36 +15,36 @@ import attrs
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ADDRESS = "127.0.0.1:50051"
-"""What stands for the gateway's address in a README."""
+"""The gateway's address in a README, which is replaced by the real one."""
 
 _BIN = pathlib.Path(sys.executable).parent
 _BUILD_S, _RUN_S = 1200.0, 120.0
 _HEAD_LINES, _TAIL_LINES = 8, 20
 _VERSION_OF = {"go": ("go", "version"), "java": ("java", "-version")}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sms-gateway"
-_THRIFTY = {
+_BUILD_ENVIRONMENT = {
     "CARGO_INCREMENTAL": "0",
     "CARGO_PROFILE_DEV_DEBUG": "0",
     "CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG": "0",
     "CARGO_TARGET_DIR": str(_CACHE / "cargo"),
     "MAVEN_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "PIP_NO_COMPILE": "0",  # which is how pip is told not to
+    "PIP_NO_COMPILE": "0",  # this value turns compiling off
     "npm_config_audit": "false",
     "npm_config_fund": "false",
     "npm_config_prefer_offline": "true",
 }
-"""Makes builds cheap that run once. What was built of Rust's crates is kept, as Go keeps what it builds anyway."""
+"""Makes one-time builds fast. Rust's build results are kept in a cache, as Go does by default."""
 
 _PROTOS = ("proto", "third_party", "tools/protoc_gen_grpc_python.py")
 
 
 @attrs.frozen
 class Client:
-    """One folder of `examples/`. Its README has one block of commands: the last one runs it, those before build it.
+    """One folder of `examples/`. Its README has one block of commands: the last one runs it, the others build it.
 
-    `needs` is a program and the oldest version that will do; `made` is the git-ignored folder that a build leaves, in
-    which a stamp remembers what it was built from.
+    `needs` maps programs to their minimum versions. `made` is the git-ignored folder that a build creates; a stamp file
+    in it holds the hash of what it was built from.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Client:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where it lives, and where its commands run."""
+        """The client's folder, in which its commands run."""
         return EXAMPLES / self.name
 
     @property
     def commands(self) -> list[str]:
-        """The lines of its README as they stand."""
+        """The commands of its README."""
         [block] = re.findall(r"```sh\n(.*?)```", (self.folder / "README.md").read_text(), re.DOTALL)
         return str(block).strip().splitlines()
 
@@ -74,29 +74,29 @@ CLIENTS = (
 
 
 class ClientFailed(Exception):
-    """A client could not be built, or did not end well; the sentence holds an excerpt of what it printed."""
+    """A client could not be built, or failed; the sentence has an excerpt of its output."""
 
 
-def lacking(client: Client) -> str:
-    """Say what the machine lacks for a client; empty when it has everything."""
+def missing_tool(client: Client) -> str:
+    """Return what is missing on this machine for a client; empty when nothing is."""
     for program, least in client.needs.items():
         wanted = f"{program} {'.'.join(map(str, least))}"
         if shutil.which(program, path=_path()) is None:
-            return f"needs {wanted}, and there is none"
+            return f"needs {wanted}, which is not installed"
         found = version(_output(_VERSION_OF.get(program, (program, "--version"))))
         if found < least:
-            return f"needs {wanted}, and this is {'.'.join(map(str, found))}"
+            return f"needs {wanted}, and {'.'.join(map(str, found))} is installed"
     return ""
 
 
-def version(told: str) -> tuple[int, ...]:
-    """Find the first version number in what a program tells of itself."""
-    found = re.search(r"\d+(\.\d+)*", re.sub(r"\x1b\[[0-9;]*m", "", told))
+def version(text: str) -> tuple[int, ...]:
+    """Find the first version number in the output of a program."""
+    found = re.search(r"\d+(\.\d+)*", re.sub(r"\x1b\[[0-9;]*m", "", text))
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def build(client: Client) -> bool:
-    """Build a client unless that was done from the same files; tells whether there was something to do."""
+    """Build a client unless it was built from the same files before; returns whether it was built."""
     stamp = client.folder / client.made / ".built-from"
     now = _fingerprint(client)
     if stamp.exists() and stamp.read_text() == now:
@@ -109,7 +109,7 @@ def build(client: Client) -> bool:
 
 
 def run(client: Client, *addresses: str) -> str:
-    """Let a client walk against a gateway, and a busy one; gives what it printed."""
+    """Run a client against a gateway and a busy one; returns its output."""
     line = client.commands[-1]
     if not line.endswith(f" {ADDRESS}"):
         raise ClientFailed(f"the last command of its README does not end with {ADDRESS}")
@@ -117,7 +117,7 @@ def run(client: Client, *addresses: str) -> str:
 
 
 def _fingerprint(client: Client) -> str:
-    """Hash what a client is made from: every file that git does not ignore."""
+    """Hash the sources of a client: every file that git does not ignore."""
     where = [str(client.folder.relative_to(ROOT)), *_PROTOS]
     listed = subprocess.run(  # noqa: S603
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *where],  # noqa: S607
@@ -136,7 +136,7 @@ def _run(client: Client, line: str, patience_s: float) -> str:
     with subprocess.Popen(  # noqa: S603
         ["bash", "-euo", "pipefail", "-c", line],  # noqa: S607
         cwd=client.folder,
-        env={**_THRIFTY, **os.environ, "PATH": _path()},
+        env={**_BUILD_ENVIRONMENT, **os.environ, "PATH": _path()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -157,9 +157,9 @@ def _run(client: Client, line: str, patience_s: float) -> str:
     return out
 
 
-def _excerpt(told: str) -> str:
-    """Keep the beginning and the end: some tools name the fault first, others last."""
-    lines = told.splitlines()
+def _excerpt(output: str) -> str:
+    """Keep the beginning and the end: some tools report the error first, others last."""
+    lines = output.splitlines()
     if len(lines) > _HEAD_LINES + _TAIL_LINES:
         lines = [*lines[:_HEAD_LINES], "…", *lines[-_TAIL_LINES:]]
     return "\n".join(lines)
@@ -173,5 +173,5 @@ def _output(command: tuple[str, ...]) -> str:
 
 
 def _path() -> str:
-    """Give the search path on which buf and its plugins come from this project's environment."""
+    """Return a PATH on which buf and its plugins come from this project's environment."""
     return f"{_BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

@@ -1,19 +1,19 @@
-"""What a client saw against what it should have seen. Pure."""
+"""Compares what a client saw with what it should have seen. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
 
 ANY_TEXT = "*"
-"""Stands in the expected document for any text that is not empty."""
+"""In the expected document: any text that is not empty."""
 
 
 def facts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a client's document what only it may say: its name."""
+    """Return a client's document without its name, which differs between clients."""
     return {key: value for key, value in document.items() if key != "client"}
 
 
 def differences(expected: Any, seen: Any, where: str = "") -> list[str]:
-    """Name every place in which `seen` is not as expected; empty when both agree. 2 and 2.0 are one number."""
+    """Describe every place where `seen` differs from `expected`; empty when they agree. 2 and 2.0 are equal."""
     if expected == ANY_TEXT and isinstance(seen, str) and seen:
         return []
     if isinstance(expected, Mapping) and isinstance(seen, Mapping):

@@ -1,1 +1,1 @@
-"""A Kubernetes of one machine, made from source: `python -m tools.k8s_cluster`."""
+"""A Kubernetes cluster on one machine, built from source: `python -m tools.k8s_cluster`."""

@@ -1,4 +1,4 @@
-"""`make k8s-cluster`: both overlays installed as the README tells, the small one run on a real node."""
+"""`make k8s-cluster`: installs both overlays as the README says, and runs the small one on a real node."""
 
 import argparse
 import json
@@ -17,36 +17,36 @@ _PROD, _DEV = "sms-gateway", scenarios.NAMESPACE
 
 
 def prod(plane: Plane) -> None:
-    """Install prod on nodes that are not there: admission, validation, scheduling, controllers, roll-out.sh."""
-    crds.teach(plane)
+    """Install prod on simulated nodes: admission, validation, scheduling, controllers, roll-out.sh."""
+    crds.install(plane)
     fake_nodes(plane, ["a", "b", "c"])
     for number in range(3):
-        node.nowhere(plane, f"{_PROD}/data-nats-{number}", "20Gi")
+        node.unmounted_disk(plane, f"{_PROD}/data-nats-{number}", "20Gi")
     install.install(plane, _PROD, keys=["alpha", "beta"], database_url="postgresql://sms@10.20.0.5/sms")
     overlay = install.K8S / "overlays" / "prod"
     install.roll_out(plane, overlay)
-    install.standing(plane, _PROD)
-    # The autoscaler's least number, which it asks for although nobody measures here.
-    wait("three gateways", lambda: _stands(plane)["gateway"][1] == 3, 60)
-    before = _stands(plane)
+    install.check_pods(plane, _PROD)
+    # The autoscaler's minimum, which it applies even without metrics.
+    wait("three gateways", lambda: _workloads(plane)["gateway"][1] == 3, 60)
+    before = _workloads(plane)
     install.roll_out(plane, overlay)
-    if _stands(plane) != before:
+    if _workloads(plane) != before:
         raise Failed("the second roll-out of the same manifests changed workloads")
     say("the autoscaler made three gateways of one; the second roll-out left them, and changed no workload")
     with_keda = prod_with_keda(plane.folder / "with-keda")
     rendered = plane.kubectl("kustomize", str(with_keda))
-    told = json.loads(plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", text=rendered))["items"]
-    lanes = {one["metadata"]["name"]: one["spec"]["replicas"] for one in told if one["kind"] == "Deployment"}
-    say(f"prod with keda, held against the API: {len(told)} objects; pods until it scales: {lanes}")
-    for line in install.complaints(plane, _PROD):
+    applied = json.loads(plane.kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", text=rendered))["items"]
+    lanes = {one["metadata"]["name"]: one["spec"]["replicas"] for one in applied if one["kind"] == "Deployment"}
+    say(f"prod with keda, held against the API: {len(applied)} objects; pods until it scales: {lanes}")
+    for line in install.warnings(plane, _PROD):
         say(f"  event {line}")
     plane.kubectl("delete", "namespace", _PROD, "--timeout=120s", within_s=130)
     plane.end("kwok")
     plane.kubectl("delete", "nodes", "-l", "type=kwok")
 
 
-def _stands(plane: Plane) -> dict[str, tuple[str, int]]:
-    """Give each workload's revision of its pods and their number."""
+def _workloads(plane: Plane) -> dict[str, tuple[str, int]]:
+    """Return the revision and the number of pods of each workload."""
     revision = "deployment.kubernetes.io/revision"
     return {
         one["metadata"]["name"]: (
@@ -58,7 +58,7 @@ def _stands(plane: Plane) -> dict[str, tuple[str, int]]:
 
 
 def dev(plane: Plane, before: str) -> None:
-    """Run dev on the node: installed, upgraded, rolled, killed, while everything is counted."""
+    """Run dev on the node: install, upgrade, roll and kill it, and count every message."""
     scenarios.disks(plane, 1)
     install.install(plane, _DEV)
     if before:
@@ -66,7 +66,7 @@ def dev(plane: Plane, before: str) -> None:
         scenarios.upgraded(plane)
     else:
         install.roll_out(plane, install.K8S / "overlays" / "dev")
-        install.standing(plane, _DEV)
+        install.check_pods(plane, _DEV)
     scenarios.messages(plane)
     scenarios.rolled(plane)
     scenarios.gateways_rolled(plane)
@@ -75,11 +75,11 @@ def dev(plane: Plane, before: str) -> None:
 
 
 def three(plane: Plane) -> None:
-    """Run the base's three nats-servers on the node, and roll them."""
+    """Run the base with three nats-servers on the node, and roll them."""
     scenarios.disks(plane, 3)
     install.install(plane, _DEV)
     install.roll_out(plane, scenarios.three_servers(plane))
-    install.standing(plane, _DEV)
+    install.check_pods(plane, _DEV)
     scenarios.stream_rolled(plane)
     plane.kubectl("delete", "namespace", _DEV, "--timeout=180s", within_s=190)
 
@@ -87,15 +87,17 @@ def three(plane: Plane) -> None:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.k8s_cluster", description=__doc__)
-    parser.add_argument("--only", choices=["prod", "dev", "three"], action="append", help="a part; all without it")
+    parser.add_argument(
+        "--only", choices=["prod", "dev", "three"], action="append", help="run only this part; repeatable"
+    )
     parser.add_argument("--image", default=images.ours(), help="our image, as the dev overlay names it")
-    parser.add_argument("--before", default="", help="an older image, upgraded from with messages on their way")
-    parser.add_argument("--base", default="localhost/python:3.11", help="what the other images are built on")
+    parser.add_argument("--before", default="", help="an older image to upgrade from while messages flow")
+    parser.add_argument("--base", default="localhost/python:3.11", help="the base of the other images")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Build, run, and leave the machine as it was; gives 0 when everything was kept."""
+    """Build, run, and restore the machine; returns the exit code, 0 when every promise was kept."""
     options = arguments()
     if os.geteuid() != 0:
         raise SystemExit("a node needs root")
@@ -111,7 +113,7 @@ def main() -> int:
         archive = folder / "images.tar"
         if real:
             images.archive(archive, [*wanted, *images.others(folder, options.base)])
-        with node.machine_as_it_was(folder):
+        with node.restored_machine(folder):
             try:
                 plane.start()
                 if "prod" in parts:
@@ -124,7 +126,7 @@ def main() -> int:
                 if "three" in parts:
                     three(plane)
             finally:
-                node.emptied(plane)
+                node.remove_pods(plane)
                 plane.end()
     except Failed as exc:
         say(f"FAILED: {exc}")

@@ -1,4 +1,4 @@
-"""Builds what a cluster is made of from Go modules into var/tools, once; needs Go, and half an hour of one core."""
+"""Builds the programs of a cluster from Go modules into var/tools, once; needs Go and half an hour on one core."""
 
 import os
 import pathlib
@@ -19,9 +19,9 @@ _COLLECTOR = "go.opentelemetry.io/collector"
 
 @attrs.frozen
 class Tool:
-    """A Go module that names others: `packages` become programs in var/tools under the names beside them.
+    """A Go module with dependencies: `packages` maps the names of programs in var/tools to their packages.
 
-    A package "." is a main of ours in the folder `go/NAME`. What is `required` is taken in that version.
+    A package "." is our own main in the folder `go/NAME`. `required` maps modules to versions.
     """
 
     name: str
@@ -82,7 +82,7 @@ def _go(folder: pathlib.Path, *words: str, within_s: float = 3600.0) -> str:
 
 
 def _staging(tool: Tool) -> str:
-    """Name the published modules that Kubernetes' own go.mod replaces by folders of its repository."""
+    """Return replace lines for the published modules that Kubernetes' own go.mod replaces with folders."""
     version = tool.required.get("k8s.io/kubernetes")
     if version is None:
         return ""
@@ -94,7 +94,7 @@ def _staging(tool: Tool) -> str:
 
 
 def prepare(tool: Tool) -> pathlib.Path:
-    """Write the module that names what is needed; gives its folder."""
+    """Write the module with the dependencies; returns its folder."""
     folder = TOOLS / "src" / tool.name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "go.mod").exists():
@@ -106,11 +106,11 @@ def prepare(tool: Tool) -> pathlib.Path:
 
 
 def build(tool: Tool) -> None:
-    """Build what is not there yet; raises Failed."""
+    """Build the programs that do not exist yet; raises Failed."""
     if all((TOOLS / name).exists() for name in tool.packages):
         return
     if shutil.which("go") is None:
-        raise Failed("no Go here to build with")
+        raise Failed("Go is not installed")
     folder = prepare(tool)
     say(f"building {', '.join(tool.packages)}")
     for name, package in tool.packages.items():
@@ -118,5 +118,5 @@ def build(tool: Tool) -> None:
 
 
 def find(name: str) -> pathlib.Path:
-    """Give the path of a program that was built."""
+    """Return the path of a built program."""
     return TOOLS / name

@@ -1,4 +1,4 @@
-"""Runs other programs and tells what happened."""
+"""Runs other programs and prints the transcript."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ _BEGAN = time.monotonic()
 
 
 class Failed(Exception):
-    """A command failed, or something did not come about in time; the sentence tells which."""
+    """A command failed, or a condition did not hold in time; the sentence says which."""
 
 
 def say(text: str) -> None:
@@ -30,7 +30,7 @@ def run(
     within_s: float = 600.0,
     **environment: str,
 ) -> str:
-    """Run a command and give what it prints on standard output; raises Failed with all of its words."""
+    """Run a command and return its standard output; raises Failed with the end of its output."""
     words = list(map(str, command))
     try:
         done = subprocess.run(  # noqa: S603 - our own tools
@@ -51,14 +51,14 @@ def run(
 
 
 def wait(what: str, asked: Callable[[], bool], within_s: float) -> None:
-    """Ask until the answer is yes, a failed command being a no; raises Failed."""
+    """Call `asked` until it returns True; Failed counts as False. Raises Failed after `within_s`."""
     end = time.monotonic() + within_s
-    told = ""
+    error = ""
     while time.monotonic() < end:
         try:
             if asked():
                 return
         except Failed as exc:
-            told = f": {exc}"
+            error = f": {exc}"
         time.sleep(0.5)
-    raise Failed(f"{what} did not come about in {within_s:g} s{told}")
+    raise Failed(f"{what}: not reached within {within_s:g} s{error}")

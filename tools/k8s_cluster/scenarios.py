@@ -1,4 +1,4 @@
-"""What is done to the dev overlay on a real node while messages flow."""
+"""The scenarios: changes and failures of the dev overlay on a real node while messages flow."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ import yaml
 
 from tools.k8s_cluster import images, node
 from tools.k8s_cluster.commands import ROOT, run, say, wait
-from tools.k8s_cluster.install import complaints, pods, roll_out, standing
+from tools.k8s_cluster.install import check_pods, pods, roll_out, warnings
 from tools.k8s_cluster.plane import Object, Plane, ready
 from tools.k8s_cluster.traffic import caller, ended, flowing
 
@@ -18,8 +18,8 @@ _REST = """import json, sys, urllib.request
 order = {"recipient": "+233201234567", "body": "Hello", "requestId": "by-rest"}
 asked = urllib.request.Request(sys.argv[1], json.dumps(order).encode(), {"content-type": "application/json"})
 answer = json.load(urllib.request.urlopen(asked, timeout=10))
-told = json.load(urllib.request.urlopen(f"{sys.argv[1]}/{answer['messageId']}", timeout=10))
-print(told["status"]["state"])
+status = json.load(urllib.request.urlopen(f"{sys.argv[1]}/{answer['messageId']}", timeout=10))
+print(status["status"]["state"])
 """
 
 
@@ -53,12 +53,12 @@ def rolled(plane: Plane) -> None:
 
 
 def gateways_rolled(plane: Plane) -> None:
-    """Roll one gateway, asked by the name of its pods and by the Service, then two as the base has."""
+    """Roll one gateway, called by its headless name and by the Service; then roll two, as in the base."""
     with flowing(plane, NAMESPACE, "gateway-rolled", 70):
         _roll(plane, "gateway")
     with flowing(plane, NAMESPACE, "gateway-rolled-service", 70, address=f"gateway.{NAMESPACE}:50051"):
         _roll(plane, "gateway")
-    # This node has little: what one asks for is less.
+    # The node is small, so each gateway requests less.
     plane.kubectl("-n", NAMESPACE, "set", "resources", "deployment/gateway", "--requests=cpu=50m")
     plane.kubectl("-n", NAMESPACE, "scale", "deployment/gateway", "--replicas=2")
     plane.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=180s", within_s=190)
@@ -67,15 +67,15 @@ def gateways_rolled(plane: Plane) -> None:
 
 
 def _of(plane: Plane, component: str) -> Object:
-    """Give a pod of a component."""
+    """Return a pod of a component."""
     return next(one for one in pods(plane, NAMESPACE) if one["metadata"]["name"].startswith(component))
 
 
 def _process(plane: Plane, one: Object) -> int:
-    """Give the process id of a pod's first container, as the machine numbers it."""
+    """Return the process id of a pod's first container on the machine."""
     identifier = one["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
-    told = run("ctr", f"--address={plane.folder}/containerd.sock", "--namespace=k8s.io", "tasks", "list")
-    (line,) = [line for line in told.splitlines() if line.startswith(identifier)]
+    tasks = run("ctr", f"--address={plane.folder}/containerd.sock", "--namespace=k8s.io", "tasks", "list")
+    (line,) = [line for line in tasks.splitlines() if line.startswith(identifier)]
     return int(line.split()[1])
 
 
@@ -86,7 +86,7 @@ def _restarted(plane: Plane, one: Object) -> bool:
 
 
 def killed(plane: Plane) -> None:
-    """Kill a lane's process, then take a pod away at once, then freeze a process until its liveness probe ends it."""
+    """Kill a lane's process, delete pods at once, and freeze a process until its liveness probe restarts it."""
     with flowing(plane, NAMESPACE, "process-killed", 30):
         one = _of(plane, "dispatcher-p1")
         os.kill(_process(plane, one), signal.SIGKILL)
@@ -100,38 +100,38 @@ def killed(plane: Plane) -> None:
         one = _of(plane, "dispatcher-p2")
         os.kill(_process(plane, one), signal.SIGSTOP)
         wait("a restart after the liveness probe", lambda: _restarted(plane, one), 160)
-    found = [line for line in complaints(plane, NAMESPACE) if "Liveness" in line]
-    say(f"  {found[0] if found else 'no event tells of a liveness probe'}")
+    found = [line for line in warnings(plane, NAMESPACE) if "Liveness" in line]
+    say(f"  {found[0] if found else 'no event about a liveness probe'}")
 
 
 def overlay(plane: Plane, image: str) -> pathlib.Path:
-    """Copy the manifests, the dev overlay naming another image of ours; gives the overlay."""
+    """Copy the manifests with another version of our image in the dev overlay; returns the overlay."""
     folder = plane.folder / f"k8s-{image.rpartition(':')[2]}"
     shutil.copytree(ROOT / "deploy" / "k8s", folder)
     path = folder / "overlays" / "dev" / "kustomization.yaml"
-    told: Object = yaml.safe_load(path.read_text())
+    manifest: Object = yaml.safe_load(path.read_text())
     name, _, tag = image.rpartition(":")
-    next(one for one in told["images"] if one["name"] == "sms-gateway").update(newName=name, newTag=tag)
-    path.write_text(yaml.safe_dump(told))
-    # The providers' side stays: its record is in memory.
+    next(one for one in manifest["images"] if one["name"] == "sms-gateway").update(newName=name, newTag=tag)
+    path.write_text(yaml.safe_dump(manifest))
+    # The simulated providers keep their image: their log of calls is in memory.
     simulator = path.with_name("simulator.yaml")
     simulator.write_text(simulator.read_text().replace("image: sms-gateway", f"image: {images.ours()}"))
     return path.parent
 
 
 def three_servers(plane: Plane) -> pathlib.Path:
-    """Copy the manifests, the dev overlay with the base's three nats-servers, all on one node; gives the overlay."""
+    """Copy the manifests with three nats-servers on one node in the dev overlay; returns the overlay."""
     folder = plane.folder / "k8s-three"
     shutil.copytree(ROOT / "deploy" / "k8s", folder)
     path = folder / "overlays" / "dev" / "kustomization.yaml"
-    told: Object = yaml.safe_load(path.read_text())
-    # What dev changes of the stream goes; the base's own is left.
-    told["configMapGenerator"] = [one for one in told["configMapGenerator"] if one["name"] == "providers"]
-    next(one for one in told["replicas"] if one["name"] == "nats")["count"] = 3
+    manifest: Object = yaml.safe_load(path.read_text())
+    # Remove dev's changes of the stream's configuration, so that the base's own applies.
+    manifest["configMapGenerator"] = [one for one in manifest["configMapGenerator"] if one["name"] == "providers"]
+    next(one for one in manifest["replicas"] if one["name"] == "nats")["count"] = 3
     spread = {"op": "remove", "path": "/spec/template/spec/topologySpreadConstraints"}
     cpu = {"op": "replace", "path": "/spec/template/spec/containers/0/resources/requests/cpu", "value": "100m"}
-    told["patches"] = [{"target": {"kind": "StatefulSet", "name": "nats"}, "patch": yaml.safe_dump([spread, cpu])}]
-    path.write_text(yaml.safe_dump(told))
+    manifest["patches"] = [{"target": {"kind": "StatefulSet", "name": "nats"}, "patch": yaml.safe_dump([spread, cpu])}]
+    path.write_text(yaml.safe_dump(manifest))
     return path.parent
 
 
@@ -144,17 +144,17 @@ def stream_rolled(plane: Plane) -> None:
 
 
 def disks(plane: Plane, servers: int) -> None:
-    """Offer the disks that the dev overlay's claims ask for."""
+    """Create the volumes for the claims of the dev overlay."""
     for number in range(servers):
         node.disk(plane, f"{NAMESPACE}/data-nats-{number}", "20Gi")
     node.disk(plane, f"{NAMESPACE}/data-postgres-0", "5Gi")
 
 
 def upgraded(plane: Plane) -> None:
-    """Roll from the image that runs to the overlay's own, with messages on their way."""
+    """Roll from the running image to the overlay's own while messages flow."""
     before = {one["spec"]["containers"][0]["image"] for one in pods(plane, NAMESPACE)}
     with flowing(plane, NAMESPACE, "upgraded", 120):
         roll_out(plane, ROOT / "deploy" / "k8s" / "overlays" / "dev")
     after = {one["spec"]["containers"][0]["image"] for one in pods(plane, NAMESPACE)}
-    say(f"  nobody runs {', '.join(sorted(before - after))} any more")
-    standing(plane, NAMESPACE)
+    say(f"  no pod runs {', '.join(sorted(before - after))} any more")
+    check_pods(plane, NAMESPACE)

@@ -1,6 +1,6 @@
-"""Runs in a caller's pod: sends at a steady rate, each message until it is accepted, and prints what it was told.
+"""Runs in a caller's pod: sends at a steady rate, repeats each message until it is accepted, and prints the results.
 
-sender.py ADDRESS COUNT RATE NAME: a line for each message, its identifier; then what the longest wait was.
+sender.py ADDRESS COUNT RATE NAME prints a line with the id of each message, then the longest wait and the retries.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 _ROUND_ROBIN = '{"loadBalancingConfig": [{"round_robin": {}}]}'
-AGAIN_S = 0.2
+RETRY_S = 0.2
 FINAL = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -24,13 +24,13 @@ FINAL = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-"""What trying again does not mend."""
+"""Errors for which a retry does not help."""
 
 
 async def accepted(
     send_sms: Callable[..., Awaitable[api.SendSmsResponse]], request: api.SendSmsRequest, refused: Counter[str]
 ) -> tuple[str, float]:
-    """Send one message until it is accepted; its request_id makes that safe. Gives its id and how long it took."""
+    """Send one message until it is accepted; its request_id makes that safe. Returns its id and the seconds it took."""
     asked = time.monotonic()
     while True:
         try:
@@ -39,11 +39,11 @@ async def accepted(
             if error.code() in FINAL:
                 raise
             refused[error.code().name] += 1
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_S)
 
 
 async def main(address: str, count: int, rate: float, name: str) -> None:
-    """Send everything; a call that waits holds back no other."""
+    """Send everything; a call that waits does not delay the others."""
     refused: Counter[str] = Counter()
     options = [("grpc.service_config", _ROUND_ROBIN)]
     async with grpc.aio.insecure_channel(address, options=options) as channel, asyncio.TaskGroup() as group:
@@ -54,10 +54,10 @@ async def main(address: str, count: int, rate: float, name: str) -> None:
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             request = api.SendSmsRequest(recipient=f"+23320{number:07d}", body="Rolled", request_id=f"{name}-{number}")
             tasks.append(group.create_task(accepted(stub.SendSms, request, refused)))
-        told = [await one for one in tasks]
-    for identifier, _ in told:
+        results = [await one for one in tasks]
+    for identifier, _ in results:
         sys.stdout.write(f"id {identifier}\n")
-    sys.stdout.write(f"longest wait {max(took for _, took in told):.2f} s\n")
+    sys.stdout.write(f"longest wait {max(took for _, took in results):.2f} s\n")
     for code, times in sorted(refused.items()):
         sys.stdout.write(f"asked again {times} times after {code}\n")
 

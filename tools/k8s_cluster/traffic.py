@@ -1,4 +1,4 @@
-"""Messages sent by a pod while something happens, and what became of each."""
+"""Sends messages from a pod during a scenario, and checks the outcome of each."""
 
 import contextlib
 import json
@@ -6,20 +6,20 @@ import pathlib
 import time
 from collections.abc import Iterator
 
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from tools.k8s_cluster.commands import Failed, say, wait
 from tools.k8s_cluster.plane import Object, Plane
 
 CALLERS = "callers"
 LIMIT = 50
 _FEW = 20
-"""More than one process has in flight at 50 a second are not worth asking for one by one."""
+"""Up to so many missing messages are looked up one by one; a process has fewer in flight at 50 a second."""
 _PORTS = {"p1": 9101, "p2": 9102}
 _RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def callers(plane: Plane) -> None:
-    """Make a namespace whose pods may call, as the README tells."""
+    """Create a namespace whose pods may call the gateway, as the README says."""
     script = (pathlib.Path(__file__).parent / "sender.py").read_text()
     plane.apply(
         {
@@ -66,11 +66,11 @@ def caller(
 
 
 def ended(plane: Plane, name: str, within_s: float = 60.0) -> str:
-    """Wait until a caller has ended well; gives what it printed."""
+    """Wait until a caller has ended; returns its output. Raises Failed when the caller failed."""
 
     def phase() -> str:
-        told: Object = json.loads(plane.kubectl("-n", CALLERS, "get", "pod", name, "-o", "json"))
-        return str(told["status"].get("phase"))
+        pod: Object = json.loads(plane.kubectl("-n", CALLERS, "get", "pod", name, "-o", "json"))
+        return str(pod["status"].get("phase"))
 
     wait(f"the end of pod {name}", lambda: phase() in {"Succeeded", "Failed"}, within_s)
     printed = plane.kubectl("-n", CALLERS, "logs", name)
@@ -81,7 +81,7 @@ def ended(plane: Plane, name: str, within_s: float = 60.0) -> str:
 
 
 def received(plane: Plane, namespace: str) -> dict[str, list[Object]]:
-    """Give what each simulated provider's socket has seen, asked through the API server."""
+    """Return the requests that each simulated provider received, read through the API server."""
     path = f"/api/v1/namespaces/{namespace}/services/simulator:%d/proxy/_requests"
     return {
         name: [json.loads(line) for line in plane.kubectl("get", "--raw", path % port).splitlines()]
@@ -90,9 +90,9 @@ def received(plane: Plane, namespace: str) -> dict[str, list[Object]]:
 
 
 def settled(plane: Plane, namespace: str, ids: set[str], within_s: float) -> None:
-    """Wait until each accepted message was taken, or is told to be unclear since whoever sent it was killed.
+    """Wait until every accepted message was taken, or has an unclear outcome because its dispatcher was killed.
 
-    Raises Failed when one is missing, doubled, or sent too fast.
+    Raises Failed when a message is missing or was taken twice, or a rate was exceeded.
     """
     end = time.monotonic() + within_s
     while True:
@@ -117,8 +117,8 @@ def settled(plane: Plane, namespace: str, ids: set[str], within_s: float) -> Non
 def _is_unclear(plane: Plane, namespace: str, message_id: str) -> bool:
     words = ["/app/bin/smsctl", "status", message_id, "--json", "--gateway", f"gateway.{namespace}:50051"]
     caller(plane, "asks", *words)
-    told: Object = json.loads(ended(plane, "asks"))
-    return (told.get("error") or {}).get("reason") == "UNCLEAR"
+    status: Object = json.loads(ended(plane, "asks"))
+    return (status.get("error") or {}).get("reason") == "UNCLEAR"
 
 
 @contextlib.contextmanager
@@ -130,7 +130,7 @@ def flowing(
     rate: float = 60.0,
     address: str = "",
 ) -> Iterator[None]:
-    """Send meanwhile, from three seconds before; afterwards count until everything was taken."""
+    """Send messages inside the context, starting three seconds before; then wait until all were taken."""
     address = address or f"dns:///gateway-headless.{namespace}:50051"
     caller(plane, name, "/sender/sender.py", address, str(int(seconds * rate)), str(rate), name)
     wait("the sender", lambda: '"Running"' in plane.kubectl("-n", CALLERS, "get", "pod", name, "-o", "json"), 30)
@@ -140,6 +140,6 @@ def flowing(
     took = time.monotonic() - began
     lines = [line.split() for line in ended(plane, name, seconds + 120).splitlines()]
     ids = {line[1] for line in lines if line[0] == "id"}
-    told = "; ".join(" ".join(line) for line in lines if line[0] != "id")
-    say(f"{name}: took {took:.0f} s of {seconds:.0f} s of {rate:g} messages a second; {told}")
+    summary = "; ".join(" ".join(line) for line in lines if line[0] != "id")
+    say(f"{name}: took {took:.0f} s of {seconds:.0f} s of {rate:g} messages a second; {summary}")
     settled(plane, namespace, ids, 45)

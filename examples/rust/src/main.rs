@@ -1,4 +1,4 @@
-//! A caller of the SMS gateway: sends, repeats, sends many, asks, reads errors, and comes again when it is told to.
+//! An SMS gateway client: sends one message, repeats it, sends many, asks for a status, reads errors, and retries.
 //!
 //!     cargo run [ADDRESS [BUSY_ADDRESS]]
 
@@ -12,7 +12,7 @@ use tonic::{Code, Response, Status};
 use tonic_types::{BadRequest, RpcStatusExt, StatusExt};
 use uuid::Uuid;
 
-#[allow(dead_code)] // the protos also hold what only other programs need
+#[allow(dead_code)] // the protos also have what only other programs need
 mod protos {
     include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 }
@@ -35,10 +35,10 @@ fn open(address: &str) -> Result<Gateway, Failure> {
     Ok(Gateway::new(endpoint.connect_lazy()))
 }
 
-/// Repeats a call as the gateway asks for it. Safe for a message with a request_id: it is sent once all the same.
+/// Repeats a call when the gateway asks for it. Safe for a message with a request_id: it is sent only once.
 async fn with_retry<A>(
     mut call: impl AsyncFnMut() -> Result<Response<A>, Status>,
-    mut told: impl FnMut(Code, Duration),
+    mut on_retry: impl FnMut(Code, Duration),
 ) -> Result<A, Status> {
     let mut attempt = 1;
     loop {
@@ -49,38 +49,38 @@ async fn with_retry<A>(
         if !matches!(error.code(), Code::ResourceExhausted | Code::Unavailable) || attempt == ATTEMPTS {
             return Err(error);
         }
-        // No RetryInfo: the gateway was not reached at all. Wait longer each time.
+        // Without RetryInfo, the gateway was not reached. Wait longer each time.
         let delay = error
             .get_details_retry_info()
             .and_then(|info| info.retry_delay)
             .unwrap_or(Duration::from_millis(100 << attempt));
-        told(error.code(), delay);
+        on_retry(error.code(), delay);
         sleep(delay).await;
         attempt += 1;
     }
 }
 
-/// Remembers each code and delay with which a gateway asked to come again.
-fn hear(heard: &mut Vec<Value>, code: Code, delay: Duration) {
+/// Records each code and delay with which a gateway asked for a retry.
+fn log_retry(retries: &mut Vec<Value>, code: Code, delay: Duration) {
     let one = json!({"code": code as i32, "delay_s": delay.as_secs_f64()});
-    if !heard.contains(&one) {
-        heard.push(one);
+    if !retries.contains(&one) {
+        retries.push(one);
     }
 }
 
 async fn send(gateway: &Gateway, message: &SendSmsRequest) -> Result<SendSmsResponse, Status> {
-    send_and_tell(gateway, message, |_, _| ()).await
+    send_and_log(gateway, message, |_, _| ()).await
 }
 
-async fn send_and_tell(
+async fn send_and_log(
     gateway: &Gateway,
     message: &SendSmsRequest,
-    told: impl FnMut(Code, Duration),
+    on_retry: impl FnMut(Code, Duration),
 ) -> Result<SendSmsResponse, Status> {
-    with_retry(async || gateway.clone().send_sms(message.clone()).await, told).await
+    with_retry(async || gateway.clone().send_sms(message.clone()).await, on_retry).await
 }
 
-/// Sends three chunks on one stream; each message is judged on its own.
+/// Sends three chunks on one stream; each message is accepted or refused on its own.
 async fn send_many(gateway: &Gateway, run: &str) -> Result<Vec<Value>, Status> {
     let recipients = [vec!["+233201000001", "+233201000002"], vec!["+233201000003", "+12"], vec!["+233201000004"]];
     let chunks: Vec<_> = (0..)
@@ -123,7 +123,7 @@ fn violations(bad: Option<BadRequest>) -> BTreeMap<String, String> {
     found.into_iter().map(|one| (one.field, one.description)).collect()
 }
 
-/// Asks until a provider has taken the message. watch_status does the same without asking again and again.
+/// Asks for the status until a provider has taken the message. watch_status does the same without polling.
 async fn until_sent(gateway: &Gateway, message_id: &str) -> Result<MessageStatus, Status> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
@@ -136,7 +136,7 @@ async fn until_sent(gateway: &Gateway, message_id: &str) -> Result<MessageStatus
     }
 }
 
-/// Sends what cannot be sent, and reads every fault from the error.
+/// Sends a message that is not valid, and reads every fault from the error.
 async fn refused(gateway: &Gateway) -> Value {
     let message = SendSmsRequest {
         recipient: "nobody".into(),
@@ -157,10 +157,10 @@ async fn refused(gateway: &Gateway) -> Value {
     }
 }
 
-/// Sends three messages to a gateway that has no room for three: it says when to come again.
+/// Sends three messages to a gateway whose backlog has room for one: it says when to retry.
 async fn busy(address: &str, run: &str) -> Result<Value, Failure> {
     let gateway = open(address)?;
-    let mut heard: Vec<Value> = vec![];
+    let mut retries: Vec<Value> = vec![];
     for index in 0..3 {
         let message = SendSmsRequest {
             recipient: "+233201234567".into(),
@@ -168,12 +168,12 @@ async fn busy(address: &str, run: &str) -> Result<Value, Failure> {
             request_id: format!("{run}-busy-{index}"),
             ..Default::default()
         };
-        send_and_tell(&gateway, &message, |code, delay| hear(&mut heard, code, delay)).await?;
+        send_and_log(&gateway, &message, |code, delay| log_retry(&mut retries, code, delay)).await?;
     }
-    Ok(json!({"accepted": 3, "told": heard}))
+    Ok(json!({"accepted": 3, "retries": retries}))
 }
 
-async fn walk(address: &str, busy_address: Option<&String>) -> Result<Value, Failure> {
+async fn exercise(address: &str, busy_address: Option<&String>) -> Result<Value, Failure> {
     let run = format!("rust-{}", Uuid::new_v4());
     let gateway = open(address)?;
     let message = SendSmsRequest {
@@ -185,8 +185,8 @@ async fn walk(address: &str, busy_address: Option<&String>) -> Result<Value, Fai
         labels: HashMap::from([("shop".into(), "Kumasi".into()), ("order".into(), "1".into())]),
         ..Default::default()
     };
-    let mut heard: Vec<Value> = vec![];
-    let first = send_and_tell(&gateway, &message, |code, delay| hear(&mut heard, code, delay)).await?;
+    let mut retries: Vec<Value> = vec![];
+    let first = send_and_log(&gateway, &message, |code, delay| log_retry(&mut retries, code, delay)).await?;
     let again = send(&gateway, &message).await?;
     let batch = send_many(&gateway, &run).await?;
     let status = until_sent(&gateway, &first.message_id).await?;
@@ -198,7 +198,7 @@ async fn walk(address: &str, busy_address: Option<&String>) -> Result<Value, Fai
             "segments": first.segments,
             "recipient": first.recipient,
             "replayed": first.replayed,
-            "told": heard,
+            "retries": retries,
         },
         "again": {"replayed": again.replayed, "same_message_id": again.message_id == first.message_id},
         "batch": batch,
@@ -220,6 +220,6 @@ async fn walk(address: &str, busy_address: Option<&String>) -> Result<Value, Fai
 async fn main() -> Result<(), Failure> {
     let addresses: Vec<String> = std::env::args().skip(1).collect();
     let address = addresses.first().map_or("127.0.0.1:50051", String::as_str);
-    println!("{:#}", walk(address, addresses.get(1)).await?);
+    println!("{:#}", exercise(address, addresses.get(1)).await?);
     Ok(())
 }

@@ -117,7 +117,7 @@ class Kit:
     repeats: Callable[[int, str], Reply] = error_that_repeats
     statuses: Mapping[int, str] = attrs.Factory(lambda: STATUSES)
     codes: Mapping[str, str] = attrs.Factory(dict)
-    detail: str = "the provider answered {status}, taken as {name}"
+    detail: str = "the provider answered {status}, which means {name}"
     unclear: Mapping[str, Reply] = attrs.Factory(dict)
     """Answers of its own that sound like a yes and are none, beside what is none for every provider."""
     pauses: Sequence[Pause] = attrs.Factory(lambda: RETRY_AFTER)

@@ -1,4 +1,4 @@
-"""Claims: a message is accepted once under its key, is never half accepted, and reaches its lane."""
+"""Claims: a message is accepted once under its key, completely or not at all, and reaches its lane."""
 
 import asyncio
 
@@ -26,22 +26,22 @@ async def accept(
 
 
 @claim()
-async def one_key_is_accepted_once_whatever_time_and_lane(world: World) -> None:
+async def one_key_is_accepted_once_at_any_time_and_for_any_lane(world: World) -> None:
     first = an_address("once")
     assert isinstance(await accept(world.one, first), Accepted)
-    twin = await accept(world.other, later_by(first, 7), "bulk", "other contents")
-    assert isinstance(twin, AlreadyAccepted)
-    assert parse_address(twin.record.subject) == first
+    second = await accept(world.other, later_by(first, 7), "bulk", "other contents")
+    assert isinstance(second, AlreadyAccepted)
+    assert parse_address(second.record.subject) == first
 
 
 @claim()
-async def another_key_is_accepted_beside_it(world: World) -> None:
+async def different_keys_are_accepted_independently(world: World) -> None:
     answers = [await accept(world.one, an_address(name)) for name in ("a", "b")]
     assert answers == [Accepted(1), Accepted(2)]
 
 
 @claim()
-async def a_repeat_with_the_same_contents_is_told_apart_from_another_message(world: World) -> None:
+async def a_repeat_with_the_same_contents_counts_as_the_same_message(world: World) -> None:
     address = an_address("repeat")
     first = await accept(world.one, address)
     assert await accept(world.other, address) == first
@@ -70,7 +70,7 @@ async def an_acceptance_whose_answer_was_lost_is_recognised_as_our_own(world: Wo
 
 
 @claim()
-async def a_condition_names_the_sequence_that_stands_there(world: World) -> None:
+async def a_refused_condition_names_the_current_sequence(world: World) -> None:
     address = an_address("condition")
     await accept(world.one, an_address("before"))
     await accept(world.one, address)
@@ -85,7 +85,7 @@ async def a_condition_names_the_sequence_that_stands_there(world: World) -> None
 
 
 @claim()
-async def what_is_accepted_reaches_its_lane_with_its_headers_but_the_conditions(world: World) -> None:
+async def an_accepted_message_reaches_its_lane_with_its_headers_except_the_conditions(world: World) -> None:
     address = an_address()
     await accept(world.one, address, ttl_s=60)
     [delivery] = await (await lane(world.other)).fetch(5, 5)
@@ -98,7 +98,7 @@ async def what_is_accepted_reaches_its_lane_with_its_headers_but_the_conditions(
 
 
 @claim()
-async def what_is_accepted_for_later_reaches_no_lane_but_the_scheduler(world: World) -> None:
+async def a_message_accepted_for_later_reaches_the_scheduler_and_no_lane(world: World) -> None:
     address = an_address()
     await accept(world.one, address, LATER)
     scheduler = await world.one.consumer(topo.ACCEPT, topo.SCHEDULE_CONSUMER)
@@ -107,17 +107,17 @@ async def what_is_accepted_for_later_reaches_no_lane_but_the_scheduler(world: Wo
     await accept(world.one, an_address())
     assert len(await (await lane(world.one)).fetch(5, 5)) == 1
     assert await delivery.ack()
-    assert await world.one.last(topo.ACCEPT, topo.accept_filter(address)) is not None, "it is no work queue"
+    assert await world.one.last(topo.ACCEPT, topo.accept_filter(address)) is not None, "it is not a work queue"
 
 
 @claim()
-async def an_unkeyed_record_is_forgotten_after_its_time_to_live_and_others_are_not(world: World) -> None:
-    forgotten, kept = an_address(), an_address()
-    await accept(world.one, forgotten, ttl_s=1)
+async def a_record_with_a_ttl_expires_and_others_do_not(world: World) -> None:
+    expiring, kept = an_address(), an_address()
+    await accept(world.one, expiring, ttl_s=1)
     await accept(world.one, kept)
 
     async def gone() -> bool:
-        return await world.one.last(topo.ACCEPT, topo.accept_filter(forgotten)) is None
+        return await world.one.last(topo.ACCEPT, topo.accept_filter(expiring)) is None
 
     assert not await gone()
     await until(gone)
@@ -126,7 +126,7 @@ async def an_unkeyed_record_is_forgotten_after_its_time_to_live_and_others_are_n
 
 
 @claim(attrs.evolve(SETTINGS, servers=ServerSettings(accept_max_bytes=20_000)))
-async def a_full_stream_says_so_and_keeps_nothing_of_the_message(world: World) -> None:
+async def a_full_stream_refuses_a_message_and_keeps_nothing_of_it(world: World) -> None:
     accepted: list[Address] = []
     full = False
     while not full:

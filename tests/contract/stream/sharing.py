@@ -1,4 +1,4 @@
-"""Claims: buckets, and what the server's API tells and makes."""
+"""Claims: the shared buckets, and the server's API."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ from tests.integration.streams import an_address, entry_of
 
 
 @claim()
-async def a_bucket_writes_only_upon_the_revision_that_was_read(world: World) -> None:
+async def a_bucket_is_written_only_at_the_revision_that_was_read(world: World) -> None:
     mine, other = Bucket(world.one, topo.LIMITS_BUCKET), Bucket(world.other, topo.LIMITS_BUCKET)
     assert await mine.get("t.a") == (0, None)
     assert await mine.compare_and_set("t.a", {"n": 1}, 0) == 1
@@ -45,7 +45,7 @@ async def a_deleted_key_is_none_and_its_marker_has_a_revision(world: World) -> N
 
 
 @claim()
-async def a_key_with_a_time_to_live_is_gone_after_it_and_leaves_no_revision(world: World) -> None:
+async def a_key_with_a_ttl_expires_and_leaves_no_revision(world: World) -> None:
     bucket = Bucket(world.one, topo.LIMITS_BUCKET)
     await bucket.put("t.a", {"n": 1}, ttl_s=1)
     await bucket.compare_and_set("t.b", {"n": 1}, 0, ttl_s=60)
@@ -61,7 +61,7 @@ async def a_key_with_a_time_to_live_is_gone_after_it_and_leaves_no_revision(worl
 
 
 @claim()
-async def writing_again_without_a_time_to_live_keeps_the_key(world: World) -> None:
+async def writing_again_without_a_ttl_keeps_the_key(world: World) -> None:
     bucket = Bucket(world.one, topo.LIMITS_BUCKET)
     await bucket.put("t.a", {"n": 1}, ttl_s=1)
     await bucket.put("t.a", {"n": 2})
@@ -70,10 +70,10 @@ async def writing_again_without_a_time_to_live_keeps_the_key(world: World) -> No
 
 
 @claim()
-async def who_listens_hears_every_try_to_write_under_its_pattern_and_nothing_afterwards(world: World) -> None:
+async def a_subscriber_is_notified_of_every_attempt_to_write_a_matching_key_until_it_ends(world: World) -> None:
     mine, other = Bucket(world.one, topo.LIMITS_BUCKET), Bucket(world.other, topo.LIMITS_BUCKET)
-    heard: list[tuple[str, object]] = []
-    async with mine.listening("t.*", lambda key, document: heard.append((key, document))):
+    notified: list[tuple[str, object]] = []
+    async with mine.on_write("t.*", lambda key, document: notified.append((key, document))):
         await asyncio.sleep(0.1)
         await other.put("t.a", 1)
         assert await other.compare_and_set("t.a", 2, 0) is None
@@ -81,16 +81,16 @@ async def who_listens_hears_every_try_to_write_under_its_pattern_and_nothing_aft
         await other.delete("t.a")
 
         async def complete() -> bool:
-            return len(heard) == 3
+            return len(notified) == 3
 
         await until(complete)
     await other.put("t.a", 4)
     await asyncio.sleep(0.1)
-    assert heard == [("t.a", 1), ("t.a", 2), ("t.a", None)]
+    assert notified == [("t.a", 1), ("t.a", 2), ("t.a", None)]
 
 
 @claim()
-async def the_fleet_sees_breakers_backlog_and_what_waits_for_its_time(world: World) -> None:
+async def the_fleet_view_reads_breakers_backlog_and_schedules(world: World) -> None:
     providers = [Provider(name, "simulated", "http://127.0.0.1:1") for name in PROVIDERS]
     view = FleetView(world.one, providers, 3.0)
     await Bucket(world.other, topo.BREAKERS_BUCKET).put("breaker.p2", {"state": "open"})
@@ -119,7 +119,7 @@ async def dead_letters_are_counted_by_provider_and_reason(world: World) -> None:
 
 
 @claim()
-async def subjects_are_told_in_pages(world: World) -> None:
+async def subjects_are_listed_in_pages(world: World) -> None:
     for name in "abc":
         await world.one.publish(f"sms.dlq.p1.failed.{name}.k.t", b"x")
     request = {"subjects_filter": "sms.dlq.>", "offset": 2}
@@ -132,10 +132,10 @@ async def subjects_are_told_in_pages(world: World) -> None:
 
 
 @claim()
-async def a_stream_tells_what_it_holds(world: World) -> None:
+async def a_stream_reports_its_contents(world: World) -> None:
     async def state() -> dict[str, int]:
-        told = (await world.one.api(f"STREAM.INFO.{topo.EVENT}"))["state"]
-        return {name: told[name] for name in told if not name.endswith("_ts")}
+        info = (await world.one.api(f"STREAM.INFO.{topo.EVENT}"))["state"]
+        return {name: info[name] for name in info if not name.endswith("_ts")}
 
     assert await state() == {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 1}
     await world.one.publish("sms.event.a.b.c", b"12345", {topo.H_EXPECTED: "0", "traceparent": "00-x"})
@@ -167,7 +167,7 @@ async def consumers_are_listed_with_their_configuration(world: World) -> None:
 
 
 @claim()
-async def what_is_not_there_is_refused_with_its_code(world: World) -> None:
+async def a_request_for_what_does_not_exist_is_refused_with_its_code(world: World) -> None:
     for verb, code in (
         ("STREAM.INFO.NONE", 10059),
         ("CONSUMER.INFO.NONE.x", 10059),
@@ -196,7 +196,7 @@ async def the_set_up_makes_everything_and_finds_it_as_wanted(world: World) -> No
 
 
 @claim()
-async def the_set_up_changes_what_loses_nothing_and_refuses_the_rest(world: World) -> None:
+async def the_set_up_makes_changes_that_lose_nothing_and_refuses_others(world: World) -> None:
     longer = attrs.evolve(SETTINGS, gateway=GatewaySettings(window_s=2 * 86400))
     changed = [
         one.name for one in await setup.ensure(world.one, longer, [*PROVIDERS, "p3"]) if one.state != "as wanted"
@@ -209,6 +209,6 @@ async def the_set_up_changes_what_loses_nothing_and_refuses_the_rest(world: Worl
 
 
 @claim(made=False)
-async def copies_that_a_server_alone_cannot_keep_are_refused(world: World) -> None:
+async def replicas_that_a_single_server_cannot_hold_are_refused(world: World) -> None:
     with pytest.raises(TooFewServers):
         await setup.ensure(world.one, attrs.evolve(SETTINGS, servers=ServerSettings(replicas=3)), PROVIDERS)

@@ -1,8 +1,8 @@
-"""All claims about the stream; importing their modules puts them on the list."""
+"""All claims about the stream; importing their modules registers them."""
 
-from tests.contract.stream import accepting, drawing, sharing, writing
+from tests.contract.stream import accepting, fetching, sharing, writing
 from tests.contract.stream.world import CLAIMS
 
-MODULES = (accepting, drawing, sharing, writing)
+MODULES = (accepting, fetching, sharing, writing)
 
 __all__ = ["CLAIMS", "MODULES"]

@@ -1,4 +1,4 @@
-"""Every claim about the stream, on a real nats-server; the unit tier holds them of the stream in memory."""
+"""Every claim about the stream, on a real nats-server; the unit tests check them on the memory stream."""
 
 import contextlib
 import pathlib
@@ -17,7 +17,7 @@ from tests.integration.proxy import FaultProxy
 
 
 class RealWorld:
-    """A server, with one connection through a proxy that can swallow answers."""
+    """A server, with one connection through a proxy that can drop answers."""
 
     def __init__(self, one: Connection, other: Connection, proxy: FaultProxy) -> None:
         self.one = one

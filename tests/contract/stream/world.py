@@ -1,7 +1,7 @@
-"""What a claim about the stream is given: a stream of its own, two connections to it, and words to speak of it.
+"""What a claim about the stream works with: a stream of its own, two connections to it, and shorthands.
 
-A claim is an async function that takes a World; `claim` puts it on the list. Time passes in it by `asyncio.sleep`: for
-the memory stream those seconds are virtual.
+A claim is an async function that takes a World, registered with `claim`. Time passes in it by `asyncio.sleep`; on the
+memory stream these seconds are virtual.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PROVIDERS = ["p1", "p2"]
 
 
 class World(Protocol):
-    """`one` and `other` are connections to the same stream; requests wait 0.3 s for their answers."""
+    """`one` and `other` are connections to the same stream; requests time out after 0.3 s."""
 
     @property
     def one(self) -> Connection: ...
@@ -34,12 +34,12 @@ class World(Protocol):
     def other(self) -> Connection: ...
 
     def answers_lost(self) -> AbstractAsyncContextManager[None]:
-        """Let no answer reach `one` within; what it asks for is done all the same."""
+        """Lose all answers to `one` in this context; its requests still take effect."""
 
 
 @attrs.frozen
 class Claim:
-    """A claim, and the stream that it is made of: its settings, and whether the set-up has run."""
+    """A claim, the settings of its stream, and whether the set-up runs before it."""
 
     check: Callable[[World], Awaitable[None]]
     settings: Settings
@@ -55,7 +55,7 @@ CLAIMS: list[Claim] = []
 def claim(
     settings: Settings = SETTINGS, *, made: bool = True
 ) -> Callable[[Callable[[World], Awaitable[None]]], Callable[[World], Awaitable[None]]]:
-    """Put a claim on the list."""
+    """Register a claim."""
 
     def listed(check: Callable[[World], Awaitable[None]]) -> Callable[[World], Awaitable[None]]:
         CLAIMS.append(Claim(check, settings, made))
@@ -65,7 +65,7 @@ def claim(
 
 
 async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> float:
-    """Wait until something holds; gives the Unix second at which it was seen to."""
+    """Wait until a condition holds; returns the Unix time at which it was first seen to hold."""
     end = time.monotonic() + within_s
     while not await holds():
         assert time.monotonic() < end, "it never came true"
@@ -74,7 +74,7 @@ async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 10.0) ->
 
 
 async def last(connection: Connection, stream: str, subject: str) -> Record:
-    """Read the newest message under a subject; it must be there."""
+    """Read the newest message of a subject; it must exist."""
     record = await connection.last(stream, subject)
     assert record is not None
     return record

@@ -1,4 +1,4 @@
-"""Claims: events by compare-and-set, schedules that replace and fire, dead letters that are never doubled."""
+"""Claims: events are compare-and-set, schedules replace each other and fire, dead letters are never duplicated."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ def event_of(address: Address, pod: str = "") -> wire.Event:
 
 
 @claim()
-async def the_next_event_is_written_only_upon_the_last(world: World) -> None:
+async def the_next_event_is_written_only_after_the_expected_last_one(world: World) -> None:
     address, publisher = an_address(), Publisher(world.one)
     assert await publisher.append_event(an_address(), event_of(address), 0) == 1
     assert await publisher.append_event(address, event_of(address), 0) == 2
@@ -53,7 +53,7 @@ async def an_event_whose_answer_was_lost_is_recognised_as_our_own(world: World) 
 
 
 @claim()
-async def a_condition_on_an_event_that_is_none_names_zero(world: World) -> None:
+async def a_refused_condition_on_a_subject_without_events_names_zero(world: World) -> None:
     assert await world.one.publish("sms.event.a.b.c", b"x", {topo.H_EXPECTED: "5"}) == Refused(0)
     assert await world.one.publish("sms.event.a.b.c", b"x", {topo.H_EXPECTED: "0"}) == Stored(1)
 
@@ -63,7 +63,7 @@ async def scheduled(connection: Connection, address: Address) -> bool:
 
 
 @claim()
-async def a_schedule_fires_into_its_lane_when_it_is_due_and_is_gone(world: World) -> None:
+async def a_schedule_fires_into_its_lane_when_it_is_due_and_is_then_removed(world: World) -> None:
     address, publisher, due = an_address(), Publisher(world.one), time.time() + 1.0
     await publisher.schedule(entry_of(address), address, "p2", "bulk", due)
     assert await scheduled(world.one, address)
@@ -82,7 +82,7 @@ async def a_schedule_fires_into_its_lane_when_it_is_due_and_is_gone(world: World
 
 
 @claim()
-async def a_schedule_that_is_over_fires_at_once(world: World) -> None:
+async def a_schedule_in_the_past_fires_at_once(world: World) -> None:
     address = an_address()
     await Publisher(world.one).schedule(entry_of(address), address, "p1", "otp", time.time() - 5)
     assert len(await (await lane(world.one)).fetch(5, 5)) == 1
@@ -102,7 +102,7 @@ async def a_later_schedule_of_the_same_message_replaces_the_first(world: World) 
 
 
 @claim()
-async def a_schedule_that_was_taken_back_does_not_fire(world: World) -> None:
+async def a_deleted_schedule_does_not_fire(world: World) -> None:
     address, publisher = an_address(), Publisher(world.one)
     await publisher.schedule(entry_of(address), address, "p1", "otp", time.time() + 0.7)
     await publisher.unschedule(address)
@@ -112,7 +112,7 @@ async def a_schedule_that_was_taken_back_does_not_fire(world: World) -> None:
 
 
 @claim()
-async def what_was_put_off_comes_back_although_its_first_entry_was_acknowledged_after_that(world: World) -> None:
+async def a_rescheduled_message_returns_although_its_first_entry_was_acknowledged_after_that(world: World) -> None:
     address, publisher, consumer = an_address(), Publisher(world.one), await lane(world.one)
     await publisher.enqueue(entry_of(address), address, "p1", "otp")
     [first] = await consumer.fetch(5, 2)
@@ -129,17 +129,17 @@ def letter_of(address: Address, sequence: int) -> wire.DeadLetter:
 
 
 @claim()
-async def burying_again_changes_nothing_and_a_letter_of_a_later_event_comes_beside(world: World) -> None:
+async def a_repeated_dead_letter_changes_nothing_and_one_of_a_later_event_is_added(world: World) -> None:
     address, publisher = an_address(), Publisher(world.one)
     subject = topo.dlq_subject("p1", "exhausted", address)
-    for sequence, stands_at in ((3, 1), (3, 1), (2, 1), (9, 2), (9, 2)):
+    for sequence, stored_at in ((3, 1), (3, 1), (2, 1), (9, 2), (9, 2)):
         await publisher.bury(letter_of(address, sequence), address)
-        assert (await last(world.other, topo.DLQ, subject)).sequence == stands_at
+        assert (await last(world.other, topo.DLQ, subject)).sequence == stored_at
     assert await world.one.at(topo.DLQ, 1) is not None
 
 
 @claim()
-async def a_record_is_deleted_once(world: World) -> None:
+async def a_record_is_deleted_only_once(world: World) -> None:
     address = an_address()
     await Publisher(world.one).bury(letter_of(address, 3), address)
     assert not await world.one.delete(topo.DLQ, 9)
@@ -151,7 +151,7 @@ async def a_record_is_deleted_once(world: World) -> None:
 
 
 @claim()
-async def walking_gives_the_records_of_a_pattern_in_their_order(world: World) -> None:
+async def next_after_walks_the_records_of_a_pattern_in_order(world: World) -> None:
     for client in ("a", "b", "a"):
         await world.one.publish(f"sms.dlq.p1.failed.{client}.k.t", client.encode())
     found = []
@@ -165,7 +165,7 @@ async def walking_gives_the_records_of_a_pattern_in_their_order(world: World) ->
 
 
 @claim()
-async def an_older_record_is_the_last_again_when_the_newest_is_deleted(world: World) -> None:
+async def when_the_newest_record_is_deleted_the_one_before_it_is_the_last(world: World) -> None:
     for body in (b"1", b"2"):
         await world.one.publish("sms.event.a.b.c", body)
     assert await world.one.delete(topo.EVENT, 2)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from ops.simulator.server import Simulator
 from tests.integration.simulator.caller import ROOT, TO, message, stats
 
@@ -74,7 +74,9 @@ async def test_the_behaviour_is_replaced_over_http(sim: Simulator, client: httpx
 
 
 async def test_wait_for_gives_up_and_says_what_it_saw(sim: Simulator) -> None:
-    with pytest.raises(TimeoutError, match=r"not so within [0-9.]+ s; 0 sends, 0 of them in flight"):
+    with pytest.raises(
+        TimeoutError, match=r"the condition did not hold within [0-9.]+ s; 0 sends, 0 of them in flight"
+    ):
         await sim["p1"].wait_for(lambda record: len(record.entries) > 0, timeout_s=0.01)
 
 
@@ -89,7 +91,7 @@ async def test_when_one_port_is_taken_none_listens_on() -> None:
 
 
 def test_a_port_for_nobody_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="not there: p9"):
+    with pytest.raises(ValueError, match="unknown providers: p9"):
         Simulator({"p1": Behaviour()}, ports={"p9": 1})
 
 

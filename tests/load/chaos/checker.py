@@ -8,7 +8,7 @@ import attrs
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.lifecycle import may_follow
-from ops.simulator.ledger import highest_window
+from ops.simulator.call_log import highest_window
 from tests.load.chaos.ledger import Acceptance, Ledger
 from tests.load.chaos.records import Arrival, History
 

@@ -26,7 +26,7 @@ from ops.embedded import NatsServer, Postgres
 from ops.embedded.cluster import NatsCluster
 from ops.fleet import watching
 from ops.system import Plan, System
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 from tests.load.chaos.checker import Limits
 from tests.load.chaos.links import LOCALHOST, Link
 from tests.load.chaos.plan import Fault
@@ -103,7 +103,7 @@ class Stage:
     async def start(self) -> None:
         """Start everything; each process connects through its own links."""
         await asyncio.to_thread(self.system.start)
-        if not await wait_for_answer(self.system):
+        if not await wait_until_serving(self.system):
             raise TimeoutError("the gateway does not answer")
         for name in self.system.simulators:
             await self._behave(name, {})
@@ -113,7 +113,7 @@ class Stage:
         settings = read_settings({key: value for key, value in self.system.environment.items() if key in _FOR_WATCHING})
         providers = read_providers(settings.servers.providers_file)
         async with watching(settings, providers) as watch:
-            while any(lane.pods < self.system.plan.dispatchers_each for lane in (await watch.picture()).lanes):
+            while any(lane.pods < self.system.plan.dispatchers_each for lane in (await watch.snapshot()).lanes):
                 await asyncio.sleep(0.2)
 
     async def stop(self) -> list[str]:

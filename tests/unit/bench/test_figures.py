@@ -42,10 +42,10 @@ def test_goal_is_held_against_the_median(goal: str, *, reached: bool | None) -> 
 
 
 @pytest.mark.parametrize("values", [(), (float("nan"),), (float("inf"), 1.0), (-1.0,)])
-def test_what_cannot_be_is_nonsense(values: tuple[float, ...]) -> None:
-    assert Result("b", "B", {}, [Figure("x", "ms", values)]).nonsense()
-    assert not RESULT.nonsense()
-    assert Result("b", "B", {}, []).nonsense() == ["b: no figures"]
+def test_what_cannot_be_is_problems(values: tuple[float, ...]) -> None:
+    assert Result("b", "B", {}, [Figure("x", "ms", values)]).problems()
+    assert not RESULT.problems()
+    assert Result("b", "B", {}, []).problems() == ["b: no figures"]
 
 
 def test_plots_are_well_formed_and_name_every_row() -> None:

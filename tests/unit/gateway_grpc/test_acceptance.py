@@ -1,4 +1,4 @@
-"""Acceptance upon the memory stream: one message for one key, whatever is lost on the way."""
+"""Acceptance on the memory stream: one message for one key, whatever requests or answers are lost."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ PROVIDERS = [Provider(name, "simulated", "http://127.0.0.1:9") for name in ("p1"
 
 
 class Gateway:
-    """One gateway process; several may stand upon one stream."""
+    """One gateway process; several may share one stream."""
 
     def __init__(self, stream: MemoryStream, at_step: Callable[[str], None] = lambda _: None) -> None:
         self.connection = MemoryConnection(stream, at_step, timeout_s=1.0)
@@ -229,6 +229,6 @@ async def test_estimate_tells_the_order_of_providers_and_accepts_nothing() -> No
     stream = a_stream()
     gateway = Gateway(stream)
     checked, order, why = gateway.acceptance.estimate(a_request(body="Hello", providers=["p2", "p1"]))
-    assert (checked.measure.segments, order) == (1, ["p2", "p1"])
+    assert (checked.segmentation.segments, order) == (1, ["p2", "p1"])
     assert why == "first healthy of the caller's list"
     assert not stored(stream)

@@ -9,7 +9,7 @@ from messaging.errors import BacklogFull, StreamFull
 
 @attrs.define
 class View:
-    """What the fleet view knows at a moment; a refresh brings a new `backlog`."""
+    """The part of the fleet view that admission uses; a refresh replaces `backlog`."""
 
     backlog: dict[str, int]
     storage_fill: float = 0.0
@@ -19,45 +19,45 @@ def admission(view: View, *, limit: int = 100, per_provider: int = 10) -> Admiss
     return Admission(view, limit, per_provider, 0.8)  # type: ignore[arg-type]
 
 
-def test_what_was_accepted_since_the_last_look_counts() -> None:
-    door = admission(View({"p1": 7, "p2": 0}))
+def test_messages_accepted_since_the_last_refresh_count() -> None:
+    gate = admission(View({"p1": 7, "p2": 0}))
     for _ in range(3):
-        door.check("p1")
+        gate.check("p1")
     with pytest.raises(BacklogFull) as caught:
-        door.check("p1")
+        gate.check("p1")
     assert (caught.value.scope, caught.value.limit) == ("provider p1", 10)
-    door.check("p2")
+    gate.check("p2")
 
 
-def test_a_new_look_forgets_what_it_now_contains() -> None:
+def test_a_refresh_replaces_the_count_of_accepted_messages() -> None:
     view = View({"p1": 9})
-    door = admission(view)
-    door.check("p1")
+    gate = admission(view)
+    gate.check("p1")
     with pytest.raises(BacklogFull):
-        door.check("p1")
+        gate.check("p1")
     view.backlog = {"p1": 4}
     for _ in range(6):
-        door.check("p1")
+        gate.check("p1")
     with pytest.raises(BacklogFull):
-        door.check("p1")
+        gate.check("p1")
 
 
-def test_the_limit_of_all_holds_over_the_providers() -> None:
-    door = admission(View({"p1": 6, "p2": 6}), limit=13)
-    door.check("p1")
+def test_the_total_limit_holds_for_all_providers_together() -> None:
+    gate = admission(View({"p1": 6, "p2": 6}), limit=13)
+    gate.check("p1")
     with pytest.raises(BacklogFull) as caught:
-        door.check("p2")
+        gate.check("p2")
     assert caught.value.scope == "all providers"
 
 
 def test_a_refused_message_does_not_count() -> None:
     view = View({"p1": 10})
-    door = admission(view)
+    gate = admission(view)
     for _ in range(5):
         with pytest.raises(BacklogFull):
-            door.check("p1")
+            gate.check("p1")
     view.backlog = {"p1": 9}
-    door.check("p1")
+    gate.check("p1")
 
 
 def test_storage_that_is_nearly_full_stops_accepting() -> None:

@@ -1,4 +1,4 @@
-"""What comes in while a server is about to stop."""
+"""Calls that arrive while a server is about to stop."""
 
 import asyncio
 import time
@@ -7,50 +7,52 @@ import pytest
 
 from gateway_grpc.drain_gate import DrainGate
 from messaging.errors import Draining
+from tests.unit.virtual_time import in_virtual_time
 
 
-async def come(gate: DrainGate) -> str:
+async def call(gate: DrainGate) -> str:
     with gate:
-        if gate.holds:
-            await gate.refused()
+        if gate.holding:
+            await gate.wait_and_refuse()
         return "answered"
 
 
-async def test_before_the_stop_every_call_comes_in() -> None:
-    assert await come(DrainGate()) == "answered"
+async def test_an_open_gate_lets_every_call_through() -> None:
+    assert await call(DrainGate()) == "answered"
 
 
-async def test_a_call_in_the_moment_of_the_stop_is_held_and_then_refused() -> None:
+async def test_a_late_call_is_held_and_then_refused() -> None:
     gate = DrainGate()
     gate.hold()
-    call = asyncio.create_task(come(gate))
+    held = asyncio.create_task(call(gate))
     await asyncio.sleep(0)
-    assert not call.done()
+    assert not held.done()
     gate.refuse()
     with pytest.raises(Draining):
-        await call
+        await held
     with pytest.raises(Draining):
-        await come(gate)
+        await call(gate)
 
 
-async def test_it_is_not_quiet_while_calls_come_but_that_is_not_waited_for_for_ever() -> None:
+@in_virtual_time
+async def test_it_is_not_quiet_while_calls_arrive_and_that_wait_has_a_time_out() -> None:
     gate = DrainGate()
     gate.hold()
     calls = []
 
-    async def come_again(times: int) -> None:
+    async def arrive(times: int) -> None:
         for _ in range(times):
-            calls.append(asyncio.create_task(come(gate)))
-            await asyncio.sleep(0)
+            calls.append(asyncio.create_task(call(gate)))
+            await asyncio.sleep(0.005)
 
     async with asyncio.TaskGroup() as group:
-        caller = group.create_task(come_again(50))
-        await gate.quiet(3, 60.0)
+        caller = group.create_task(arrive(50))
+        await gate.wait_until_quiet(3, 60.0)
         assert caller.done()
-    caller = asyncio.create_task(come_again(1_000_000_000))
+    caller = asyncio.create_task(arrive(1_000_000_000))
     began = time.monotonic()
-    await gate.quiet(3, 0.05)
-    assert time.monotonic() - began >= 0.05
+    await gate.wait_until_quiet(3, 5.0)
+    assert time.monotonic() - began >= 5.0
     caller.cancel()
     gate.refuse()
     assert all(isinstance(one, Draining) for one in await asyncio.gather(*calls, return_exceptions=True))
@@ -58,14 +60,14 @@ async def test_it_is_not_quiet_while_calls_come_but_that_is_not_waited_for_for_e
 
 async def test_it_is_empty_when_the_last_call_has_ended() -> None:
     gate = DrainGate()
-    await gate.empty(60.0)
+    await gate.wait_until_empty(60.0)
     with gate:
         before = time.monotonic()
-        await gate.empty(0.05)
+        await gate.wait_until_empty(0.05)
         assert time.monotonic() - before >= 0.05
         with gate:
             pass
-        waiting = asyncio.create_task(gate.empty(60.0))
+        waiting = asyncio.create_task(gate.wait_until_empty(60.0))
         await asyncio.sleep(0.05)
         assert not waiting.done()
     await waiting

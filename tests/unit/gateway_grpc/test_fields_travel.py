@@ -1,6 +1,6 @@
-"""Every field of a message is carried on, from request to command to what callers are told, or is named here.
+"""Every field goes from the request to the command and to what callers see, or is listed here as left out.
 
-The fields are read from the descriptors: one that is added to the proto is red until it is decided what becomes of it.
+The fields are read from the descriptors: a field that is added to the proto fails here until it is listed.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from gateway_grpc.acceptance import _fill, _response, fingerprint
 from gateway_grpc.validation import Rules, check
 from messaging.model import Address
 from messaging.routing import Choice
-from messaging.story import status_of
+from messaging.status import status_of
 from tests.descriptors import changed, differing, fields_of, filled
 
 # What is left out on purpose, and why.
@@ -61,7 +61,7 @@ TRAVELS: dict[str, tuple[Any, set[str]]] = {
 }
 
 # For each field of a response or a status: a field of the command or of the last event that it follows.
-ANSWERED: list[tuple[str, str]] = [
+RESPONSE_FROM_COMMAND: list[tuple[str, str]] = [
     ("message_id", "message_id"),
     ("state", "schedule_time"),
     ("provider", "provider"),
@@ -71,7 +71,7 @@ ANSWERED: list[tuple[str, str]] = [
     ("accept_time", "accept_time"),
     ("deadline", "deadline"),
 ]
-TOLD_BY_COMMAND: list[tuple[str, str]] = [
+STATUS_FROM_COMMAND: list[tuple[str, str]] = [
     ("message_id", "message_id"),
     ("request_id", "request_id"),
     ("client_reference", "client_reference"),
@@ -90,7 +90,7 @@ TOLD_BY_COMMAND: list[tuple[str, str]] = [
     ("trace_id", "traceparent"),
     ("route_reason", "route_reason"),
 ]
-TOLD_BY_EVENT: list[tuple[str, str]] = [
+STATUS_FROM_EVENT: list[tuple[str, str]] = [
     ("message_id", "message_id"),
     ("state", "state"),
     ("final", "state"),
@@ -127,22 +127,22 @@ def last_event() -> wire.Event:
     return event
 
 
-def undecided(kind: type[Message], decided: Collection[str]) -> list[str]:
-    """Name the fields about which nothing is decided, and what is decided of no field or twice."""
-    named = [*decided, *LEFT_OUT[kind]]
+def unlisted(kind: type[Message], listed: Collection[str]) -> list[str]:
+    """Name the fields that are not listed, and the names that are no field or are listed twice."""
+    named = [*listed, *LEFT_OUT[kind]]
     return sorted({*fields_of(kind)} ^ {*named} | {name for name in named if named.count(name) > 1})
 
 
 def test_every_field_of_a_request_reaches_the_command_or_is_left_out_on_purpose() -> None:
-    fields = undecided(api.SendSmsRequest, TRAVELS)
+    fields = unlisted(api.SendSmsRequest, TRAVELS)
     assert not fields, (
-        f"SendSmsRequest: {fields}. Carry it: write it in gateway_grpc/acceptance.py `_fill` and say in TRAVELS which "
-        f"field of Command it changes; or say in LEFT_OUT why it does not travel."
+        f"SendSmsRequest: {fields}. Write it in gateway_grpc/acceptance.py `_fill` and list in TRAVELS which field of "
+        f"Command it changes; or say in LEFT_OUT why it is left out."
     )
 
 
 @pytest.mark.parametrize("field", TRAVELS)
-def test_field_of_a_request_changes_what_carries_it_and_nothing_else(field: str) -> None:
+def test_field_of_a_request_changes_its_fields_of_the_command_and_no_others(field: str) -> None:
     value, carriers = TRAVELS[field]
     other = api.SendSmsRequest()
     other.CopyFrom(REQUEST)
@@ -158,42 +158,42 @@ def test_another_value_in_any_field_is_another_request_under_the_same_request_id
 
 
 def test_every_field_of_a_command_is_written_or_left_out_on_purpose() -> None:
-    fields = undecided(wire.Command, [field.name for field, _ in command_of(REQUEST).ListFields()])
+    fields = unlisted(wire.Command, [field.name for field, _ in command_of(REQUEST).ListFields()])
     assert not fields, (
         f"Command: {fields}. Write it in gateway_grpc/acceptance.py `_fill` (REQUEST here holds every field that a "
         f"caller may set), or say in LEFT_OUT who writes it."
     )
 
 
-def test_every_field_of_a_response_is_told_or_left_out_on_purpose() -> None:
-    fields = undecided(api.SendSmsResponse, {told for told, _ in ANSWERED})
+def test_every_field_of_a_response_is_set_or_left_out_on_purpose() -> None:
+    fields = unlisted(api.SendSmsResponse, {target for target, _ in RESPONSE_FROM_COMMAND})
     assert not fields, (
-        f"SendSmsResponse: {fields}. Set it in gateway_grpc/acceptance.py `_response` and say in ANSWERED from what; "
-        f"or say in LEFT_OUT why not."
+        f"SendSmsResponse: {fields}. Set it in gateway_grpc/acceptance.py `_response` and list its source in "
+        f"RESPONSE_FROM_COMMAND; or say in LEFT_OUT why not."
     )
 
 
-@pytest.mark.parametrize(("told", "source"), ANSWERED)
-def test_field_of_a_response_follows_the_command(told: str, source: str) -> None:
+@pytest.mark.parametrize(("target", "source"), RESPONSE_FROM_COMMAND)
+def test_field_of_a_response_follows_the_command(target: str, source: str) -> None:
     command = accepted()
-    assert told in differing(_response(command), _response(changed(command, source)))
+    assert target in differing(_response(command), _response(changed(command, source)))
 
 
-def test_every_field_of_a_status_is_told_or_left_out_on_purpose() -> None:
-    fields = undecided(pb.MessageStatus, {told for told, _ in TOLD_BY_COMMAND + TOLD_BY_EVENT})
+def test_every_field_of_a_status_is_set_or_left_out_on_purpose() -> None:
+    fields = unlisted(pb.MessageStatus, {target for target, _ in STATUS_FROM_COMMAND + STATUS_FROM_EVENT})
     assert not fields, (
-        f"MessageStatus: {fields}. Tell it in messaging/story.py and say in TOLD_BY_COMMAND or TOLD_BY_EVENT from "
-        f"what; or say in LEFT_OUT why not."
+        f"MessageStatus: {fields}. Set it in messaging/status.py and list it in STATUS_FROM_COMMAND or "
+        f"STATUS_FROM_EVENT; or say in LEFT_OUT why not."
     )
 
 
-@pytest.mark.parametrize(("told", "source"), TOLD_BY_COMMAND)
-def test_field_of_a_status_follows_the_command(told: str, source: str) -> None:
+@pytest.mark.parametrize(("target", "source"), STATUS_FROM_COMMAND)
+def test_field_of_a_status_follows_the_command(target: str, source: str) -> None:
     command = accepted()
-    assert told in differing(status_of(command, None), status_of(changed(command, source), None))
+    assert target in differing(status_of(command, None), status_of(changed(command, source), None))
 
 
-@pytest.mark.parametrize(("told", "source"), TOLD_BY_EVENT)
-def test_field_of_a_status_follows_the_last_event(told: str, source: str) -> None:
+@pytest.mark.parametrize(("target", "source"), STATUS_FROM_EVENT)
+def test_field_of_a_status_follows_the_last_event(target: str, source: str) -> None:
     command, event = accepted(), last_event()
-    assert told in differing(status_of(command, event), status_of(command, changed(event, source)))
+    assert target in differing(status_of(command, event), status_of(command, changed(event, source)))

@@ -43,7 +43,7 @@ def tree(kind: type[errors.GatewayError] = errors.GatewayError) -> Iterator[type
 
 
 def unpacked(status: status_pb2.Status) -> dict[str, object]:
-    """Give a status's details by the names of their types; each stands once."""
+    """Return a status's details by the names of their types; each type occurs once."""
     found: dict[str, object] = {}
     for one in status.details:
         kind = getattr(details, one.type_url.rpartition(".")[2])()
@@ -73,7 +73,7 @@ def test_reasons_are_stable_words_and_each_leaf_has_its_own() -> None:
         assert kind.reason == kind.reason.upper()
 
 
-def test_error_without_a_row_takes_its_ancestors() -> None:
+def test_error_without_a_row_takes_the_code_of_its_base_class() -> None:
     class Newer(errors.StreamDown):
         pass
 
@@ -91,7 +91,7 @@ def test_status_carries_the_code_and_error_info(error: errors.GatewayError) -> N
 
 
 @EVERY
-def test_retry_info_stands_where_trying_again_helps(error: errors.GatewayError) -> None:
+def test_retry_info_is_given_where_a_retry_helps(error: errors.GatewayError) -> None:
     found = unpacked(grpc_status_of(error))
     again = code_of(error) in {CODE.RESOURCE_EXHAUSTED, CODE.UNAVAILABLE}
     assert ("RetryInfo" in found) == again
@@ -103,7 +103,7 @@ def test_retry_info_stands_where_trying_again_helps(error: errors.GatewayError) 
 
 
 @EVERY
-def test_bad_request_stands_on_invalid_fields_only_and_holds_them_all(error: errors.GatewayError) -> None:
+def test_bad_request_is_given_for_invalid_requests_only_and_lists_all_fields(error: errors.GatewayError) -> None:
     found = unpacked(grpc_status_of(error)).get("BadRequest")
     assert (found is not None) == isinstance(error, errors.InvalidRequest)
     if isinstance(error, errors.InvalidRequest):
@@ -121,7 +121,7 @@ def test_quota_failure_names_what_is_full(error: errors.GatewayError) -> None:
 
 
 @EVERY
-def test_what_is_our_own_fault_hides_its_text(error: errors.GatewayError) -> None:
+def test_internal_error_does_not_show_its_text(error: errors.GatewayError) -> None:
     status = grpc_status_of(error)
     hidden = code_of(error) in {CODE.INTERNAL, CODE.DATA_LOSS}
     assert (status.message != str(error)) == hidden
@@ -132,7 +132,7 @@ def test_what_is_our_own_fault_hides_its_text(error: errors.GatewayError) -> Non
         assert not info.metadata
 
 
-def test_metadata_holds_the_typed_fields_that_a_program_needs() -> None:
+def test_metadata_has_the_typed_fields_that_a_program_needs() -> None:
     def metadata(error: errors.GatewayError) -> dict[str, str]:
         info = unpacked(grpc_status_of(error))["ErrorInfo"]
         assert isinstance(info, details.ErrorInfo)

@@ -1,4 +1,4 @@
-"""What is registered is served, and what is not served is told at the start."""
+"""Every method of a service is registered, and a missing one is reported at the start."""
 
 from typing import Any, cast
 from unittest.mock import Mock
@@ -31,7 +31,7 @@ def test_every_method_of_the_service_is_registered() -> None:
 def test_service_that_registers_only_the_generic_way_is_refused() -> None:
     watched, _ = interceptor()
     watched.add_generic_rpc_handlers([Mock()])
-    with pytest.raises(TypeError, match=r"BatchSend, CancelMessage, .*WatchStatus came by no"):
+    with pytest.raises(TypeError, match=r"did not register .*: BatchSend, CancelMessage, .*WatchStatus;"):
         watched.verify(SERVICE)
 
 
@@ -41,11 +41,11 @@ def test_method_that_was_forgotten_is_named() -> None:
         name: grpc.unary_unary_rpc_method_handler(Mock()) for name in SERVICE.methods_by_name if name != "GetStatus"
     }
     watched.add_registered_method_handlers(SERVICE.full_name, handlers)
-    with pytest.raises(TypeError, match="SmsGatewayService: GetStatus came by no"):
+    with pytest.raises(TypeError, match="SmsGatewayService did not register these methods by name: GetStatus;"):
         watched.verify(SERVICE)
 
 
-def test_a_kind_of_method_that_nobody_wraps_is_refused() -> None:
+def test_a_kind_of_method_that_cannot_be_wrapped_is_refused() -> None:
     watched, _ = interceptor()
     with pytest.raises(TypeError, match="Upload takes a stream"):
         watched.add_registered_method_handlers("s", {"Upload": grpc.stream_unary_rpc_method_handler(Mock())})

@@ -1,4 +1,4 @@
-"""Every rule that stands in the proto is checked by hand too: a rule without its check and its sample here is red."""
+"""Every rule of the proto has its check in validation.py: a rule without a check and a sample here fails."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ def _check_key(request: api.GetStatusRequest | api.CancelMessageRequest) -> None
     validation.check_key(kind, getattr(request, kind) if kind else "")
 
 
-# For each request with rules: one that breaks none, and what judges it.
+# For each request with rules: one that breaks none, and the function that checks it.
 JUDGED: dict[type[Message], tuple[Message, Callable[[Any], None]]] = {
     api.SendSmsRequest: (_SMS, _check_message),
     api.BatchSendRequest: (api.BatchSendRequest(messages=[_SMS]), validation.check_chunk),
@@ -93,12 +93,12 @@ SAMPLES: list[tuple[type[Message], str, str, Any]] = [
     (api.EstimateSmsRequest, "message", "required", None),
 ]
 
-# Settings within the rules that are no rules: they say when a rule holds, or show a value.
+# Settings within the rules that are not rules themselves: they say when a rule applies, or give an example.
 _NO_RULES = frozenset({"ignore", "strict", "example"})
 
 
 def rules_of(kind: Descriptor) -> Iterator[tuple[str, str, str]]:
-    """Give each rule of a message, its fields, its oneofs and the messages that are declared in it."""
+    """Return each rule of a message, its fields, its oneofs and the messages declared in it."""
     places = [
         ("", kind, validate_pb2.message),
         *((field.name, field, validate_pb2.field) for field in kind.fields),
@@ -139,7 +139,7 @@ RULES = {
 }
 
 
-def _told(rules: Sequence[tuple[str, str, str]]) -> str:
+def _listed(rules: Sequence[tuple[str, str, str]]) -> str:
     return "; ".join(f"{message}.{field}: {rule}" for message, field, rule in rules)
 
 
@@ -147,9 +147,9 @@ def test_every_rule_of_the_proto_has_its_check_and_its_sample() -> None:
     sampled = {(kind.DESCRIPTOR.name, field, rule) for kind, field, rule, _ in SAMPLES}
     unknown, gone = sorted(RULES - sampled), sorted(sampled - RULES)
     assert not unknown, (
-        f"new in the proto: {_told(unknown)}. Check it in gateway_grpc/validation.py, and sample it here."
+        f"new in the proto: {_listed(unknown)}. Check it in gateway_grpc/validation.py, and sample it here."
     )
-    assert not gone, f"no rule of the proto: {_told(gone)}. Take its sample away here, its check in validation.py."
+    assert not gone, f"not in the proto: {_listed(gone)}. Remove its sample here and its check in validation.py."
 
 
 @pytest.mark.parametrize("kind", JUDGED, ids=lambda kind: kind.DESCRIPTOR.name)
@@ -164,7 +164,7 @@ def test_request_that_breaks_no_rule_is_not_refused(kind: type[Message]) -> None
     SAMPLES,
     ids=[f"{kind.DESCRIPTOR.name}.{field}: {rule}" for kind, field, rule, _ in SAMPLES],
 )
-def test_what_breaks_one_rule_alone_is_refused_for_the_same_field(
+def test_a_request_that_breaks_one_rule_is_refused_for_that_field(
     kind: type[Message], field: str, rule: str, value: Any
 ) -> None:
     good, judge = JUDGED[kind]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc import segments
-from gateway_grpc.segments import GSM7_PART, GSM7_SINGLE, LOOKALIKES, MAX_CULPRITS, UCS2_PART, UCS2_SINGLE, measure
+from gateway_grpc.segments import GSM7_PART, GSM7_SINGLE, LOOKALIKES, MAX_NON_GSM7, UCS2_PART, UCS2_SINGLE, segment
 
 GSM7, UCS2 = pb.ENCODING_GSM7, pb.ENCODING_UCS2
 WAVE = "👋"
@@ -39,7 +39,7 @@ VECTORS = [
     ("\t", UCS2, 1, 1, 69),
     ("e\u0301", GSM7, 1, 1, 159),  # composed to é first
     ("E\u0301x", GSM7, 1, 2, 158),
-    ("a\u0301", UCS2, 1, 1, 69),  # á composes and is no GSM-7
+    ("a\u0301", UCS2, 1, 1, 69),  # á composes and is not GSM-7
     ("x\u0301", UCS2, 1, 2, 68),
     ("ж" * 70, UCS2, 1, 70, 0),
     ("ж" * 71, UCS2, 2, 71, 63),
@@ -55,12 +55,12 @@ VECTORS = [
 
 @pytest.mark.parametrize(("text", "encoding", "count", "units", "left"), VECTORS)
 def test_golden_vectors(text: str, encoding: int, count: int, units: int, left: int) -> None:
-    found = measure(text)
+    found = segment(text)
     assert (found.encoding, found.segments, found.units, found.units_left) == (encoding, count, units, left)
 
 
 def test_alphabet_is_that_of_3gpp_23038() -> None:
-    """gsm0338 carries the standard's own tables; `ESC` is no character of a text."""
+    """gsm0338 carries the standard's own tables; `ESC` is not a character of a text."""
     codec = gsm0338.Codec()
     everything = [chr(number) for number in range(0x10000) if not 0xD800 <= number <= 0xDFFF]
     theirs = {}
@@ -70,7 +70,7 @@ def test_alphabet_is_that_of_3gpp_23038() -> None:
         except UnicodeEncodeError:
             continue
     theirs.pop("\x1b")
-    assert theirs == {char: measure(char).units for char in segments._SEPTETS}
+    assert theirs == {char: segment(char).units for char in segments._SEPTETS}
 
 
 _GSM = st.text(alphabet=sorted(set(segments._SEPTETS)), min_size=1, max_size=480)
@@ -82,7 +82,7 @@ _ANY = st.text(alphabet=st.sampled_from("aä€^é\nжñ👋🏽\u200d—x "), m
 @example("€" * 153)
 @example("ж" * 66 + WAVE + "ж" * 66)
 def test_agrees_with_smsutil(text: str) -> None:
-    found = measure(text)
+    found = segment(text)
     assert found.text == text, "this alphabet is composed already"
     oracle = smsutil.split(text)
     gsm = oracle.encoding == "gsm0338"
@@ -92,8 +92,8 @@ def test_agrees_with_smsutil(text: str) -> None:
 
 
 @given(_GSM | _ANY)
-def test_segments_and_room_add_up(text: str) -> None:
-    found = measure(text)
+def test_segments_units_and_units_left_add_up(text: str) -> None:
+    found = segment(text)
     single, part = (GSM7_SINGLE, GSM7_PART) if found.encoding == GSM7 else (UCS2_SINGLE, UCS2_PART)
     if found.segments == 1:
         assert found.units + found.units_left == single
@@ -105,15 +105,15 @@ def test_segments_and_room_add_up(text: str) -> None:
 
 @given(_GSM)
 def test_units_left_is_what_still_fits(text: str) -> None:
-    found = measure(text)
-    assert measure(text + "a" * found.units_left).segments == found.segments
-    assert measure(text + "a" * (found.units_left + 1)).segments == found.segments + 1
+    found = segment(text)
+    assert segment(text + "a" * found.units_left).segments == found.segments
+    assert segment(text + "a" * (found.units_left + 1)).segments == found.segments + 1
 
 
-def test_culprits_are_named_with_their_place_and_are_not_endless() -> None:
-    assert measure("aжb`").culprits == ((1, "ж"), (3, "`"))
-    assert len(measure("ж" * 100).culprits) == MAX_CULPRITS
-    assert measure("plain").culprits == ()
+def test_characters_outside_gsm7_are_listed_with_their_positions_up_to_a_limit() -> None:
+    assert segment("aжb`").non_gsm7 == ((1, "ж"), (3, "`"))
+    assert len(segment("ж" * 100).non_gsm7) == MAX_NON_GSM7
+    assert segment("plain").non_gsm7 == ()
 
 
 # Smart encoding
@@ -121,26 +121,26 @@ def test_culprits_are_named_with_their_place_and_are_not_endless() -> None:
 
 def test_every_replacement_is_gsm7_and_no_lookalike_is() -> None:
     for char, replacement in LOOKALIKES.items():
-        assert measure(char).encoding == UCS2, hex(ord(char))
-        assert measure(replacement).encoding == GSM7, hex(ord(char))
+        assert segment(char).encoding == UCS2, hex(ord(char))
+        assert segment(replacement).encoding == GSM7, hex(ord(char))
 
 
-def test_lookalikes_are_replaced_when_all_then_fits() -> None:
-    found = measure("“Don’t – wait…”\u00a0ok", smart=True)
-    assert (found.text, found.encoding, found.culprits) == ('"Don\'t - wait..." ok', GSM7, ())
+def test_lookalikes_are_replaced_when_the_text_then_fits_gsm7() -> None:
+    found = segment("“Don’t – wait…”\u00a0ok", smart=True)
+    assert (found.text, found.encoding, found.non_gsm7) == ('"Don\'t - wait..." ok', GSM7, ())
     assert dict(found.replaced) == {"“": '"', "’": "'", "–": "-", "…": "...", "”": '"', "\u00a0": " "}
 
 
-def test_nothing_is_replaced_when_one_character_stays_outside() -> None:
-    found = measure("“ж”", smart=True)
+def test_nothing_is_replaced_when_one_character_stays_outside_gsm7() -> None:
+    found = segment("“ж”", smart=True)
     assert (found.text, found.encoding, found.replaced) == ("“ж”", UCS2, ())
 
 
-def test_nothing_is_replaced_unasked_nor_where_nothing_needs_it() -> None:
-    assert measure("“x”").encoding == UCS2
-    assert measure("x", smart=True) == measure("x")
+def test_nothing_is_replaced_without_smart_encoding_or_when_the_text_fits_gsm7() -> None:
+    assert segment("“x”").encoding == UCS2
+    assert segment("x", smart=True) == segment("x")
 
 
 @given(st.text(alphabet=st.sampled_from([*LOOKALIKES, "a", "€", "ж"]), max_size=200))
 def test_smart_encoding_never_costs_more(text: str) -> None:
-    assert measure(text, smart=True).segments <= measure(text).segments
+    assert segment(text, smart=True).segments <= segment(text).segments

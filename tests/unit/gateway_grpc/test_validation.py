@@ -18,16 +18,16 @@ from gateway_grpc import validation
 from gateway_grpc.validation import check_chunk, check_estimate, check_key, check_list, structural
 from tests.oracle import broken_rules, refused_fields
 
-# What we wrote by hand must find exactly the fields that the oracle finds.
+# The checks written by hand must refuse exactly the fields that the oracle refuses.
 
 
 def oracle(message: Message) -> set[str]:
-    """Give the paths of all fields that break a rule of the proto, in our spelling."""
+    """Return the paths of all fields that break a rule of the proto, in our notation."""
     return {field for field, _ in broken_rules(message)}
 
 
 def ours(judge: Callable[[], object]) -> set[str]:
-    """Give the paths of all fields that we refuse."""
+    """Return the paths of all fields that we refuse."""
     return set(refused_fields(judge))
 
 
@@ -35,7 +35,7 @@ def of(faults: Iterable[tuple[str, str]]) -> set[str]:
     return {field for field, _ in faults}
 
 
-# Texts that are nearly right: the alphabet of the rule, what lies beside it, line ends, digits of other scripts.
+# Texts that are nearly valid: the rule's alphabet, its neighbours, line ends, digits of other scripts.
 _ODD = "\0\n\r\t \x1f\x7f\u00a0٣éΩ+-._:/&()AZaz09\u2028👋"
 
 

@@ -1,4 +1,4 @@
-"""What the proto cannot say of a request: numbers, segments, providers, deadlines."""
+"""The rules that the proto cannot express: numbers, segments, providers, deadlines."""
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -24,7 +24,7 @@ def refused(request: api.SendSmsRequest, rules: Rules = RULES, prefix: str = "")
     return dict(caught.value.violations)
 
 
-def test_all_faults_are_found_at_once_behind_the_prefix() -> None:
+def test_all_faults_are_reported_together_with_the_prefix() -> None:
     request = request_of(recipient="", body="", sender="?", priority=9, providers=["gamma", "A"], labels={"K": "\0"})
     assert set(refused(request, prefix="messages[3].")) == {
         "messages[3].recipient",
@@ -37,7 +37,7 @@ def test_all_faults_are_found_at_once_behind_the_prefix() -> None:
     }
 
 
-def test_no_fault_echoes_a_text_or_a_number() -> None:
+def test_no_fault_repeats_a_text_or_a_number() -> None:
     request = request_of(recipient="+2332012345678901", body="secret\0text", sender="secret!!", callback_url="secret")
     shown = str(refused(request))
     assert "secret" not in shown
@@ -49,7 +49,7 @@ def test_no_fault_echoes_a_text_or_a_number() -> None:
 )
 def test_at_most_ten_segments_are_accepted(body: str, segments: int) -> None:
     if segments <= 10:
-        assert check(request_of(body=body), RULES, NOW).measure.segments == segments
+        assert check(request_of(body=body), RULES, NOW).segmentation.segments == segments
     else:
         assert f"needs {segments} segments" in refused(request_of(body=body))["body"]
 
@@ -72,31 +72,31 @@ def test_at_most_ten_segments_are_accepted(body: str, segments: int) -> None:
         ("---", "", False, ""),
     ],
 )
-def test_number_is_brought_to_e164_or_refused(number: str, region: str, strict: bool, e164: str) -> None:  # noqa: FBT001
+def test_number_is_converted_to_e164_or_refused(number: str, region: str, strict: bool, e164: str) -> None:  # noqa: FBT001
     found, fault = normalise(number, Rules((), region, strict))
     assert found == e164
     assert bool(fault) == (not e164)
     assert number not in fault
 
 
-def test_refusal_of_a_number_names_the_cure() -> None:
+def test_refusal_of_a_number_says_what_to_do() -> None:
     _, fault = normalise("0201234567", Rules(()))
-    assert fault.startswith("is no phone number: write it in E.164, such as +233201234567")
+    assert fault.startswith("is not a phone number: write it in E.164, such as +233201234567")
     assert "SMSGW_DEFAULT_REGION" in fault
     for number, region in (("+999123456789", ""), ("0", "GH")):
         assert "SMSGW_DEFAULT_REGION" not in normalise(number, Rules((), region))[1], "it would not help"
     assert refused(request_of(recipient="+23"))["recipient"] == (
-        "is no phone number: it needs 3 to 32 digits, spaces and ().-, after an optional +, such as +233201234567"
+        "is not a phone number: it must be 3 to 32 digits, spaces and ().-, after an optional +, such as +233201234567"
     )
 
 
-def test_region_of_the_number_is_told() -> None:
+def test_region_of_the_number_is_found() -> None:
     assert check(request_of(), RULES, NOW).region == "GH"
 
 
-def test_provider_that_is_not_configured_is_named_with_those_that_are() -> None:
+def test_provider_that_is_not_configured_is_refused_with_the_names_of_those_that_are() -> None:
     assert refused(request_of(providers=["alpha", "gamma"])) == {
-        "providers[1]": "is not configured here; there are alpha, beta"
+        "providers[1]": "is not configured; the providers are alpha, beta"
     }
 
 

@@ -1,4 +1,4 @@
-"""What a watcher is told, and in which order, when the stream is away and the history lags."""
+"""What a watcher is shown, and in which order, when the stream is away and the history lags behind."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc import interceptors
 from gateway_grpc.acceptance import Acceptance
-from gateway_grpc.late_history import LateHistory
+from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.lookup import Found, Lookup
 from gateway_grpc.service import SmsGateway
 from messaging import codec
@@ -26,7 +26,7 @@ OPEN, FAILED, UNCLEAR, TAKEN = (
     pb.ATTEMPT_OUTCOME_ACCEPTED,
 )
 Look = tuple[str, Sequence[pb.AttemptOutcome.ValueType], int, float]
-"""A state's name, the outcomes of its attempts, the sequence of its event (0: as the history tells it), its time."""
+"""A state's name, the outcomes of its attempts, the sequence of its event (0: from the history), its time."""
 
 ACCEPTED: Look = ("ACCEPTED", (), 0, 100.0)
 FIRST: Look = ("SENDING", (OPEN,), 5, 105.0)
@@ -37,12 +37,12 @@ CANCELED: Look = ("CANCELED", (), 9, 109.0)
 
 
 def stored(look: Look) -> Look:
-    """The same as the history tells it."""
+    """The same status, read from the history."""
     return (*look[:2], 0, look[3])
 
 
 class Scripted:
-    """Finds one status after the other; after the last the gateway drains."""
+    """Returns one status after the other; after the last one the gateway drains."""
 
     def __init__(self, looks: Sequence[Look]) -> None:
         self._looks = iter(looks)
@@ -61,11 +61,11 @@ class Scripted:
         )
 
 
-def told(*looks: Look) -> tuple[list[str], bool]:
-    """The states that a watcher is told, and whether the call ended by itself."""
+def shown(*looks: Look) -> tuple[list[str], bool]:
+    """The states that a watcher is shown, and whether the call ended by itself."""
     script = Scripted(looks)
     service = SmsGateway(
-        cast("Acceptance", script), cast("Lookup", script), LateHistory(), Tracer(None, ChosenIds(), 0.0), 1
+        cast("Acceptance", script), cast("Lookup", script), DeferredHistory(), Tracer(None, ChosenIds(), 0.0), 1
     )
     states: list[str] = []
 
@@ -89,30 +89,30 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("older", [ACCEPTED, FIRST, WAITS, SECOND])
-def test_what_the_history_has_not_heard_yet_is_not_taken_back(older: Look) -> None:
-    assert told(SECOND, stored(older), stored(older), SENT) == (["SENDING", "SENT"], True)
-    assert told(FIRST, WAITS, SECOND, stored(older), SECOND) == (["SENDING", "QUEUED", "SENDING"], False)
+def test_an_older_status_from_the_history_is_not_shown(older: Look) -> None:
+    assert shown(SECOND, stored(older), stored(older), SENT) == (["SENDING", "SENT"], True)
+    assert shown(FIRST, WAITS, SECOND, stored(older), SECOND) == (["SENDING", "QUEUED", "SENDING"], False)
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [(ACCEPTED, FIRST), (FIRST, WAITS), (WAITS, SECOND), (SECOND, SENT), (ACCEPTED, SENT), (ACCEPTED, CANCELED)],
 )
-def test_a_step_forward_is_told_also_from_the_history(before: Look, after: Look) -> None:
+def test_a_newer_status_from_the_history_is_shown(before: Look, after: Look) -> None:
     names = [before[0], after[0]]
     ends = after in {SENT, CANCELED}
-    assert told(before, stored(after), stored(after)) == (names, ends)
-    assert told(stored(before), stored(after), stored(before)) == (names, ends)
+    assert shown(before, stored(after), stored(after)) == (names, ends)
+    assert shown(stored(before), stored(after), stored(before)) == (names, ends)
 
 
-def test_each_status_is_told_once() -> None:
-    assert told(ACCEPTED, ACCEPTED, FIRST, FIRST, WAITS, WAITS, SENT) == (
+def test_each_status_is_shown_once() -> None:
+    assert shown(ACCEPTED, ACCEPTED, FIRST, FIRST, WAITS, WAITS, SENT) == (
         ["ACCEPTED", "SENDING", "QUEUED", "SENT"],
         True,
     )
 
 
-def test_an_end_from_before_a_replay_does_not_end_the_watch() -> None:
-    buried: Look = ("FAILED", (FAILED,), 0, 100.0)
+def test_a_final_state_from_before_a_replay_does_not_end_the_watch() -> None:
+    failed: Look = ("FAILED", (FAILED,), 0, 100.0)
     replayed: Look = ("QUEUED", (FAILED,), 12, 200.0)
-    assert told(replayed, buried, buried) == (["QUEUED"], False)
+    assert shown(replayed, failed, failed) == (["QUEUED"], False)

@@ -1,4 +1,4 @@
-"""Records of every kind with anything in them, for the properties of what reads them."""
+"""Records of every kind with random contents, for property tests of their readers."""
 
 import random
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ _TEXTS = ["", "a", "Привет", "\0", "x" * 300, "\U0001f600", "0190a1b2-c3d4
 
 
 def fill(record: _T, chance: random.Random, depth: int = 3) -> _T:
-    """Set about two thirds of the fields, deep down; enumerations also to numbers that only a newer version knows."""
+    """Set about two thirds of the fields, nested ones too; enums also get numbers that only a newer version knows."""
     for field in record.DESCRIPTOR.fields:
         if chance.random() < 1 / 3:
             continue

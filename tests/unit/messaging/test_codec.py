@@ -27,7 +27,7 @@ def test_record_comes_back_as_it_was(record: Message) -> None:
 
 @pytest.mark.parametrize("kind", [wire.Command, wire.Event, wire.QueueEntry, wire.DeadLetter])
 @pytest.mark.parametrize("data", [b"", b"\xff\xff\xff", b"not a record at all"])
-def test_bytes_that_are_no_record_are_refused_by_subject(kind: type[Message], data: bytes) -> None:
+def test_bytes_that_are_not_a_record_are_refused_with_their_subject(kind: type[Message], data: bytes) -> None:
     with pytest.raises(CorruptRecord) as refused:
         codec.decode(kind, "sms.event.x", data)
     assert refused.value.subject == "sms.event.x"

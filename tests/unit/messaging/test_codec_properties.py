@@ -1,4 +1,4 @@
-"""Whatever bytes are found on the stream: a record as it was written, or CorruptRecord, and never anything else."""
+"""Any bytes on the stream give a record as it was written or CorruptRecord, and nothing else."""
 
 import contextlib
 import random
@@ -13,7 +13,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec, model
 from messaging.errors import CorruptRecord
-from messaging.story import status_of
+from messaging.status import status_of
 from tests.unit.messaging.chance import fill
 
 KINDS = [wire.Command, wire.Event, wire.QueueEntry, wire.DeadLetter]
@@ -23,7 +23,7 @@ UNKNOWN = wire.Command(message_id="of a newer version").SerializeToString()
 
 
 def written(kind: type[_T], seed: int) -> _T:
-    """A record with anything in it, but with the message that it speaks of."""
+    """A record with random contents and a message_id."""
     record = fill(kind(), random.Random(seed))
     named = record.command if isinstance(record, wire.QueueEntry | wire.DeadLetter) else record
     assert isinstance(named, wire.Command | wire.Event)
@@ -44,12 +44,12 @@ def test_every_record_comes_back_as_it_was(kind: type[Message], seed: int) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(SEEDS, st.integers(100, 5000))
-def test_fields_of_a_newer_version_are_kept_and_disturb_nothing(kind: type[Message], seed: int, number: int) -> None:
+def test_fields_of_a_newer_version_are_kept_and_change_nothing(kind: type[Message], seed: int, number: int) -> None:
     record = written(kind, seed)
     tag = number << 3 | 2
     more = bytes([tag & 0x7F | 0x80, tag >> 7 & 0x7F | 0x80, tag >> 14, len(UNKNOWN)]) + UNKNOWN
     found = codec.decode(kind, "s", record.SerializeToString() + more)
-    assert more in found.SerializeToString(), "an older version passes on what it does not know"
+    assert more in found.SerializeToString(), "an older version passes on fields that it does not know"
     found.DiscardUnknownFields()
     assert found == record
 
@@ -68,7 +68,7 @@ def test_damaged_record_is_read_or_refused_by_subject(
 
 
 @given(SEEDS)
-def test_a_story_can_be_told_of_whatever_a_newer_version_wrote(seed: int) -> None:
+def test_a_status_can_be_built_from_whatever_a_newer_version_wrote(seed: int) -> None:
     command, event = written(wire.Command, seed), written(wire.Event, seed + 1)
     status = status_of(command, event)
     names = [model.state_name(status.state), model.priority_name(status.priority)]

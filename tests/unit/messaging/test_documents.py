@@ -1,4 +1,4 @@
-"""The documents of the shared buckets: what is written comes back, and whatever else is read is refused by name."""
+"""A document of the shared buckets reads back as its value; anything else raises a CorruptRecord with its key."""
 
 import json
 from typing import Any
@@ -56,7 +56,7 @@ GARBAGE: list[Any] = [
 
 
 @pytest.mark.parametrize(("value", "read"), VALUES)
-def test_value_comes_back_from_its_document(value: Any, read: documents.Reader[Any]) -> None:
+def test_value_reads_back_from_its_document(value: Any, read: documents.Reader[Any]) -> None:
     document = json.loads(json.dumps(value.to_document()))
     assert read("key", document) == value
     assert read("key", {**document, "added_by_a_newer_version": 1}) == value
@@ -72,7 +72,7 @@ def test_pause_and_leader_are_read() -> None:
 
 
 @pytest.mark.parametrize("document", GARBAGE, ids=repr)
-def test_garbage_is_a_value_or_a_corrupt_record_and_nothing_else(document: Any) -> None:
+def test_garbage_gives_a_value_or_a_corrupt_record_and_nothing_else(document: Any) -> None:
     def refuses(read: documents.Reader[Any]) -> bool:
         try:
             read("breaker.p1", document)
@@ -80,7 +80,7 @@ def test_garbage_is_a_value_or_a_corrupt_record_and_nothing_else(document: Any) 
             return exc.subject == "breaker.p1"
         return False
 
-    assert sum(map(refuses, READERS)) >= len(READERS) - 1, "no garbage is a document of two kinds"
+    assert sum(map(refuses, READERS)) >= len(READERS) - 1, "garbage passes one reader at most"
 
 
 JSON = st.recursive(
@@ -98,7 +98,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_is_read_gives_a_value_or_a_named_error(document: Any) -> None:
+def test_any_document_gives_a_value_or_a_corrupt_record(document: Any) -> None:
     for read in READERS:
         try:
             read("key", document)

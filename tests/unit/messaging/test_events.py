@@ -1,4 +1,4 @@
-"""The one pen: whatever an event does not say anew, it carries on from the event before."""
+"""Whatever an event does not set anew, it copies from the event before."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,8 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec, events
-from messaging.events import MOST_ATTEMPTS_TOLD, Change, Writer, attempt_started, following
-from messaging.story import status_of
+from messaging.events import MAX_ATTEMPTS, Change, Writer, attempt_started, following
+from messaging.status import status_of
 from tests.descriptors import fields_of, filled
 
 COMMAND = filled(wire.Command)
@@ -27,16 +27,16 @@ class Ended:
 
 
 def last_event() -> wire.Event:
-    """The last event of a message with a long past: every field is set, as no single event sets them."""
+    """The last event of a message with many events: every field is set, which no real event has."""
     event = filled(wire.Event)
     event.message_id, event.client = COMMAND.message_id, COMMAND.client
     event.attempt_count = 70
     return event
 
 
-# Each kind of event: how it is made from the last one, and which carried fields it changes, with the reason.
+# Each kind of event: how it is made from the last one, and which copied fields it changes, with the reason.
 Kind = tuple[Callable[[wire.Event], wire.Event], dict[str, str]]
-BEGUN = {"attempts": "the attempt that begins is added", "attempt_count": "it counts that attempt"}
+BEGUN = {"attempts": "the new attempt is added", "attempt_count": "it counts the new attempt"}
 KINDS: dict[str, Kind] = {
     "an attempt begins": (lambda last: attempt_started(COMMAND, last, "beta", WRITER, NOW), BEGUN),
     "an attempt ends": (
@@ -51,7 +51,7 @@ KINDS: dict[str, Kind] = {
             WRITER,
             NOW,
         ),
-        {"round": "the next round begins", "tried": "every provider is untried in it"},
+        {"round": "the next round begins", "tried": "no provider has been tried in it"},
     ),
     "swept": (
         lambda last: following(
@@ -71,21 +71,21 @@ KINDS: dict[str, Kind] = {
             Writer("operator"),
             NOW,
         ),
-        {"round": "a new round begins", "tried": "with every provider untried", "deadline": "an operator gave it"},
+        {"round": "a new round begins", "tried": "no provider has been tried", "deadline": "an operator gave it"},
     ),
     "delivered": (lambda last: following(COMMAND, last, Change(pb.MESSAGE_STATE_DELIVERED), Writer("r"), NOW), {}),
 }
 
 
-def test_every_field_of_an_event_is_carried_on_or_told_anew_with_a_reason() -> None:
-    told = [*events.OF_THE_MESSAGE, *events.CARRIED_ON, *events.TOLD_ANEW]
-    assert sorted(told) == sorted(fields_of(wire.Event)), "say in messaging/events.py what becomes of this field"
-    assert all(events.TOLD_ANEW.values())
+def test_every_field_of_an_event_is_copied_or_set_anew_with_a_reason() -> None:
+    listed = [*events.MESSAGE_FIELDS, *events.COPIED_FIELDS, *events.NEW_FIELDS]
+    assert sorted(listed) == sorted(fields_of(wire.Event)), "list the field in a table of messaging/events.py"
+    assert all(events.NEW_FIELDS.values())
 
 
-@pytest.mark.parametrize("field", [*events.OF_THE_MESSAGE, *events.CARRIED_ON])
+@pytest.mark.parametrize("field", [*events.MESSAGE_FIELDS, *events.COPIED_FIELDS])
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_event_carries_on_what_the_last_one_said(kind: str, field: str) -> None:
+def test_each_kind_of_event_copies_the_fields_of_the_last_one(kind: str, field: str) -> None:
     make, changed = KINDS[kind]
     last = last_event()
     event = make(last)
@@ -95,9 +95,9 @@ def test_each_kind_of_event_carries_on_what_the_last_one_said(kind: str, field: 
         assert getattr(event, field) == getattr(last, field)
 
 
-@pytest.mark.parametrize("field", sorted(set(events.TOLD_ANEW) - {"provider", "traceparent"}))
+@pytest.mark.parametrize("field", sorted(set(events.NEW_FIELDS) - {"provider", "traceparent"}))
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_event_depends_on_what_only_the_last_one_was_about(kind: str, field: str) -> None:
+def test_no_event_depends_on_a_field_of_the_last_one_that_is_set_anew(kind: str, field: str) -> None:
     make = KINDS[kind][0]
     bare = last_event()
     bare.ClearField(field)  # type: ignore[arg-type]
@@ -105,14 +105,14 @@ def test_no_event_depends_on_what_only_the_last_one_was_about(kind: str, field: 
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"an attempt begins", "an attempt ends", "replayed"}))
-def test_an_event_that_names_no_provider_speaks_of_the_last_one(kind: str) -> None:
+def test_an_event_that_names_no_provider_keeps_the_last_one(kind: str) -> None:
     assert KINDS[kind][0](last_event()).provider == last_event().provider
     assert KINDS[kind][0](wire.Event()).provider == COMMAND.provider
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_status_built_from_any_event_tells_the_deadline_in_force(kind: str) -> None:
-    """Drifted once: the sweeper and a cancellation left a replay's deadline out."""
+def test_a_status_built_from_any_event_has_the_deadline_in_force(kind: str) -> None:
+    """Events of the sweeper and of a cancellation once left out the deadline of a replay."""
     last = last_event()
     event = KINDS[kind][0](last)
     wanted = NOW + 60 if kind == "replayed" else codec.unix(last.deadline)
@@ -120,14 +120,14 @@ def test_a_status_built_from_any_event_tells_the_deadline_in_force(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_event_says_which_trace_it_belongs_to(kind: str) -> None:
+def test_every_event_has_a_traceparent(kind: str) -> None:
     make, _ = KINDS[kind]
     assert make(wire.Event()).traceparent in {WRITER.traceparent, COMMAND.traceparent}
     assert make(last_event()).traceparent in {WRITER.traceparent, last_event().traceparent}
 
 
 def begun(times: int) -> wire.Event:
-    """The last event of a message of which so many attempts were begun, each ended as transient but the last."""
+    """The last event of a message with so many attempts: the last one is still open, the others ended as transient."""
     last = wire.Event()
     for number in range(1, times + 1):
         last = attempt_started(COMMAND, last, "alpha", WRITER, 1000.0 + number)
@@ -139,7 +139,7 @@ def begun(times: int) -> wire.Event:
     return last
 
 
-def test_marker_names_the_attempt_and_whose_it_is() -> None:
+def test_marker_names_the_attempt_its_message_and_its_writer() -> None:
     event = attempt_started(COMMAND, wire.Event(), "alpha", WRITER, 1000.0)
     assert (event.state, event.provider, event.pod) == (pb.MESSAGE_STATE_SENDING, "alpha", "pod-1")
     assert (event.message_id, event.client) == (COMMAND.message_id, COMMAND.client)
@@ -187,16 +187,16 @@ def test_step_without_an_outcome_leaves_the_attempts_as_they_are() -> None:
     assert list(following(COMMAND, last, SENT, WRITER, 1003.0).attempts) == list(last.attempts)
 
 
-@pytest.mark.parametrize("times", [1, MOST_ATTEMPTS_TOLD, MOST_ATTEMPTS_TOLD + 1, MOST_ATTEMPTS_TOLD + 30])
-def test_very_long_story_keeps_its_newest_attempts_and_counts_all(times: int) -> None:
+@pytest.mark.parametrize("times", [1, MAX_ATTEMPTS, MAX_ATTEMPTS + 1, MAX_ATTEMPTS + 30])
+def test_an_event_keeps_the_newest_attempts_and_counts_all(times: int) -> None:
     event = following(COMMAND, begun(times), SENT, WRITER, 5000.0, Ended(pb.ATTEMPT_OUTCOME_ACCEPTED, "p-9"))
     numbers = [attempt.number for attempt in event.attempts]
-    assert numbers == list(range(1, times + 1))[-MOST_ATTEMPTS_TOLD:]
+    assert numbers == list(range(1, times + 1))[-MAX_ATTEMPTS:]
     assert event.attempt_count == times
     assert event.attempts[-1].provider_message_id == "p-9"
 
 
-def test_next_marker_goes_on_from_the_last_event() -> None:
+def test_next_marker_continues_from_the_last_event() -> None:
     last = wire.Event(attempt_count=7, round=2, tried=["beta"], attempts=[pb.Attempt(number=7, provider="beta")])
     event = attempt_started(COMMAND, last, "alpha", WRITER, 1000.0)
     assert [attempt.number for attempt in event.attempts] == [7, 8]
@@ -209,7 +209,7 @@ def test_event_never_holds_the_text_or_the_number() -> None:
     assert COMMAND.recipient.encode() not in event
 
 
-def test_dead_letter_speaks_of_the_event_that_asked_for_it() -> None:
+def test_dead_letter_holds_the_event_that_asked_for_it() -> None:
     last = last_event()
     letter = events.dead_letter(COMMAND, last, 42)
     assert (letter.command, letter.last, letter.last_sequence) == (COMMAND, last, 42)

@@ -17,13 +17,13 @@ def test_table_has_a_row_for_every_state_and_names_no_other() -> None:
     assert set().union(*TRANSITIONS.values()) <= STATES
 
 
-def test_final_state_never_leaves_unless_the_truth_about_an_unclear_attempt_comes_late() -> None:
+def test_final_state_never_changes_except_by_a_late_receipt_for_an_unclear_attempt() -> None:
     for state in FINAL_STATES - {pb.MESSAGE_STATE_UNKNOWN}:
         assert TRANSITIONS[state] == frozenset(), pb.MessageState.Name(state)
     assert TRANSITIONS[pb.MESSAGE_STATE_UNKNOWN] <= RECEIPTS
 
 
-def test_after_a_provider_took_it_only_its_delivery_is_reported() -> None:
+def test_after_a_provider_accepted_it_only_a_receipt_changes_the_state() -> None:
     assert TRANSITIONS[pb.MESSAGE_STATE_SENT] == RECEIPTS - {pb.MESSAGE_STATE_SENT}
     assert {pb.MESSAGE_STATE_SENT} == SETTLED_STATES - FINAL_STATES
 
@@ -37,15 +37,15 @@ def _reachable(start: int) -> set[int]:
     return found
 
 
-def test_no_way_leads_back_to_the_beginning() -> None:
+def test_no_state_leads_back_to_accepted_or_scheduled() -> None:
     assert all(pb.MESSAGE_STATE_ACCEPTED not in after for after in TRANSITIONS.values())
     for state in STATES - {pb.MESSAGE_STATE_ACCEPTED}:
         assert pb.MESSAGE_STATE_SCHEDULED not in _reachable(state), pb.MessageState.Name(state)
 
 
-def test_only_waiting_and_sending_may_come_again() -> None:
-    comes_again = {state for state in STATES if state in _reachable(state)}
-    assert comes_again == {pb.MESSAGE_STATE_QUEUED, pb.MESSAGE_STATE_SENDING}
+def test_only_queued_and_sending_may_repeat() -> None:
+    repeats = {state for state in STATES if state in _reachable(state)}
+    assert repeats == {pb.MESSAGE_STATE_QUEUED, pb.MESSAGE_STATE_SENDING}
 
 
 def test_every_state_is_reached_and_every_message_can_end() -> None:
@@ -54,13 +54,13 @@ def test_every_state_is_reached_and_every_message_can_end() -> None:
         assert _reachable(state) & FINAL_STATES, pb.MessageState.Name(state)
 
 
-def test_unknown_presupposes_an_attempt() -> None:
+def test_unknown_requires_an_attempt() -> None:
     before = {state for state in STATES if may_follow(state, pb.MESSAGE_STATE_UNKNOWN)}
     # QUEUED: waiting for another attempt after an unclear one.
     assert before == {pb.MESSAGE_STATE_SENDING, pb.MESSAGE_STATE_QUEUED}
 
 
-def test_cancelling_presupposes_that_no_attempt_is_under_way() -> None:
+def test_cancelling_requires_that_no_attempt_is_under_way() -> None:
     before = {state for state in STATES if may_follow(state, pb.MESSAGE_STATE_CANCELED)}
     assert before == {pb.MESSAGE_STATE_ACCEPTED, pb.MESSAGE_STATE_SCHEDULED, pb.MESSAGE_STATE_QUEUED}
 
@@ -94,14 +94,14 @@ RANK: dict[int, int] = {
     pb.MESSAGE_STATE_SENT: 4,
     **dict.fromkeys(FINAL_STATES - {pb.MESSAGE_STATE_UNKNOWN}, 5),
 }
-"""How far a message has come; only waiting and sending may take turns."""
+"""How far a message has come; only QUEUED and SENDING may alternate."""
 
 ON_THE_WAY = [state for state in sorted(STATES) if state not in FINAL_STATES or state == pb.MESSAGE_STATE_UNKNOWN]
 ANY_EVENTS = st.lists(st.sampled_from([*pb.MessageState.values(), 99, *ON_THE_WAY * 3]), min_size=10, max_size=30)
 
 
 def walk(start: int, events: list[int]) -> list[int]:
-    """Every state of a message that meets these events and takes only what may follow."""
+    """Every state of a message that gets these events and applies only those that may follow."""
     states = [start]
     for event in events:
         states.append(event if may_follow(states[-1], event) else states[-1])
@@ -109,18 +109,18 @@ def walk(start: int, events: list[int]) -> list[int]:
 
 
 @given(st.sampled_from([pb.MESSAGE_STATE_ACCEPTED, pb.MESSAGE_STATE_SCHEDULED]), ANY_EVENTS)
-def test_message_never_moves_backward_whatever_events_come_in_whatever_order(start: int, events: list[int]) -> None:
+def test_message_never_moves_backward_for_any_events_in_any_order(start: int, events: list[int]) -> None:
     states = walk(start, events + events)
     for before, after in itertools.pairwise(states):
         assert RANK[after] >= RANK[before]
         if before in FINAL_STATES - {pb.MESSAGE_STATE_UNKNOWN}:
             assert after == before
         if before in SETTLED_STATES:
-            assert after in SETTLED_STATES, "we never take up again what is settled"
+            assert after in SETTLED_STATES, "a settled message is never taken up again"
 
 
 @given(ANY_EVENTS, st.lists(st.integers(0, 29), max_size=30))
-def test_late_and_repeated_events_of_a_settled_message_leave_only_what_a_receipt_may_say(
+def test_late_and_repeated_events_change_a_settled_message_only_as_a_receipt_may(
     events: list[int], again: list[int]
 ) -> None:
     states = walk(pb.MESSAGE_STATE_ACCEPTED, events)

@@ -22,7 +22,7 @@ def test_every_message_id_is_a_uuid_of_version_7(key: str, now_ms: int) -> None:
 
 
 @given(CLIENTS, KEYS, TIMES)
-def test_address_is_found_again_from_id_and_from_subject(client: str, key: str, now_ms: int) -> None:
+def test_address_is_read_back_from_id_and_from_subject(client: str, key: str, now_ms: int) -> None:
     address = new_address(client, now_ms, key)
     assert address_of(client, address.message_id) == address
     assert address_of(client, address.message_id.upper()) == address
@@ -31,7 +31,7 @@ def test_address_is_found_again_from_id_and_from_subject(client: str, key: str, 
 
 
 @given(st.binary(min_size=1, max_size=200), CLIENTS, st.text(max_size=300))
-def test_same_request_id_meets_the_same_key(secret: bytes, client: str, request_id: str) -> None:
+def test_same_request_id_has_the_same_key(secret: bytes, client: str, request_id: str) -> None:
     key = key_of_request(secret, client, request_id)
     assert key == key_of_request(secret, client, request_id)
     assert model._KEY.fullmatch(key)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.routing import ProviderFacts, Turns, choose, failover_target, room_elsewhere
+from messaging.routing import ProviderFacts, Rotation, choose, failover_target, reroute_target
 
 A, B, C = (ProviderFacts(name) for name in "abc")
 THREE = {one.name: one for one in (A, B, C)}
@@ -18,32 +18,32 @@ def facts(**changes: dict[str, Any]) -> dict[str, ProviderFacts]:
 
 
 def names(given_facts: dict[str, ProviderFacts], asked: tuple[str, ...] = (), count: int = 60) -> Counter[str]:
-    turns = Turns()
-    choices = [choose(given_facts, asked, turns) for _ in range(count)]
+    rotation = Rotation()
+    choices = [choose(given_facts, asked, rotation) for _ in range(count)]
     return Counter(choice.provider for choice in choices if choice is not None)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=5))
 def test_weights_are_met_exactly_over_one_round(weights: list[int]) -> None:
     candidates = [ProviderFacts(str(index), weight) for index, weight in enumerate(weights)]
-    turns = Turns()
-    picked = Counter(turns.pick(candidates).name for _ in range(sum(weights)))
+    rotation = Rotation()
+    picked = Counter(rotation.pick(candidates).name for _ in range(sum(weights)))
     assert [picked[one.name] for one in candidates] == weights
 
 
-def test_heavy_provider_does_not_get_its_turns_in_a_run() -> None:
-    turns = Turns()
+def test_picks_of_a_heavy_provider_are_interleaved() -> None:
+    rotation = Rotation()
     candidates = [ProviderFacts("a", 5), ProviderFacts("b", 1), ProviderFacts("c", 1)]
-    order = "".join(turns.pick(candidates).name for _ in range(14))
-    assert order == "aabacaa" * 2  # the known sequence of smooth weighted choice for 5, 1, 1
+    order = "".join(rotation.pick(candidates).name for _ in range(14))
+    assert order == "aabacaa" * 2  # the known sequence of smooth weighted round-robin for 5, 1, 1
 
 
-def test_copy_goes_on_from_the_same_place_and_moves_only_itself() -> None:
-    turns = Turns()
-    turns.pick([A, B, C])
-    twin = turns.copy()
-    ahead = [twin.pick([A, B, C]).name for _ in range(7)]
-    assert [turns.pick([A, B, C]).name for _ in range(7)] == ahead
+def test_copy_continues_from_the_same_place_and_does_not_affect_the_original() -> None:
+    rotation = Rotation()
+    rotation.pick([A, B, C])
+    copied = rotation.copy()
+    ahead = [copied.pick([A, B, C]).name for _ in range(7)]
+    assert [rotation.pick([A, B, C]).name for _ in range(7)] == ahead
 
 
 # What keeps a provider from being chosen
@@ -52,29 +52,29 @@ def test_copy_goes_on_from_the_same_place_and_moves_only_itself() -> None:
 @pytest.mark.parametrize(
     "sick", [{"breaker_open": True}, {"backlog": 10, "room": 10}, {"enabled": False}, {"draining": True}]
 )
-def test_sick_provider_is_passed_over_while_another_is_healthy(sick: dict[str, object]) -> None:
+def test_unhealthy_provider_is_skipped_while_another_is_healthy(sick: dict[str, object]) -> None:
     assert names(facts(a=sick)) == {"b": 30, "c": 30}
     assert names(facts(a=sick), asked=("a", "b")) == {"b": 60}
 
 
 @pytest.mark.parametrize("gone", [{"enabled": False}, {"draining": True}])
-def test_provider_that_may_get_nothing_is_never_chosen(gone: dict[str, object]) -> None:
+def test_disabled_or_draining_provider_is_never_chosen(gone: dict[str, object]) -> None:
     none_left = facts(a=gone, b=gone, c=gone)
-    assert choose(none_left, (), Turns()) is None
-    assert choose(none_left, ("a",), Turns()) is None
+    assert choose(none_left, (), Rotation()) is None
+    assert choose(none_left, ("a",), Rotation()) is None
 
 
-def test_when_all_breakers_are_open_the_message_waits_somewhere() -> None:
+def test_when_all_breakers_are_open_a_provider_is_chosen_all_the_same() -> None:
     all_open = facts(a={"breaker_open": True}, b={"breaker_open": True}, c={"breaker_open": True})
     assert names(all_open) == {"a": 20, "b": 20, "c": 20}
 
 
-def test_overfull_is_better_than_an_open_breaker() -> None:
+def test_full_provider_is_better_than_one_with_an_open_breaker() -> None:
     full, broken = {"backlog": 9, "room": 9}, {"breaker_open": True}
     assert names(facts(a=full, b=broken, c=broken)) == {"a": 60}
 
 
-def test_lower_priority_number_goes_first_and_the_next_takes_over() -> None:
+def test_lower_priority_number_goes_first_and_the_next_one_takes_over() -> None:
     ranked = facts(b={"priority": 1}, c={"priority": 1})
     assert names(ranked) == {"a": 60}
     ranked["a"] = attrs.evolve(A, breaker_open=True)
@@ -84,10 +84,10 @@ def test_lower_priority_number_goes_first_and_the_next_takes_over() -> None:
 # The caller's list
 
 
-def test_callers_list_is_honoured_exclusively_and_in_order() -> None:
+def test_only_the_callers_list_is_used_and_in_its_order() -> None:
     assert names(THREE, asked=("c", "a")) == {"c": 60}
     assert names(facts(c={"breaker_open": True}), asked=("c",)) == {"c": 60}, "b and a were not asked for"
-    assert choose(THREE, ("unknown",), Turns()) is None
+    assert choose(THREE, ("unknown",), Rotation()) is None
 
 
 def test_callers_list_beats_weight_and_priority() -> None:
@@ -116,7 +116,7 @@ def test_choice_is_always_allowed(
     allowed = {
         name for name, one in some.items() if one.available and name not in tried and (not asked or name in asked)
     }
-    choice = choose(some, asked, Turns(), tried)
+    choice = choose(some, asked, Rotation(), tried)
     assert (choice is None) == (not allowed)
     if choice is not None:
         assert choice.provider in allowed
@@ -124,11 +124,11 @@ def test_choice_is_always_allowed(
 
 
 @given(_FACTS, _NAMES)
-def test_failing_over_visits_each_provider_once_and_none_behind_an_open_breaker(
+def test_failover_visits_each_provider_once_and_none_with_an_open_breaker(
     some: dict[str, ProviderFacts], asked: tuple[str, ...]
 ) -> None:
-    turns, tried = Turns(), list[str]()
-    while (choice := failover_target(some, asked, turns, tried)) is not None:
+    rotation, tried = Rotation(), list[str]()
+    while (choice := failover_target(some, asked, rotation, tried)) is not None:
         tried.append(choice.provider)
     usable = {name for name, one in some.items() if one.available and not one.breaker_open}
     assert len(tried) == len(set(tried))
@@ -136,10 +136,10 @@ def test_failing_over_visits_each_provider_once_and_none_behind_an_open_breaker(
 
 
 @given(_FACTS, _NAMES, _NAMES)
-def test_room_elsewhere_is_healthy_untried_and_elsewhere(
+def test_reroute_target_is_another_healthy_and_untried_provider(
     some: dict[str, ProviderFacts], asked: tuple[str, ...], tried: tuple[str, ...]
 ) -> None:
     good = {name for name, one in some.items() if one.healthy and name != "a" and name not in tried}
-    choice = room_elsewhere(some, asked, Turns(), "a", tried)
+    choice = reroute_target(some, asked, Rotation(), "a", tried)
     assert (choice is None) == (not {name for name in good if not asked or name in asked})
     assert choice is None or choice.provider in good

@@ -110,10 +110,10 @@ async def test_letter_stays_where_a_replay_would_be_wrong() -> None:
     await fleet.pod()
     await fleet.pod("p2")
     await fleet.until_idle()
-    refused["moved on"] = await letters(fleet).replay(letter, now=now)
+    refused["has changed since"] = await letters(fleet).replay(letter, now=now)
     for record in list(fleet.stream.log(topo.EVENT).messages):
         fleet.stream.log(topo.EVENT).remove(record)
-    refused["forgotten"] = await letters(fleet).replay(letter, now=now)
+    refused["no longer has its events"] = await letters(fleet).replay(letter, now=now)
     for word, one in refused.items():
         assert isinstance(one, Stays), word
         assert word in one.why

@@ -105,12 +105,12 @@ SETTINGS: dict[str, Any] = {
     "codes": {"permanent": ["21211"], "provider_fault": [1001], "accepted": ["duplicate"], "throttled": ["slow"]},
 }
 YES = b'{"ok": true, "data": [{"id": "p-9"}]}'
-UNREADABLE = "an answer that says yes and cannot be read"
-NEITHER = "an answer that says neither yes nor no"
+UNREADABLE = "the answer has a success status and cannot be read"
+NEITHER = "the answer has a success status and no success value"
 
 
 def taken_as(name: str, status: int) -> str:
-    return f"the provider answered {status}, taken as {name}"
+    return f"the provider answered {status}, which means {name}"
 
 
 ANSWERS: dict[str, tuple[int, dict[str, str], bytes, Outcome]] = {
@@ -276,10 +276,10 @@ def test_look_up_means_exactly_this(status: int, body: bytes, outcome: Outcome |
     assert dialect(look_up=settings).read_look_up(Answer(status, {}, body, 0.0)) == outcome
 
 
-def test_provider_that_cannot_be_asked_says_so() -> None:
+def test_provider_without_look_up_says_so() -> None:
     one = dialect()
     assert not one.can_look_up
-    with pytest.raises(ValueError, match="cannot be asked"):
+    with pytest.raises(ValueError, match="has no look-up"):
         one.look_up_request("m-1", "00-t")
 
 

@@ -44,17 +44,17 @@ def code(word: str) -> bytes:
 
 
 def taken_as(name: str, status: int) -> str:
-    return f"the provider answered {status}, taken as {name}"
+    return f"the provider answered {status}, which means {name}"
 
 
-NEITHER = "an answer that says neither yes nor no"
+NEITHER = "the answer has a success status and no success value"
 ANSWERS: dict[str, tuple[int, bytes, Outcome]] = {
     "yes": (200, b'{"id": "p-9", "status": "accepted"}', Outcome(ACCEPTED, "p-9", "200")),
     "half a yes": (200, b'{"id": "p-9"}', Outcome(AMBIGUOUS, "", "200", NEITHER)),
     "yes that cannot be read": (
         200,
         b"{",
-        Outcome(AMBIGUOUS, "", "200", "an answer that says yes and cannot be read"),
+        Outcome(AMBIGUOUS, "", "200", "the answer has a success status and cannot be read"),
     ),
     "no such number": (
         400,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tools.conformance.__main__ import judge
+from tools.conformance.__main__ import compare_output
 from tools.conformance.clients import CLIENTS, EXAMPLES, ClientFailed, version
 from tools.conformance.compare import ANY_TEXT, differences, facts
 
-WALK = json.loads((EXAMPLES / "walk.json").read_text())
+EXPECTED = json.loads((EXAMPLES / "expected.json").read_text())
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -33,20 +33,20 @@ def doctored(document: Any, path: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
-LEAVES = list(leaves(WALK))
+LEAVES = list(leaves(EXPECTED))
 
 
 def test_the_document_agrees_with_itself() -> None:
-    assert differences(WALK, WALK) == []
+    assert differences(EXPECTED, EXPECTED) == []
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
 @pytest.mark.parametrize("value", ["something else", None, -7], ids=["changed", "gone", "of another kind"])
 def test_a_doctored_leaf_is_seen_and_named(path: tuple[Any, ...], value: Any) -> None:
-    seen = WALK
+    seen = EXPECTED
     for leaf in LEAVES:  # what a client would say where any text will do
-        seen = doctored(seen, leaf, "a text") if _at(WALK, leaf) == ANY_TEXT else seen
-    expected = doctored(WALK, path, "the right text") if _at(WALK, path) == ANY_TEXT else WALK
+        seen = doctored(seen, leaf, "a text") if _at(EXPECTED, leaf) == ANY_TEXT else seen
+    expected = doctored(EXPECTED, path, "the right text") if _at(EXPECTED, path) == ANY_TEXT else EXPECTED
     found = differences(expected, doctored(seen, path, value))
     assert len(found) == 1
     assert str(next(key for key in path if isinstance(key, str))) in found[0]
@@ -59,7 +59,7 @@ def _at(node: Any, path: tuple[Any, ...]) -> Any:
 
 
 def test_a_field_too_many_is_seen() -> None:
-    assert differences(WALK, {**WALK, "more": 1}) == ["more: not expected, saw 1"]
+    assert differences(EXPECTED, {**EXPECTED, "more": 1}) == ["more: not expected, saw 1"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_client_may_say_its_name_and_nothing_else_of_its_own() -> None:
 def test_a_client_that_printed_something_else_has_failed() -> None:
     for printed in ("", "hello", "[1]", '{"a": 1} {"b": 2}'):
         with pytest.raises(ClientFailed, match="JSON"):
-            judge(printed, WALK)
+            compare_output(printed, EXPECTED)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Gateway:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "AGAIN_S", 0)
+    monkeypatch.setattr(sender, "RETRY_S", 0)
 
 
 REQUEST = api.SendSmsRequest(request_id="roll-1")

@@ -28,33 +28,33 @@ class _NextStep:
 class _NextStepEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_NextStep.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
     NEXT_STEP_UNSPECIFIED: _NextStep.ValueType  # 0
-    """Nothing: the message is final, or an attempt is under way."""
+    """Nothing: the message is final, or an attempt is in progress."""
     NEXT_STEP_AGAIN: _NextStep.ValueType  # 1
-    """The same provider, as soon as its lane allows: done by the pod that holds the message."""
+    """Another attempt at the same provider, by the pod that holds the message, as soon as its lane allows."""
     NEXT_STEP_MOVE: _NextStep.ValueType  # 2
-    """Into the queue of `provider`."""
+    """It goes into the queue of `provider`."""
     NEXT_STEP_LATER: _NextStep.ValueType  # 3
-    """Into the queue of `provider` at `due_time`."""
+    """It goes into the queue of `provider` at `due_time`."""
     NEXT_STEP_BURY: _NextStep.ValueType  # 4
-    """To the dead letters."""
+    """It goes to the dead letters."""
 
 class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
-    """What follows from an event."""
+    """What happens to the message after an event."""
 
 NEXT_STEP_UNSPECIFIED: NextStep.ValueType  # 0
-"""Nothing: the message is final, or an attempt is under way."""
+"""Nothing: the message is final, or an attempt is in progress."""
 NEXT_STEP_AGAIN: NextStep.ValueType  # 1
-"""The same provider, as soon as its lane allows: done by the pod that holds the message."""
+"""Another attempt at the same provider, by the pod that holds the message, as soon as its lane allows."""
 NEXT_STEP_MOVE: NextStep.ValueType  # 2
-"""Into the queue of `provider`."""
+"""It goes into the queue of `provider`."""
 NEXT_STEP_LATER: NextStep.ValueType  # 3
-"""Into the queue of `provider` at `due_time`."""
+"""It goes into the queue of `provider` at `due_time`."""
 NEXT_STEP_BURY: NextStep.ValueType  # 4
-"""To the dead letters."""
+"""It goes to the dead letters."""
 
 @typing.final
 class Command(message.Message):
-    """A message as it was accepted: never changed afterwards."""
+    """A message as it was accepted; never changed afterwards."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -108,19 +108,19 @@ class Command(message.Message):
     sender: builtins.str
     priority: message_pb2.Priority.ValueType
     provider: builtins.str
-    """The first choice of the gateway."""
+    """The provider that the gateway chose first."""
     route_reason: builtins.str
     encoding: message_pb2.Encoding.ValueType
     segments: builtins.int
     client_reference: builtins.str
     callback_url: builtins.str
     fingerprint: builtins.bytes
-    """Hash of what the caller sent: tells a repeat from another message under the same request_id."""
+    """Hash of what the caller sent; distinguishes a repeat from another message with the same request_id."""
     traceparent: builtins.str
-    """W3C traceparent of the span that accepted it."""
+    """W3C traceparent of the span that accepted the message."""
     @builtins.property
     def providers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What the caller restricted the choice to, in order; empty: all."""
+        """The providers that the caller allows, in order; empty: all."""
 
     @builtins.property
     def accept_time(self) -> timestamp_pb2.Timestamp: ...
@@ -162,7 +162,7 @@ class Command(message.Message):
 
 @typing.final
 class Event(message.Message):
-    """One change of one message. The last one of a message's subject is its truth."""
+    """One change of one message. The last event on a message's subject is the authoritative state."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -188,23 +188,23 @@ class Event(message.Message):
     client: builtins.str
     state: message_pb2.MessageState.ValueType
     provider: builtins.str
-    """The provider that the state speaks of."""
+    """The provider that the state is about."""
     reason: builtins.str
-    """Stable, upper case with underscores; empty when all is well."""
+    """Stable, upper case with underscores; empty when nothing is wrong."""
     detail: builtins.str
     attempt_count: builtins.int
-    """How many attempts were made in all, also those left out of `attempts`."""
+    """How many attempts were made in total, including those left out of `attempts`."""
     round: builtins.int
-    """How many times the message has been put off to a later round."""
+    """How many times the message was postponed to a later round."""
     next: NextStep.ValueType
     pod: builtins.str
-    """The process that wrote it."""
+    """The process that wrote the event."""
     nonce: builtins.str
-    """Tells a writer that an answer lost on the way was its own success."""
+    """Lets a writer recognize its own event when the acknowledgement was lost."""
     held: builtins.bool
-    """An attempt whose outcome is unclear waits here for a receipt, a look-up or the deadline."""
+    """The outcome of an attempt is unclear, and the message waits for a receipt, a look-up or the deadline."""
     traceparent: builtins.str
-    """W3C traceparent of the span that wrote it."""
+    """W3C traceparent of the span that wrote the event."""
     @builtins.property
     def time(self) -> timestamp_pb2.Timestamp: ...
     @builtins.property
@@ -219,7 +219,7 @@ class Event(message.Message):
     def due_time(self) -> timestamp_pb2.Timestamp: ...
     @builtins.property
     def deadline(self) -> timestamp_pb2.Timestamp:
-        """The deadline in force since an operator's replay gave the message a new one; unset: that of the command."""
+        """The new deadline that an operator's replay set; unset: the command's deadline applies."""
 
     def __init__(
         self,
@@ -251,7 +251,7 @@ class Event(message.Message):
 
 @typing.final
 class QueueEntry(message.Message):
-    """What travels in a queue: a hint that a message may be due."""
+    """An entry in a queue: a hint that a message may be due."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -281,7 +281,7 @@ class QueueEntry(message.Message):
 
 @typing.final
 class DeadLetter(message.Message):
-    """A message that nobody will send unless an operator says so."""
+    """A message that was given up and is sent only if an operator replays it."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -295,7 +295,7 @@ class DeadLetter(message.Message):
     """Stream sequence of `last`."""
     reason: builtins.str
     unreadable: builtins.bytes
-    """The record as it was found, when it could not be read."""
+    """The original bytes of a record that could not be read."""
     @builtins.property
     def command(self) -> Command: ...
     @builtins.property

@@ -67,16 +67,16 @@ class SendSmsRequest(message.Message):
     body: builtins.str
     """The text. At most 10 segments."""
     sender: builtins.str
-    """The sender ID: a number of 3 to 15 digits or up to 11 letters, digits and " ._&-". Empty: the provider's default."""
+    """The sender ID: a number of 3 to 15 digits, or up to 11 letters, digits and " ._&-". Empty: the provider's default."""
     priority: message_pb2.Priority.ValueType
     request_id: builtins.str
     """Makes a repeated call safe: for 24 hours the same request_id is answered with the first message, and nothing is sent."""
     client_reference: builtins.str
     """For your own use; returned unchanged."""
     callback_url: builtins.str
-    """Where reports about this message are to be sent. Stored, but not used yet."""
+    """Where to send reports about this message. Stored, but not used yet."""
     smart_encoding: builtins.bool
-    """Replace typographic characters (curly quotes, dashes, special spaces) by similar ones if the whole text then fits
+    """Replace typographic characters (curly quotes, dashes, special spaces) with similar ones if the whole text then fits
     GSM-7.
     """
     @builtins.property
@@ -87,7 +87,7 @@ class SendSmsRequest(message.Message):
 
     @builtins.property
     def schedule_time(self) -> timestamp_pb2.Timestamp:
-        """Send not before this time, at most 35 days ahead. A time up to 5 minutes in the past means now."""
+        """Do not send before this time, which is at most 35 days ahead. A time up to 5 minutes in the past means now."""
 
     @builtins.property
     def providers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -142,7 +142,7 @@ class SendSmsResponse(message.Message):
     encoding: message_pb2.Encoding.ValueType
     segments: builtins.int
     replayed: builtins.bool
-    """True when this request_id had been accepted before; nothing was sent again."""
+    """True if this request_id was accepted before; nothing is sent again."""
     recipient: builtins.str
     """E.164."""
     @builtins.property
@@ -206,7 +206,7 @@ class BatchSendResult(message.Message):
     def accepted(self) -> SendSmsResponse: ...
     @builtins.property
     def error(self) -> status_pb2.Status:
-        """Holds the same details as the error of SendSms would."""
+        """With the same details as an error of SendSms."""
 
     def __init__(
         self,
@@ -333,7 +333,7 @@ class WatchStatusResponse(message.Message):
 
 @typing.final
 class ListMessagesRequest(message.Message):
-    """Which messages to list. All filters that are set must match."""
+    """Which messages to list. A message must match all filters that are set."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -348,7 +348,7 @@ class ListMessagesRequest(message.Message):
     page_size: builtins.int
     """1 to 500; 0 means 50."""
     page_token: builtins.str
-    """From the page before; the filters must be the same."""
+    """From the previous page; the filters must be the same."""
     provider: builtins.str
     recipient: builtins.str
     """E.164."""
@@ -407,7 +407,7 @@ class ListMessagesResponse(message.Message):
 
 @typing.final
 class CancelMessageRequest(message.Message):
-    """Names the message to withdraw."""
+    """Names the message to cancel."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -431,7 +431,7 @@ class CancelMessageRequest(message.Message):
 
 @typing.final
 class CancelMessageResponse(message.Message):
-    """The message after it was withdrawn."""
+    """The message after it was canceled."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -479,7 +479,7 @@ class Culprit(message.Message):
     POSITION_FIELD_NUMBER: builtins.int
     character: builtins.str
     position: builtins.int
-    """Counted in characters from 0."""
+    """In characters, counted from 0."""
     def __init__(
         self,
         *,

@@ -90,7 +90,7 @@ class SmsGatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchSend(self, request_iterator, context):
-        """Accepts many messages. Every response answers one request, in order, with one result for each message.
+        """Accepts many messages. Each response answers one request, in order, with one result for each message.
         After a stream breaks, send the unanswered requests again on a new one: request_id makes that safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -98,7 +98,7 @@ class SmsGatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Gives the full history of one message; it is found as soon as SendSms has answered.
+        """Returns the full history of one message, which can be found as soon as SendSms has answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,8 +120,8 @@ class SmsGatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelMessage(self, request, context):
-        """Withdraws a message that waits and that no provider has taken: none of its attempts is in progress or had an unclear
-        outcome. Repeating the call is harmless.
+        """Cancels a waiting message that no provider has taken: none of its attempts may be in progress or have an unclear
+        outcome. Repeating the call is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

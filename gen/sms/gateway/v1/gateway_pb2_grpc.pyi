@@ -23,11 +23,11 @@ class SmsGatewayServiceStub:
     SendSms: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SendSmsRequest, _gateway_pb2.SendSmsResponse]
     """Accepts one message. An answer means that the message is stored and will not be lost."""
     BatchSend: _aio.StreamStreamMultiCallable[_gateway_pb2.BatchSendRequest, _gateway_pb2.BatchSendResponse]
-    """Accepts many messages. Every response answers one request, in order, with one result for each message.
+    """Accepts many messages. Each response answers one request, in order, with one result for each message.
     After a stream breaks, send the unanswered requests again on a new one: request_id makes that safe.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetStatusRequest, _gateway_pb2.GetStatusResponse]
-    """Gives the full history of one message; it is found as soon as SendSms has answered."""
+    """Returns the full history of one message, which can be found as soon as SendSms has answered."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_gateway_pb2.WatchStatusRequest, _gateway_pb2.WatchStatusResponse]
     """Sends the status now and after every change, and ends when the gateway has nothing left to do: at SENT or a final
     state.
@@ -35,8 +35,8 @@ class SmsGatewayServiceStub:
     ListMessages: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListMessagesRequest, _gateway_pb2.ListMessagesResponse]
     """Lists the caller's messages, newest first."""
     CancelMessage: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelMessageRequest, _gateway_pb2.CancelMessageResponse]
-    """Withdraws a message that waits and that no provider has taken: none of its attempts is in progress or had an unclear
-    outcome. Repeating the call is harmless.
+    """Cancels a waiting message that no provider has taken: none of its attempts may be in progress or have an unclear
+    outcome. Repeating the call is safe.
     """
     EstimateSms: _aio.UnaryUnaryMultiCallable[_gateway_pb2.EstimateSmsRequest, _gateway_pb2.EstimateSmsResponse]
     """Reports what SendSms would do, and sends nothing."""
@@ -62,7 +62,7 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_gateway_pb2.BatchSendRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_gateway_pb2.BatchSendRequest], _abc.AsyncIterator[_gateway_pb2.BatchSendResponse]],
     ) -> _abc.AsyncIterator[_gateway_pb2.BatchSendResponse]:
-        """Accepts many messages. Every response answers one request, in order, with one result for each message.
+        """Accepts many messages. Each response answers one request, in order, with one result for each message.
         After a stream breaks, send the unanswered requests again on a new one: request_id makes that safe.
         """
 
@@ -72,7 +72,7 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.GetStatusRequest,
         context: _aio.ServicerContext[_gateway_pb2.GetStatusRequest, _abc.Awaitable[_gateway_pb2.GetStatusResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.GetStatusResponse]:
-        """Gives the full history of one message; it is found as soon as SendSms has answered."""
+        """Returns the full history of one message, which can be found as soon as SendSms has answered."""
 
     @_abc_1.abstractmethod
     def WatchStatus(
@@ -98,8 +98,8 @@ class SmsGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CancelMessageRequest,
         context: _aio.ServicerContext[_gateway_pb2.CancelMessageRequest, _abc.Awaitable[_gateway_pb2.CancelMessageResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.CancelMessageResponse]:
-        """Withdraws a message that waits and that no provider has taken: none of its attempts is in progress or had an unclear
-        outcome. Repeating the call is harmless.
+        """Cancels a waiting message that no provider has taken: none of its attempts may be in progress or have an unclear
+        outcome. Repeating the call is safe.
         """
 
     @_abc_1.abstractmethod

@@ -30,27 +30,27 @@ class _MessageStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_MessageSt
     MESSAGE_STATE_ACCEPTED: _MessageState.ValueType  # 1
     """The stream has acknowledged the message: it will not be lost."""
     MESSAGE_STATE_SCHEDULED: _MessageState.ValueType  # 2
-    """It waits for its schedule_time."""
+    """The message waits for its schedule_time."""
     MESSAGE_STATE_QUEUED: _MessageState.ValueType  # 3
-    """It waits for its next attempt: at the same provider, at another one, or later."""
+    """The message waits for its next attempt: at the same provider, at another one, or later."""
     MESSAGE_STATE_SENDING: _MessageState.ValueType  # 4
     """An attempt was started and its outcome is not recorded yet."""
     MESSAGE_STATE_SENT: _MessageState.ValueType  # 5
-    """A provider took it. Delivery to the handset is reported later, if the provider reports it."""
+    """A provider took the message. Delivery to the handset is reported later, if the provider reports it."""
     MESSAGE_STATE_DELIVERED: _MessageState.ValueType  # 6
     """Final: the provider reported delivery to the handset."""
     MESSAGE_STATE_UNDELIVERED: _MessageState.ValueType  # 7
-    """Final: the carrier reported that it could not deliver."""
+    """Final: the carrier reported that it could not deliver the message."""
     MESSAGE_STATE_FAILED: _MessageState.ValueType  # 8
     """Final: a provider refused the number or the text, or every attempt failed."""
     MESSAGE_STATE_EXPIRED: _MessageState.ValueType  # 9
-    """Final: the deadline passed before a provider took it."""
+    """Final: the deadline passed before a provider took the message."""
     MESSAGE_STATE_CANCELED: _MessageState.ValueType  # 10
-    """Final: the caller withdrew it; no provider has taken it, and every earlier attempt clearly failed."""
+    """Final: the caller canceled the message; no provider has taken it, and every earlier attempt clearly failed."""
     MESSAGE_STATE_REJECTED: _MessageState.ValueType  # 11
-    """Final: a rule (opt-out, quota) refused it before an attempt."""
+    """Final: a rule (opt-out, quota) refused the message before an attempt."""
     MESSAGE_STATE_UNKNOWN: _MessageState.ValueType  # 12
-    """Final: an attempt was made and nobody can say whether the carrier took it."""
+    """Final: an attempt was made, and it is not known whether the provider took the message."""
 
 class MessageState(_MessageState, metaclass=_MessageStateEnumTypeWrapper):
     """The state of a message. States only move forward; a late or repeated report never moves one back."""
@@ -59,27 +59,27 @@ MESSAGE_STATE_UNSPECIFIED: MessageState.ValueType  # 0
 MESSAGE_STATE_ACCEPTED: MessageState.ValueType  # 1
 """The stream has acknowledged the message: it will not be lost."""
 MESSAGE_STATE_SCHEDULED: MessageState.ValueType  # 2
-"""It waits for its schedule_time."""
+"""The message waits for its schedule_time."""
 MESSAGE_STATE_QUEUED: MessageState.ValueType  # 3
-"""It waits for its next attempt: at the same provider, at another one, or later."""
+"""The message waits for its next attempt: at the same provider, at another one, or later."""
 MESSAGE_STATE_SENDING: MessageState.ValueType  # 4
 """An attempt was started and its outcome is not recorded yet."""
 MESSAGE_STATE_SENT: MessageState.ValueType  # 5
-"""A provider took it. Delivery to the handset is reported later, if the provider reports it."""
+"""A provider took the message. Delivery to the handset is reported later, if the provider reports it."""
 MESSAGE_STATE_DELIVERED: MessageState.ValueType  # 6
 """Final: the provider reported delivery to the handset."""
 MESSAGE_STATE_UNDELIVERED: MessageState.ValueType  # 7
-"""Final: the carrier reported that it could not deliver."""
+"""Final: the carrier reported that it could not deliver the message."""
 MESSAGE_STATE_FAILED: MessageState.ValueType  # 8
 """Final: a provider refused the number or the text, or every attempt failed."""
 MESSAGE_STATE_EXPIRED: MessageState.ValueType  # 9
-"""Final: the deadline passed before a provider took it."""
+"""Final: the deadline passed before a provider took the message."""
 MESSAGE_STATE_CANCELED: MessageState.ValueType  # 10
-"""Final: the caller withdrew it; no provider has taken it, and every earlier attempt clearly failed."""
+"""Final: the caller canceled the message; no provider has taken it, and every earlier attempt clearly failed."""
 MESSAGE_STATE_REJECTED: MessageState.ValueType  # 11
-"""Final: a rule (opt-out, quota) refused it before an attempt."""
+"""Final: a rule (opt-out, quota) refused the message before an attempt."""
 MESSAGE_STATE_UNKNOWN: MessageState.ValueType  # 12
-"""Final: an attempt was made and nobody can say whether the carrier took it."""
+"""Final: an attempt was made, and it is not known whether the provider took the message."""
 
 class _Priority:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -98,7 +98,7 @@ class _PriorityEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Priority.Valu
     """Campaigns: the smallest part of the rate."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """How urgent a message is. Each priority has a lane of its own, which gets a guaranteed part of the rate."""
+    """How urgent a message is. Each priority has its own lane, which gets a guaranteed part of the rate."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """Treated as PRIORITY_NORMAL."""
@@ -138,33 +138,33 @@ class _AttemptOutcome:
 class _AttemptOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AttemptOutcome.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
     ATTEMPT_OUTCOME_UNSPECIFIED: _AttemptOutcome.ValueType  # 0
-    """The attempt was started and has no recorded end."""
+    """The attempt was started and no outcome is recorded."""
     ATTEMPT_OUTCOME_ACCEPTED: _AttemptOutcome.ValueType  # 1
     ATTEMPT_OUTCOME_THROTTLED: _AttemptOutcome.ValueType  # 2
-    """The provider asked us to slow down: its queue pauses, and the message is tried there again."""
+    """The provider asked us to slow down: its queue pauses, and the message is tried there again later."""
     ATTEMPT_OUTCOME_TRANSIENT: _AttemptOutcome.ValueType  # 3
     ATTEMPT_OUTCOME_PERMANENT: _AttemptOutcome.ValueType  # 4
-    """Recipient or content refused: no other provider is tried."""
+    """The recipient or the content was refused: no other provider is tried."""
     ATTEMPT_OUTCOME_PROVIDER_FAULT: _AttemptOutcome.ValueType  # 5
-    """Credentials, balance or route of this provider: another one is tried."""
+    """A problem with the credentials, balance or route at this provider: another one is tried."""
     ATTEMPT_OUTCOME_AMBIGUOUS: _AttemptOutcome.ValueType  # 6
-    """Nobody can say whether the provider took it."""
+    """It is not known whether the provider took the message."""
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How a call to a provider ended."""
 
 ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome.ValueType  # 0
-"""The attempt was started and has no recorded end."""
+"""The attempt was started and no outcome is recorded."""
 ATTEMPT_OUTCOME_ACCEPTED: AttemptOutcome.ValueType  # 1
 ATTEMPT_OUTCOME_THROTTLED: AttemptOutcome.ValueType  # 2
-"""The provider asked us to slow down: its queue pauses, and the message is tried there again."""
+"""The provider asked us to slow down: its queue pauses, and the message is tried there again later."""
 ATTEMPT_OUTCOME_TRANSIENT: AttemptOutcome.ValueType  # 3
 ATTEMPT_OUTCOME_PERMANENT: AttemptOutcome.ValueType  # 4
-"""Recipient or content refused: no other provider is tried."""
+"""The recipient or the content was refused: no other provider is tried."""
 ATTEMPT_OUTCOME_PROVIDER_FAULT: AttemptOutcome.ValueType  # 5
-"""Credentials, balance or route of this provider: another one is tried."""
+"""A problem with the credentials, balance or route at this provider: another one is tried."""
 ATTEMPT_OUTCOME_AMBIGUOUS: AttemptOutcome.ValueType  # 6
-"""Nobody can say whether the provider took it."""
+"""It is not known whether the provider took the message."""
 
 @typing.final
 class Attempt(message.Message):
@@ -185,11 +185,11 @@ class Attempt(message.Message):
     provider: builtins.str
     outcome: AttemptOutcome.ValueType
     provider_message_id: builtins.str
-    """The provider's own id of the message, when it gave one."""
+    """The provider's own id of the message, if it gave one."""
     code: builtins.str
     """The provider's code for the outcome, or the HTTP status."""
     detail: builtins.str
-    """One sentence for people; never holds the text or the number."""
+    """One sentence for people; never contains the text or the number."""
     @builtins.property
     def start_time(self) -> timestamp_pb2.Timestamp: ...
     @builtins.property
@@ -291,9 +291,9 @@ class MessageStatus(message.Message):
     client_reference: builtins.str
     state: MessageState.ValueType
     final: builtins.bool
-    """True when the gateway will not change the state by itself any more."""
+    """True when the gateway will not change the state any more."""
     provider: builtins.str
-    """The provider that has the message, or is to get it next."""
+    """The provider that has the message or gets it next."""
     provider_message_id: builtins.str
     """The provider's own id of the message, once it took it."""
     recipient: builtins.str
@@ -326,7 +326,7 @@ class MessageStatus(message.Message):
     def error(self) -> MessageError: ...
     @builtins.property
     def attempts(self) -> containers.RepeatedCompositeFieldContainer[Attempt]:
-        """In the order in which they were made; of very many, the oldest are left out."""
+        """In the order in which they were made. If there are very many, the oldest are left out."""
 
     @builtins.property
     def labels(self) -> containers.ScalarMap[builtins.str, builtins.str]: ...

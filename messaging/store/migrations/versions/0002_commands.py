@@ -1,8 +1,8 @@
-"""What was accepted is kept whole, serialized; columns only for what is searched.
+"""Store what was accepted as one serialized command, with columns only for what is searched.
 
-Every stored message is rewritten, in one transaction that locks the table from the start, so that nobody writes between
-the reading of the old columns and their removal. Processes of the version before are told meanwhile, and until they are
-replaced, that the history is away: they keep what they have, and lose nothing.
+Every stored message is rewritten, in one transaction that locks the table from the start, so that nothing is written
+between reading the old columns and dropping them. Processes of the previous version find the history unavailable from
+then until they are replaced; they keep what they have to write, and lose nothing.
 """
 
 import json
@@ -21,7 +21,7 @@ depends_on = None
 
 _BATCH = 5000
 
-# The columns of revision 0001 that were fields of a Command, frozen as they were there.
+# The columns of revision 0001 that were fields of a Command, as they were then.
 _DROPPED = {
     "sender": "text",
     "body": "text",
@@ -47,7 +47,7 @@ _COMMENTS = {
 
 
 def upgrade() -> None:
-    """Add the serialized command, fill it from the columns, and drop those."""
+    """Add the serialized command, fill it from the columns, and drop the columns."""
     op.execute("alter table messages add column command bytea, add column command_key text")
     _fill(op.get_bind())
     op.execute("alter table messages " + ", ".join(f"drop column {name}" for name in (*_DROPPED, "trace_id")))
@@ -56,7 +56,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bring the columns back, fill them from the command, and drop that."""
+    """Add the columns again, fill them from the command, and drop the command."""
     kinds = ", ".join(f"add column {name} {kind}" for name, kind in (*_DROPPED.items(), ("trace_id", "text")))
     op.execute(f"alter table messages {kinds}")
     _unfold(op.get_bind())
@@ -66,7 +66,7 @@ def downgrade() -> None:
 
 
 def _fill(connection: sa.Connection) -> None:
-    """Go through all messages that were accepted, in the order of their ids."""
+    """Fill the command of all accepted messages, in the order of their ids."""
     page = sa.text(
         f"select message_id, first_provider, {', '.join(_FIELDS)} from messages"  # noqa: S608 - names of ours
         " where accept_sequence is not null and (cast(:after as uuid) is null or message_id > :after)"
@@ -102,7 +102,7 @@ def _command(row: Any) -> dispatch_pb2.Command:
 
 
 def _unfold(connection: sa.Connection) -> None:
-    """Fill the old columns of all messages that were accepted."""
+    """Fill the old columns of all accepted messages."""
     page = sa.text(
         "select message_id, command from messages"
         " where command is not null and (cast(:after as uuid) is null or message_id > :after)"
@@ -136,4 +136,4 @@ def _old_columns(data: bytes) -> dict[str, Any]:
 
 
 def _text(value: str) -> str:
-    return value.replace("\0", "\ufffd")  # PostgreSQL stores no NUL
+    return value.replace("\0", "\ufffd")  # PostgreSQL cannot store NUL

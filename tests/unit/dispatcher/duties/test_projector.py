@@ -166,7 +166,10 @@ async def test_unreadable_record_is_left_out_and_acknowledged() -> None:
 
 
 @in_virtual_time
-async def test_partitions_are_created_regularly_even_after_the_store_was_down() -> None:
+async def test_partitions_are_created_regularly_even_after_the_store_was_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.duties.projector._PARTITIONS_EVERY_S", 60.0)
     fleet, store = SmallFleet(), FakeStore()
     create, failures = store.ensure_partitions, iter([True, True, True])
 
@@ -177,8 +180,8 @@ async def test_partitions_are_created_regularly_even_after_the_store_was_down() 
 
     store.ensure_partitions = fail_at_first  # type: ignore[method-assign]
     process = start(fleet, store)
-    await asyncio.sleep(60)
+    await asyncio.sleep(30)
     assert store.partitions == 1
-    await asyncio.sleep(3600)
+    await asyncio.sleep(60)
     assert store.partitions == 2
     await process.kill()

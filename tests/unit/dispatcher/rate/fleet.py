@@ -106,10 +106,10 @@ class FakeBucket:
         return sequence
 
     @contextlib.asynccontextmanager
-    async def listening(self, pattern: str, heard: Callable[[str, Any], None]) -> AsyncIterator[None]:
+    async def on_write(self, pattern: str, notify: Callable[[str, Any], None]) -> AsyncIterator[None]:
         def unless_lost(key: str, document: Any) -> None:
             if not self.cut and self._chance.random() >= self.weather.lost_odds:
-                heard(key, document)
+                notify(key, document)
 
         listener = (pattern.removesuffix("*"), unless_lost)
         self._store.listeners.append(listener)

@@ -20,7 +20,7 @@ from tests.unit.virtual_time import run_whole
 
 HOLD = attrs.evolve(FLEET, ambiguous_otp="hold", ambiguous_other="hold")
 RESEND = attrs.evolve(FLEET, ambiguous_otp="resend", ambiguous_other="resend")
-TTL_S = 18.0
+TTL_S = 14.0
 NO_EFFECT = ("fetch", "KV", "listening")
 """Steps that have no effect on a message."""
 KINDS = ("crash",) if os.environ.get("HYPOTHESIS_PROFILE", "unit") == "unit" else ("crash", "lost", "cut")
@@ -62,11 +62,9 @@ async def explore(
 
 SCRIPT = {
     "taken": Sent(),
-    "failed at one provider": Sent([Reply.FAILS]),
     "failed at both providers": Sent([Reply.FAILS], [Reply.FAILS]),
     "throttled": Sent([Reply.THROTTLES]),
     "answer lost": Sent([Reply.TAKES_UNHEARD]),
-    "never answered": Sent([Reply.HANGS]),
     "refused": Sent([Reply.REFUSES]),
     "scheduled": Sent(due_in_s=3.0),
 }

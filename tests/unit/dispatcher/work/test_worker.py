@@ -5,7 +5,6 @@ import time
 
 import attrs
 import pytest
-from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
@@ -14,7 +13,7 @@ from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
 from messaging.stream.buckets import Bucket
 from tests.unit.fake_provider import PAUSE_S, Reply
-from tests.unit.small_fleet import ACK_WAIT_S, FLEET, TIMEOUT_S, TTL_S, SmallFleet
+from tests.unit.small_fleet import ACK_WAIT_S, FLEET, SmallFleet
 from tests.unit.virtual_time import in_virtual_time
 
 HOLD = attrs.evolve(FLEET, ambiguous_otp="hold")
@@ -77,38 +76,6 @@ async def test_pause_that_a_provider_asks_for_delays_the_next_message_too() -> N
     assert await fleet.until_idle() >= PAUSE_S - 1
     assert fleet.story(other) == [SENDING, SENT]
     assert codec.unix(fleet.last(other).attempts[0].start_time) >= codec.unix(fleet.last(other).time) - 1
-    await fleet.close()
-
-
-@in_virtual_time
-async def test_unclear_message_is_held_until_its_deadline_without_look_up() -> None:
-    fleet = SmallFleet({"p1": {"a": [Reply.TAKES_UNHEARD]}}, HOLD)
-    await fleet.pod()
-    address = await fleet.accept("a")
-    took_s = await fleet.until_idle()
-    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR", "UNKNOWN UNKNOWN"]
-    assert fleet.letters(address) == ["unknown"]
-    assert TTL_S - 1 <= took_s <= TTL_S + 2
-    assert fleet.providers["p1"].calls == ["a"]
-    await fleet.close()
-
-
-@pytest.mark.parametrize(
-    ("reply", "story"),
-    [
-        (Reply.TAKES_UNHEARD, [SENDING, "SENDING UNCLEAR", SENT]),
-        (Reply.LOSES, [SENDING, "SENDING UNCLEAR", "QUEUED TRANSIENT", SENDING, SENT]),
-    ],
-)
-@in_virtual_time
-async def test_unclear_message_is_looked_up_where_the_provider_supports_it(reply: Reply, story: list[str]) -> None:
-    fleet = SmallFleet({"p1": {"a": [reply]}}, HOLD, can_look_up=True)
-    for name in ("p1", "p2"):
-        await fleet.pod(name)
-    address = await fleet.accept("a")
-    await fleet.until_idle()
-    assert fleet.story(address) == story
-    assert fleet.took(address) == 1
     await fleet.close()
 
 
@@ -184,7 +151,7 @@ async def test_stopping_pod_finishes_running_jobs_and_gives_the_other_messages_b
 
 @in_virtual_time
 async def test_throttled_message_is_given_back_when_the_pod_stops() -> None:
-    fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES]}})
+    fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES_SLOWLY]}})
     pod = await fleet.pod("p1", lambda step: pod.stopping.set() if step == "after write" else None)
     address = await fleet.accept("a")
     await pod.running
@@ -192,19 +159,6 @@ async def test_throttled_message_is_given_back_when_the_pod_stops() -> None:
     await fleet.pod()
     assert await fleet.until_idle() < PAUSE_S + 0.5 < ACK_WAIT_S
     assert fleet.story(address) == [SENDING, "QUEUED THROTTLED", SENDING, SENT]
-    await fleet.close()
-
-
-@in_virtual_time
-async def test_call_that_takes_longer_than_the_drain_is_cut_and_unclear() -> None:
-    fleet = SmallFleet({"p1": {"a": [Reply.HANGS]}}, HOLD)
-    fleet.settings = attrs.evolve(fleet.settings, process=attrs.evolve(fleet.settings.process, drain_s=1.5))
-    pod = await fleet.pod()
-    address = await fleet.accept("a")
-    await asyncio.sleep(0.1)
-    await pod.stop()
-    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR"]
-    assert fleet.last(address).attempts[0].code == "cut"
     await fleet.close()
 
 
@@ -286,46 +240,6 @@ async def test_entry_older_than_the_kept_events_is_acknowledged_without_an_event
     await asyncio.sleep(1)
     assert not fleet.stream.log(topo.SEND).messages
     assert not fleet.story(address)
-    await fleet.close()
-
-
-@in_virtual_time
-async def test_job_that_fails_is_left_for_redelivery_and_the_others_continue() -> None:
-    failures = iter([True])
-
-    def fail_once(step: str) -> None:
-        if step == "before call" and next(failures, False):
-            raise RuntimeError
-
-    fleet = SmallFleet(fleet=HOLD)
-    await fleet.pod("p1", fail_once)
-    address, other = await fleet.accept("a"), await fleet.accept("b")
-    await asyncio.sleep(1)
-    assert (fleet.story(address), fleet.story(other)) == ([SENDING], [SENDING, SENT])
-    await asyncio.sleep(ACK_WAIT_S + TIMEOUT_S + 6)
-    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR"]
-    await fleet.close()
-
-
-@in_virtual_time
-async def test_old_entry_of_a_message_that_has_moved_on_is_only_acknowledged() -> None:
-    fleet = SmallFleet({"p1": {"a": [Reply.FAILS]}})
-    for name in ("p1", "p2"):
-        await fleet.pod(name)
-    address = await fleet.accept("a")
-    await fleet.until_idle()
-    command = fleet.commands()[address]
-    before = fleet.events(address)
-    for entry in (
-        wire.QueueEntry(command=command),
-        wire.QueueEntry(command=command, last=before[1], last_sequence=2),
-        wire.QueueEntry(command=command, last=before[2], last_sequence=3),
-    ):
-        await fleet.publisher.enqueue(entry, address, "p1", "otp")
-        await asyncio.sleep(0.5)
-    assert fleet.events(address) == before
-    assert fleet.idle
-    assert fleet.took(address) == 1
     await fleet.close()
 
 

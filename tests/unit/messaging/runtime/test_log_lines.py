@@ -14,8 +14,10 @@ from messaging.runtime.logs import configure_logging
 
 @pytest.fixture(autouse=True)
 def configured() -> Iterator[None]:
-    yield
+    before = structlog.get_config()
     structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
 
 
 def test_a_line_is_json_with_service_pod_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:

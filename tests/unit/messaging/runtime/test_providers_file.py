@@ -79,16 +79,16 @@ def test_who_does_not_call_a_provider_needs_none_of_its_keys() -> None:
     with pytest.raises(ConfigError, match="ALPHA_KEY"):
         parse_providers(document, {}, keys_of={"alpha"})
     wrong = tomllib.loads(GOOD.replace('{env = "ALPHA_KEY"}', '"open"'))
-    with pytest.raises(ConfigError, match="secrets never stand in this file"):
+    with pytest.raises(ConfigError, match="this file must not contain secrets"):
         parse_providers(wrong, {}, keys_of=())
 
 
 @pytest.mark.parametrize(
     ("secret", "says"),
     [
-        (f'"{SECRET}"', "secrets never stand in this file"),
-        (f'{{value = "{SECRET}"}}', "secrets never stand in this file"),
-        (f'{{env = "X", value = "{SECRET}"}}', "secrets never stand in this file"),
+        (f'"{SECRET}"', "this file must not contain secrets"),
+        (f'{{value = "{SECRET}"}}', "this file must not contain secrets"),
+        (f'{{env = "X", value = "{SECRET}"}}', "this file must not contain secrets"),
         ('{env = "UNSET"}', "UNSET is not set"),
         ('{env = "EMPTY"}', "EMPTY is not set"),
         ('{file = "/nowhere/key"}', "/nowhere/key cannot be read"),
@@ -165,7 +165,7 @@ def test_all_faults_of_all_providers_are_reported_at_once() -> None:
 
 
 def test_name_that_stands_twice_is_a_fault() -> None:
-    assert parse(one() + one()) == {"provider[a].name": "stands twice"}
+    assert parse(one() + one()) == {"provider[a].name": "is used twice"}
 
 
 @pytest.mark.parametrize("text", ["", "provider = []", "provider = 1", "[provider]\nname = 'a'", "x = 1"])

@@ -1,4 +1,4 @@
-"""One bad document in a shared bucket stops nobody."""
+"""One bad document in a shared bucket stops no process."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +12,11 @@ from messaging.stream.buckets import Bucket
 
 
 class Kept:
-    """A bucket that holds what it is given."""
+    """A bucket with given documents, all at revision 7."""
 
     def __init__(self, **documents: Any) -> None:
         self.documents = {key.replace("__", "."): (7, value) for key, value in documents.items()}
-        self.heard: Callable[[str, Any], None] = lambda *_: None
+        self.notify: Callable[[str, Any], None] = lambda *_: None
 
     async def get(self, key: str) -> tuple[int, Any]:
         return self.documents.get(key, (0, None))
@@ -25,8 +25,8 @@ class Kept:
         return {key: value for key, value in self.documents.items() if key.startswith(pattern.removesuffix("*"))}
 
     @asynccontextmanager
-    async def listening(self, _pattern: str, heard: Callable[[str, Any], None]) -> AsyncIterator[None]:
-        self.heard = heard
+    async def on_write(self, _pattern: str, notify: Callable[[str, Any], None]) -> AsyncIterator[None]:
+        self.notify = notify
         yield
 
 
@@ -34,7 +34,7 @@ def bucket(**documents: Any) -> Bucket:
     return cast("Bucket", Kept(**documents))
 
 
-async def test_an_unreadable_breaker_is_closed_keeps_its_revision_and_is_told_once() -> None:
+async def test_an_unreadable_breaker_counts_as_closed_keeps_its_revision_and_is_logged_once() -> None:
     board = BreakerBoard(bucket(breaker__p1=b"{", breaker__p2={"state": "open"}))
     with capture_logs() as lines:
         assert await board.breaker("p1") == (7, BreakerState())
@@ -43,31 +43,31 @@ async def test_an_unreadable_breaker_is_closed_keeps_its_revision_and_is_told_on
     assert [line["log_level"] for line in lines] == ["error"]
 
 
-async def test_an_unreadable_pause_is_none() -> None:
+async def test_an_unreadable_pause_counts_as_absent() -> None:
     assert await BreakerBoard(bucket(pause__p1={"pause_s": "long"})).pause("p1") == (7, None)
 
 
-async def test_an_unreadable_table_counts_as_lost() -> None:
+async def test_an_unreadable_table_counts_as_absent() -> None:
     assert await LimitsBoard(bucket(alloc={"version": 1})).table() == (7, None)
 
 
-async def test_an_unreadable_leader_leads_nobody() -> None:
+async def test_an_unreadable_leader_counts_as_absent() -> None:
     assert await LimitsBoard(bucket(leader=[])).leader() == (7, None)
 
 
-async def test_an_unreadable_lease_hides_no_other() -> None:
+async def test_an_unreadable_lease_does_not_hide_the_others() -> None:
     board = LimitsBoard(bucket(lease__a="x", lease__b=Lease("p1", 3).to_document()))
     assert await board.leases() == {"b": (7, Lease("p1", 3))}
     assert await board.lease("a") == (7, None)
 
 
-async def test_garbage_that_is_heard_raises_nothing() -> None:
+async def test_a_notification_with_garbage_raises_nothing() -> None:
     kept, tables, leases = Kept(), list[Any](), list[Any]()
     board = LimitsBoard(cast("Bucket", kept))
     async with board.on_table(tables.append):
-        kept.heard("alloc", b"{")
-        kept.heard("alloc", None)
+        kept.notify("alloc", b"{")
+        kept.notify("alloc", None)
     async with board.on_lease(lambda pod, lease: leases.append((pod, lease))):
-        kept.heard("lease.a", b"{")
-        kept.heard("lease.a", Lease("p1", 3).to_document())
+        kept.notify("lease.a", b"{")
+        kept.notify("lease.a", Lease("p1", 3).to_document())
     assert (tables, leases) == ([None, None], [("a", Lease("p1", 3))])

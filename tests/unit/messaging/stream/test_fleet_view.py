@@ -1,4 +1,4 @@
-"""What routing is told of the fleet."""
+"""What the fleet view gives to routing."""
 
 from unittest.mock import Mock
 
@@ -9,7 +9,7 @@ from messaging.stream.fleet import FleetView
 PROVIDERS = [Provider(name, "simulated", "http://localhost") for name in ("p1", "p2")]
 
 
-def test_facts_are_those_of_the_latest_reading_of_either_kind() -> None:
+def test_facts_are_those_of_the_latest_breakers_and_backlog() -> None:
     view = FleetView(Mock(), PROVIDERS, room_s=2.0)
     first = view.facts()
     assert view.facts() is first

@@ -1,4 +1,4 @@
-"""What a test can order of the memory stream: a server away, an answer lost, a process that ends at any step."""
+"""The faults that a test can inject into the memory stream: server away, answer lost, process crashing at any step."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ def a_stream() -> MemoryStream:
 
 
 class At:
-    """Raises something at the n-th time that a step comes."""
+    """Raises a fault the n-th time that a step is reached."""
 
     def __init__(self, step: str, fault: BaseException, count: int = 1) -> None:
         self.seen: list[str] = []
@@ -66,7 +66,7 @@ async def test_a_server_that_is_away_answers_nothing_until_it_is_back() -> None:
 
 
 @in_virtual_time
-async def test_an_answer_that_is_lost_is_waited_for_and_its_effect_stays() -> None:
+async def test_a_lost_answer_is_waited_for_until_the_time_out_and_its_effect_stays() -> None:
     stream = a_stream()
     one = MemoryConnection(stream, At("after publish sms.event", StreamDown("lost")), timeout_s=2)
     began = time.monotonic()
@@ -103,7 +103,7 @@ async def test_a_process_that_crashes_does_nothing_more(step: str, stored: bool)
 
 
 @in_virtual_time
-async def test_a_busy_key_is_asked_again() -> None:
+async def test_a_busy_key_is_tried_again() -> None:
     one = MemoryConnection(a_stream())
     one.busy = 3
     address = an_address()

@@ -1,4 +1,4 @@
-"""Every claim about the stream, on the one in memory; `tests/contract/stream` holds them of a real nats-server."""
+"""Every claim about the stream, on the memory stream; `tests/contract/stream` checks them on a real nats-server."""
 
 import contextlib
 import time

@@ -28,8 +28,8 @@ def transform(source: str, destination: str, subject: str) -> str | None:
     return re.sub(r"\{\{wildcard\((\d)\)\}\}", lambda found: wildcards[int(found[1]) - 1], destination)
 
 
-def carried(source: str, subject: str) -> list[str]:
-    """Give every subject at which the queue's sources store a message of `source`."""
+def copied(source: str, subject: str) -> list[str]:
+    """Return every subject at which the queue's sources store a message of `source`."""
     origins = {origin["name"]: origin["subject_transforms"] for origin in STREAMS[topo.SEND].config["sources"]}
     mapped = (transform(one["src"], one["dest"], subject) for one in origins[source])
     return [one for one in mapped if one is not None]
@@ -39,20 +39,20 @@ def carried(source: str, subject: str) -> list[str]:
 
 
 @pytest.mark.parametrize("lane", list(Lane))
-def test_accepted_message_is_carried_into_its_providers_lane_once(lane: Lane) -> None:
+def test_accepted_message_is_copied_into_its_providers_lane_once(lane: Lane) -> None:
     accepted = topo.accept_subject("beta-2", lane, ADDRESS)
-    assert carried(topo.ACCEPT, accepted) == [topo.send_subject("beta-2", lane, ADDRESS)]
+    assert copied(topo.ACCEPT, accepted) == [topo.send_subject("beta-2", lane, ADDRESS)]
 
 
-def test_message_that_waits_for_its_time_is_not_carried() -> None:
-    assert carried(topo.ACCEPT, topo.accept_subject("alpha", LATER, ADDRESS)) == []
-    assert carried(topo.LATER_STREAM, topo.later_subject(ADDRESS)) == []
+def test_scheduled_message_is_not_copied_before_its_time() -> None:
+    assert copied(topo.ACCEPT, topo.accept_subject("alpha", LATER, ADDRESS)) == []
+    assert copied(topo.LATER_STREAM, topo.later_subject(ADDRESS)) == []
 
 
 @pytest.mark.parametrize("lane", list(Lane))
-def test_schedule_that_fires_is_carried_into_the_lane_once(lane: Lane) -> None:
+def test_schedule_that_fires_is_copied_into_the_lane_once(lane: Lane) -> None:
     due = topo.due_subject("alpha", lane, ADDRESS)
-    assert carried(topo.LATER_STREAM, due) == [topo.send_subject("alpha", lane, ADDRESS)]
+    assert copied(topo.LATER_STREAM, due) == [topo.send_subject("alpha", lane, ADDRESS)]
 
 
 SUBJECTS = {
@@ -75,7 +75,7 @@ def test_subject_belongs_to_one_stream_and_holds_the_address(subject: str, owner
     assert parse_address(subject) == ADDRESS
 
 
-def test_filters_of_an_acceptance_meet_it_under_every_provider_and_lane_and_no_other_client() -> None:
+def test_filters_of_an_acceptance_match_it_for_every_provider_and_lane_and_for_no_other_client() -> None:
     for provider in ("alpha", "beta-2"):
         for lane in (*Lane, LATER):
             subject = topo.accept_subject(provider, lane, ADDRESS)
@@ -96,21 +96,21 @@ def test_every_lane_of_every_provider_has_one_consumer_and_none_overlap() -> Non
     assert len(consumers) == len(subjects)
 
 
-def test_no_consumer_gives_up_a_message_in_silence() -> None:
+def test_no_consumer_stops_delivering_a_message() -> None:
     for stream in STREAMS.values():
         for name, config in stream.consumers.items():
             assert config["max_deliver"] == -1, name
             assert config["ack_policy"] == "explicit", name
 
 
-def test_queue_has_no_ttl_and_no_age_by_which_messages_vanish() -> None:
+def test_queued_and_scheduled_messages_never_expire() -> None:
     assert not STREAMS[topo.SEND].config.get("allow_msg_ttl")
     assert not STREAMS[topo.SEND].config.get("max_age")
     assert not STREAMS[topo.LATER_STREAM].config.get("max_age")
     assert STREAMS[topo.LATER_STREAM].config.get("max_bytes", -1) == -1
 
 
-def test_acceptance_forgets_after_the_window_and_refuses_when_full() -> None:
+def test_acceptances_expire_after_the_window_and_are_refused_when_full() -> None:
     config = STREAMS[topo.ACCEPT].config
     assert config["max_age"] == 86_400 * topo.NANOS
     assert (config["discard"], config["max_msgs_per_subject"], config["allow_msg_ttl"]) == ("new", 1, True)
@@ -131,15 +131,15 @@ def test_replicas_are_those_of_the_settings_everywhere() -> None:
 
 
 def live(name: str = topo.ACCEPT, **changes: Any) -> dict[str, Any]:
-    """Give a live configuration: what is wanted, what a server adds, and some changes."""
+    """Return a live configuration: the wanted one, with what a server adds and some changes."""
     config = copy.deepcopy({**STREAMS[name].config, "max_consumers": -1, "deny_delete": False})
     return {**config, **changes}
 
 
 def found(name: str = topo.ACCEPT, **changes: Any) -> dict[str, bool]:
-    """Give what differs as field: losing."""
+    """Return each field that differs, and whether changing it loses data."""
     wanted = STREAMS[name].config
-    return {one.field: one.losing for one in topo.differences(live(name, **changes), wanted)}
+    return {one.field: one.loses_data for one in topo.differences(live(name, **changes), wanted)}
 
 
 @pytest.mark.parametrize("name", list(STREAMS))
@@ -148,7 +148,7 @@ def test_stream_as_wanted_does_not_differ(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(STREAMS))
-def test_field_that_the_server_leaves_out_is_its_zero(name: str) -> None:
+def test_field_that_the_server_leaves_out_has_its_zero_value(name: str) -> None:
     wanted = STREAMS[name].config
     sparse = {key: value for key, value in wanted.items() if value not in (False, 0, -1)}
     assert topo.differences(sparse, wanted) == []
@@ -158,7 +158,7 @@ DAY = 86_400 * topo.NANOS
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "losing"),
+    ("name", "changes", "loses_data"),
     [
         (topo.ACCEPT, {"num_replicas": 3}, False),
         (topo.ACCEPT, {"allow_msg_ttl": False}, False),
@@ -175,14 +175,18 @@ DAY = 86_400 * topo.NANOS
         (topo.SEND, {"sources": []}, True),
     ],
 )
-def test_difference_is_losing_when_changing_it_could_delete(name: str, changes: dict[str, Any], losing: bool) -> None:  # noqa: FBT001
-    assert found(name, **changes) == {next(iter(changes)): losing}
+def test_difference_loses_data_when_changing_it_could_delete(
+    name: str,
+    changes: dict[str, Any],
+    loses_data: bool,  # noqa: FBT001
+) -> None:
+    assert found(name, **changes) == {next(iter(changes)): loses_data}
 
 
-def test_size_limit_that_shrinks_is_losing_and_one_that_grows_is_not() -> None:
+def test_size_limit_that_shrinks_loses_data_and_one_that_grows_does_not() -> None:
     def judge(before: int, after: int) -> bool:
         (one,) = topo.differences({"max_bytes": before}, {"max_bytes": after})
-        return one.losing
+        return one.loses_data
 
     assert judge(1000, 999)
     assert judge(-1, 1000)

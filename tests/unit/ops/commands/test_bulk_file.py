@@ -85,7 +85,7 @@ def test_file_that_holds_no_messages_is_refused_as_a_whole(data: bytes, why: str
         (b"+1\n", "has 1 cells, the header has 2"),
         (b"+1,Hello,you\n", "has 3 cells, the header has 2"),
         (b"+1,\xff\n", "is not UTF-8"),
-        (b'+1,"Hello"you\n', "is no CSV: is a quotation mark left open?"),
+        (b'+1,"Hello"you\n', "is not CSV: is a quotation mark left open?"),
     ],
 )
 def test_bad_row_is_told_with_its_line_and_the_next_one_is_read(row: bytes, why: str):
@@ -103,7 +103,7 @@ def test_bad_row_is_told_with_its_line_and_the_next_one_is_read(row: bytes, why:
         ("ttl", "nan", "ttl must be seconds, from 0 to 1e9"),
         ("smart", "maybe", "smart must be true or false"),
         ("at", "+60", "at must be RFC 3339 such as 2026-11-18T12:00:00Z"),
-        ("at", "2026-11-18T12:00:00", "at must be RFC 3339 such as 2026-11-18T12:00:00Z: its zone is missing"),
+        ("at", "2026-11-18T12:00:00", "at must be RFC 3339 such as 2026-11-18T12:00:00Z: its time zone is missing"),
         ("at", "9999-12-31T23:59:59-12:00", "at must be RFC 3339 such as 2026-11-18T12:00:00Z"),
     ],
 )
@@ -113,7 +113,7 @@ def test_value_that_cannot_be_understood_is_named_and_not_repeated(column: str, 
 
 def test_quotation_mark_left_open_never_sends_the_rows_after_it_as_text():
     rows = read(HEADER + b'+1,"Hello\n+2,Secret of the next\n+3,And another\n')
-    assert rows == [BadRow(2, "is no CSV (to line 4): is a quotation mark left open?")]
+    assert rows == [BadRow(2, "is not CSV (to line 4): is a quotation mark left open?")]
 
 
 def test_ndjson_takes_proto_json_by_either_spelling():
@@ -128,14 +128,14 @@ def test_ndjson_takes_proto_json_by_either_spelling():
     ("line", "why"),
     [
         (b'{"recipient": "+1", "colour": "red"}', "SendSmsRequest has no field colour"),
-        (b'{"recipient": 17}', "recipient is not as in SendSmsRequest"),
-        (b'{"priority": "PRIORITY_SECRET"}', "priority is not as in SendSmsRequest"),
-        (b'{"recipient": "+1"', "is no JSON object of a SendSmsRequest"),
-        (b"[1, 2]", "is no JSON object of a SendSmsRequest"),
-        (b"null", "is no JSON object of a SendSmsRequest"),
-        (b'{"body": "\\ud800"}', "body is not as in SendSmsRequest"),
+        (b'{"recipient": 17}', "recipient is not valid in SendSmsRequest"),
+        (b'{"priority": "PRIORITY_SECRET"}', "priority is not valid in SendSmsRequest"),
+        (b'{"recipient": "+1"', "is not a JSON object of a SendSmsRequest"),
+        (b"[1, 2]", "is not a JSON object of a SendSmsRequest"),
+        (b"null", "is not a JSON object of a SendSmsRequest"),
+        (b'{"body": "\\ud800"}', "body is not valid in SendSmsRequest"),
         (b'{"body": "\xff"}', "is not UTF-8"),
-        (b"[" * 100_000, "is no JSON object of a SendSmsRequest"),
+        (b"[" * 100_000, "is not a JSON object of a SendSmsRequest"),
     ],
 )
 def test_bad_json_row_is_told_with_its_line(line: bytes, why: str):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, Manner, fault_for
+from ops.simulator.behaviour import FAULTS, Behaviour, BehaviourError, ResponseMode, fault_for
 
 TO = "+233241234567"
 
@@ -24,7 +24,7 @@ def test_the_table_holds_every_fault_that_the_project_plays() -> None:
 
 def test_a_fault_without_an_answer_has_status_0_and_only_that() -> None:
     for fault in FAULTS.values():
-        assert (fault.status == 0) == (fault.manner in {Manner.HANG, Manner.RESET})
+        assert (fault.status == 0) == (fault.mode in {ResponseMode.HANG, ResponseMode.RESET})
         assert bool(fault.code) == (fault.status >= 400)
 
 
@@ -131,7 +131,7 @@ def test_json_goes_there_and_back() -> None:
 def test_unknown_keys_are_named_beside_wrong_values() -> None:
     with pytest.raises(BehaviourError) as caught:
         Behaviour.from_json({"latncy_s": 1, "force": "sulk"})
-    assert caught.value.problems == ["latncy_s: unknown key", "force: 'sulk' is no fault"]
+    assert caught.value.problems == ["latncy_s: unknown key", "force: 'sulk' is not a fault"]
     with pytest.raises(BehaviourError, match="latncy_s: unknown key"):
         Behaviour.from_json({"latncy_s": 1})
 

@@ -25,7 +25,7 @@ def test_a_provider_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_name_stands_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "a name stands twice" in refusal(["--provider", "p1:0", "--provider", "p1:0"], capsys)
+    assert "a name is given twice" in refusal(["--provider", "p1:0", "--provider", "p1:0"], capsys)
 
 
 def test_the_key_variable_has_to_be_set(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

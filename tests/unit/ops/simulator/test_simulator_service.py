@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from ops.simulator.behaviour import FAULTS, Behaviour, Manner
+from ops.simulator.behaviour import FAULTS, Behaviour, ResponseMode
+from ops.simulator.call_log import SECOND_NS
 from ops.simulator.http import REASONS, Request
-from ops.simulator.ledger import SECOND_NS
-from ops.simulator.service import Reaction, Service
+from ops.simulator.service import PlannedReply, Service
 
 MESSAGE = {"reference": "m-1", "to": "+233241234567", "from": "ACME", "text": "hello", "segments": 2}
 
@@ -29,13 +29,13 @@ def request(method: str, target: str, body: object = None, *, at_ns: int = 0, **
     return Request(method, path, query, headers, raw, at_ns, keep_alive=True)
 
 
-def send(to: Service, *, at_ns: int = 0, headers: dict[str, str] | None = None, **changes: Any) -> Reaction:
+def send(to: Service, *, at_ns: int = 0, headers: dict[str, str] | None = None, **changes: Any) -> PlannedReply:
     answer = to.answer(request("POST", "/v1/messages", MESSAGE | changes, at_ns=at_ns, **headers or {}))
     to.finish(answer, answered=answer.reply is not None)
     return answer
 
 
-def read(answer: Reaction) -> tuple[int, Any]:
+def read(answer: PlannedReply) -> tuple[int, Any]:
     assert answer.reply is not None
     return answer.reply.status, json.loads(answer.reply.body)
 
@@ -60,8 +60,8 @@ def test_every_fault_takes_and_answers_as_its_table_says(name: str) -> None:
     provider = service(Behaviour(force=name, hang_s=7, trickle_s=3))
     answer = send(provider)
     fault, entry = FAULTS[name], provider.record.entries[0]
-    assert answer.manner is fault.manner
-    assert answer.lasts_s == {Manner.HANG: 7, Manner.TRICKLE: 3}.get(fault.manner, 0)
+    assert answer.mode is fault.mode
+    assert answer.lasts_s == {ResponseMode.HANG: 7, ResponseMode.TRICKLE: 3}.get(fault.mode, 0)
     assert (entry.taken, entry.status, entry.finished) == (fault.taken, fault.status, True)
     assert ask(provider, "GET", "/v1/messages/m-1")[0] == (200 if fault.taken else 404)
     if name == "malformed":
@@ -217,7 +217,7 @@ def test_the_behaviour_is_replaced_whole_and_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "problem"), [({"frce": "lie"}, "frce: unknown key"), (b"{", "a behaviour is a JSON object")]
+    ("body", "problem"), [({"frce": "lie"}, "frce: unknown key"), (b"{", "a behaviour must be a JSON object")]
 )
 def test_a_wrong_behaviour_is_refused_and_the_old_one_stays(body: object, problem: str) -> None:
     provider = service(Behaviour(latency_s=1))
@@ -267,12 +267,12 @@ def test_a_405_has_no_body_because_it_also_answers_head() -> None:
 
 
 def test_every_change_of_the_record_is_noticed() -> None:
-    noticed = Counter()
-    provider = Service("p1", Behaviour(), None, noticed)
+    on_change = Counter()
+    provider = Service("p1", Behaviour(), None, on_change)
     answer = provider.answer(request("POST", "/v1/messages", MESSAGE))
-    assert noticed.calls == 1
+    assert on_change.calls == 1
     provider.finish(answer, answered=True)
-    assert noticed.calls == 2
+    assert on_change.calls == 2
     provider.answer(request("GET", "/v1/messages/m-1"))
     provider.reset()
-    assert noticed.calls == 4
+    assert on_change.calls == 4

@@ -1,4 +1,4 @@
-// The collector with what deploy/k8s/components/tracing names, and no more.
+// The collector with only the components that deploy/k8s/components/tracing uses.
 package main
 
 import (

@@ -42,7 +42,7 @@ import sms.gateway.v1.Message.Priority;
 import sms.gateway.v1.SmsGatewayServiceGrpc;
 
 /**
- * A caller of the SMS gateway: sends, repeats, sends many, asks, reads errors, and comes again when it is told to.
+ * An SMS gateway client: sends one message, repeats it, sends many, asks for a status, reads errors, and retries.
  *
  * <p>{@code java -jar target/client.jar [ADDRESS [BUSY_ADDRESS]]}
  */
@@ -61,36 +61,36 @@ public final class Client implements AutoCloseable {
     channel.shutdownNow();
   }
 
-  /** A deadline belongs to one call, so every call gets a stub of its own. */
+  /** A deadline applies to one call, so every call gets its own stub. */
   private SmsGatewayServiceGrpc.SmsGatewayServiceBlockingStub gateway() {
     return SmsGatewayServiceGrpc.newBlockingStub(channel).withDeadlineAfter(TIMEOUT_S, TimeUnit.SECONDS);
   }
 
-  /** Repeats a call as the gateway asks for it. Safe for a message with a request_id: it is sent once all the same. */
-  static <A> A withRetry(Supplier<A> call, BiConsumer<Code, Duration> told) {
+  /** Repeats a call when the gateway asks for it. Safe for a message with a request_id: it is sent only once. */
+  static <A> A withRetry(Supplier<A> call, BiConsumer<Code, Duration> onRetry) {
     for (int attempt = 1; ; attempt++) {
       try {
         return call.get();
       } catch (StatusRuntimeException error) {
         Code code = error.getStatus().getCode();
-        boolean comeAgain = code == Code.RESOURCE_EXHAUSTED || code == Code.UNAVAILABLE;
-        if (!comeAgain || attempt == ATTEMPTS) {
+        boolean retryable = code == Code.RESOURCE_EXHAUSTED || code == Code.UNAVAILABLE;
+        if (!retryable || attempt == ATTEMPTS) {
           throw error;
         }
-        // No RetryInfo: the gateway was not reached at all. Wait longer each time.
+        // Without RetryInfo, the gateway was not reached. Wait longer each time.
         Duration wait =
             detail(StatusProto.fromThrowable(error), RetryInfo.class)
                 .map(RetryInfo::getRetryDelay)
                 .map(delay -> Duration.ofSeconds(delay.getSeconds(), delay.getNanos()))
                 .orElse(Duration.ofMillis(Math.min(100L << attempt, 10_000)));
-        told.accept(code, wait);
+        onRetry.accept(code, wait);
         pause(wait);
       }
     }
   }
 
-  /** Remembers each code and delay with which a gateway asked to come again. */
-  static final class Heard implements BiConsumer<Code, Duration> {
+  /** Records each code and delay with which a gateway asked for a retry. */
+  static final class Retries implements BiConsumer<Code, Duration> {
     final LinkedHashSet<Object> all = new LinkedHashSet<>();
 
     @Override
@@ -117,11 +117,11 @@ public final class Client implements AutoCloseable {
     return send(message, (code, delay) -> {});
   }
 
-  SendSmsResponse send(SendSmsRequest message, BiConsumer<Code, Duration> told) {
-    return withRetry(() -> gateway().sendSms(message), told);
+  SendSmsResponse send(SendSmsRequest message, BiConsumer<Code, Duration> onRetry) {
+    return withRetry(() -> gateway().sendSms(message), onRetry);
   }
 
-  /** Sends three chunks on one stream; each message is judged on its own. */
+  /** Sends three chunks on one stream; each message is accepted or refused on its own. */
   List<Object> sendMany(String run) {
     var recipients =
         List.of(
@@ -180,7 +180,7 @@ public final class Client implements AutoCloseable {
     return found;
   }
 
-  /** Asks until a provider has taken the message. watchStatus does the same without asking again and again. */
+  /** Asks for the status until a provider has taken the message. watchStatus does the same without polling. */
   MessageStatus untilSent(String messageId) {
     var request = GetStatusRequest.newBuilder().setMessageId(messageId).build();
     long end = System.nanoTime() + Duration.ofSeconds(30).toNanos();
@@ -194,7 +194,7 @@ public final class Client implements AutoCloseable {
     }
   }
 
-  /** Sends what cannot be sent, and reads every fault from the error. */
+  /** Sends a message that is not valid, and reads every fault from the error. */
   Object refused() {
     try {
       send(SendSmsRequest.newBuilder().setRecipient("nobody").setSender("far too long a sender").build());
@@ -210,9 +210,9 @@ public final class Client implements AutoCloseable {
     }
   }
 
-  /** Sends three messages to a gateway that has no room for three: it says when to come again. */
+  /** Sends three messages to a gateway whose backlog has room for one: it says when to retry. */
   static Object busy(String address, String run) {
-    var heard = new Heard();
+    var retries = new Retries();
     try (var client = new Client(address)) {
       for (int index = 0; index < 3; index++) {
         var message =
@@ -221,13 +221,13 @@ public final class Client implements AutoCloseable {
                 .setBody("In time")
                 .setRequestId("%s-busy-%d".formatted(run, index))
                 .build();
-        client.send(message, heard);
+        client.send(message, retries);
       }
     }
-    return object("accepted", 3, "told", heard.all);
+    return object("accepted", 3, "retries", retries.all);
   }
 
-  Map<String, Object> walk(String run) {
+  Map<String, Object> exercise(String run) {
     var message =
         SendSmsRequest.newBuilder()
             .setRecipient("+233 20 123 4567")
@@ -238,8 +238,8 @@ public final class Client implements AutoCloseable {
             .putLabels("shop", "Kumasi")
             .putLabels("order", "1")
             .build();
-    var heard = new Heard();
-    SendSmsResponse first = send(message, heard);
+    var retries = new Retries();
+    SendSmsResponse first = send(message, retries);
     SendSmsResponse again = send(message);
     List<Object> batch = sendMany(run);
     MessageStatus status = untilSent(first.getMessageId());
@@ -252,7 +252,7 @@ public final class Client implements AutoCloseable {
             "segments", first.getSegments(),
             "recipient", first.getRecipient(),
             "replayed", first.getReplayed(),
-            "told", heard.all),
+            "retries", retries.all),
         "again", object("replayed", again.getReplayed(), "same_message_id", same),
         "batch", batch,
         "status", object(
@@ -283,7 +283,7 @@ public final class Client implements AutoCloseable {
     String run = "java-" + UUID.randomUUID();
     Map<String, Object> document;
     try (var client = new Client(addresses.length > 0 ? addresses[0] : "127.0.0.1:50051")) {
-      document = client.walk(run);
+      document = client.exercise(run);
     }
     document.put("busy", addresses.length > 1 ? busy(addresses[1], run) : null);
     var json = new GsonBuilder().setPrettyPrinting().serializeNulls().create();

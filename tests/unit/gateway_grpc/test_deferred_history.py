@@ -1,4 +1,4 @@
-"""A history that is asked before it is there."""
+"""Reads of a history that is still loading."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.late_history import LateHistory
+from gateway_grpc.deferred_history import DeferredHistory
 from messaging.errors import StoreDown
 
 
@@ -25,8 +25,8 @@ class Known:
         return [pb.MessageStatus(message_id="one")]
 
 
-async def test_who_asks_early_waits_and_is_answered() -> None:
-    history = LateHistory(loading_s=60.0)
+async def test_early_reads_wait_and_are_answered() -> None:
+    history = DeferredHistory(loading_s=60.0)
     asked = [
         asyncio.create_task(history.find("default", "one")),
         asyncio.create_task(history.find("default", "other")),
@@ -35,15 +35,15 @@ async def test_who_asks_early_waits_and_is_answered() -> None:
     listed = asyncio.create_task(history.list_page("default", api.ListMessagesRequest(), None, 10))
     await asyncio.sleep(0.01)
     assert not any(task.done() for task in [*asked, listed])
-    history.there(Known())
+    history.provide(Known())
     one = pb.MessageStatus(message_id="one")
     assert await asyncio.gather(*asked) == [one, None, one]
     assert await listed == [one]
 
 
-async def test_a_history_that_does_not_come_is_told_as_away() -> None:
-    history = LateHistory(loading_s=0.01)
+async def test_reads_fail_when_the_history_does_not_load_in_time() -> None:
+    history = DeferredHistory(loading_s=0.01)
     with pytest.raises(StoreDown, match="starting"):
         await history.find("default", "one")
-    history.there(Known())
+    history.provide(Known())
     assert await history.find("default", "one") is not None

@@ -1,6 +1,6 @@
-"""Makes what the systems would need long for: messages that wait, and stories to be projected. Told by bench.hand.
+"""Seeds the stream quickly with waiting messages, or with histories to be projected. Runs as an agent (bench.agent).
 
-Every message is one of its own and can be sent, asked for and projected like any other.
+Every message is a complete one: it can be sent, looked up and projected like any other.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from nats.js.client import JetStreamContext
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from bench.floor import heard
-from bench.hand import Work, serve
+from bench.agent import Work, serve
+from bench.floor import check_ack
 from bench.template import Template
 from messaging import codec
 from messaging.model import Address, Lane
@@ -26,20 +26,20 @@ _IN_FLIGHT = 512
 _LANES = (Lane.NORMAL, Lane.BULK)
 
 
-class Filler:
-    """Publishes without conditions, pipelined."""
+class Seeder:
+    """Publishes without conditions and with many publishes in flight."""
 
     def __init__(self, stream: JetStreamContext, template: Template) -> None:
         self._stream = stream
         self._template = template
 
     async def work(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do what the command's `kind` says."""
+        """Run the command that `kind` names."""
         kinds: dict[str, Work] = {"waiting": self.waiting, "stories": self.stories}
         return await kinds[command.pop("kind")](**command)
 
     async def waiting(self, *, count: int, providers: list[str]) -> dict[str, Any]:
-        """Let `count` messages wait, evenly over providers and the lanes of normal and bulk messages."""
+        """Publish `count` waiting messages, evenly over the providers and the lanes NORMAL and BULK."""
         places = itertools.cycle((provider, lane) for lane in _LANES for provider in providers)
         for provider, lane in itertools.islice(places, count):
             subject, address = self._template.subject(provider, lane)
@@ -48,7 +48,7 @@ class Filler:
         return {"made": count}
 
     async def stories(self, *, count: int, provider: str) -> dict[str, Any]:
-        """Write `count` messages that were accepted and sent: an acceptance and two events each."""
+        """Publish `count` messages that were accepted and sent: an acceptance and two events for each."""
         for _ in range(count):
             subject, address = self._template.subject(provider)
             await self._publish(subject, self._template.command(address, provider), address)
@@ -60,7 +60,7 @@ class Filler:
     async def _publish(self, subject: str, data: bytes, address: Address) -> None:
         headers = dict(self._template.headers(address, conditional=False))
         future = await self._stream.publish_async(subject, data, headers=headers)
-        future.add_done_callback(heard)
+        future.add_done_callback(check_ack)
 
 
 def _events(address: Address, provider: str) -> Iterator[wire.Event]:
@@ -82,11 +82,11 @@ def _events(address: Address, provider: str) -> Iterator[wire.Event]:
 
 
 async def main(url: str) -> None:
-    """Fill until standard input ends."""
-    async with open_connection(url, "bench-filler") as connection:
+    """Run commands until standard input ends."""
+    async with open_connection(url, "bench-seeder") as connection:
         template = await Template.read(connection)
         stream = connection.client.jetstream(timeout=60, publish_async_max_pending=_IN_FLIGHT)
-        await serve(Filler(stream, template).work)
+        await serve(Seeder(stream, template).work)
 
 
 if __name__ == "__main__":

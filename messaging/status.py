@@ -1,4 +1,4 @@
-"""A message's status, told from its acceptance and its last event. Pure."""
+"""Builds a message's status from its acceptance and its last event. Pure."""
 
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
@@ -8,18 +8,18 @@ from messaging.model import FINAL_STATES
 
 
 def first_state(command: wire.Command) -> pb.MessageState.ValueType:
-    """Give the state of a message that has no event yet."""
+    """Return the state of a message that has no event yet: SCHEDULED or ACCEPTED."""
     later = command.HasField("schedule_time") and codec.unix(command.schedule_time) > codec.unix(command.accept_time)
     return pb.MESSAGE_STATE_SCHEDULED if later else pb.MESSAGE_STATE_ACCEPTED
 
 
 def deadline_of(command: wire.Command, event: wire.Event | None) -> float:
-    """Give the deadline in force (Unix seconds); `event` is the message's last one."""
+    """Return the deadline in force (Unix seconds); `event` is the message's last one, None when there is none."""
     return codec.unix(event.deadline if event is not None and event.HasField("deadline") else command.deadline)
 
 
 def status_of(command: wire.Command, event: wire.Event | None) -> pb.MessageStatus:
-    """Tell the story of a message; `event` is its last one."""
+    """Build the status of a message; `event` is its last one, None when there is none."""
     status = pb.MessageStatus(
         message_id=command.message_id,
         request_id=command.request_id,
@@ -44,7 +44,7 @@ def status_of(command: wire.Command, event: wire.Event | None) -> pb.MessageStat
 
 
 def overlay(status: pb.MessageStatus, event: wire.Event) -> pb.MessageStatus:
-    """Bring a status up to what the last event says; changes and returns `status`."""
+    """Update a status from the message's last event; changes `status` and returns it."""
     status.message_id = event.message_id
     status.state = event.state
     status.final = event.state in FINAL_STATES

@@ -1,12 +1,12 @@
-"""Ties a server to its folder and to its parent, then becomes that server. Run as a script, with no site-packages.
+"""Locks a folder, asks to die with the parent, and then becomes the server. Run as a script, with no site-packages.
 
-Arguments: signal at the parent's death, parent's pid, user and group id (-1: stay who you are), lock file, command.
+Arguments: signal at the parent's death, parent's pid, user and group id (-1: do not change), lock file, command.
 
-- The lock is inherited by the server and by all that it forks, so that it ends with the last of them: a folder never
-  has two servers, and a new one waits until the old one's processes are gone.
-- The death signal is set after the user was changed, because changing it clears the signal.
-- A server that root starts as another user keeps one right of root's, to enter folders (CAP_DAC_READ_SEARCH), so that
-  data and programs may lie below a folder that only root can enter. Where root has not got it, nothing happens.
+- The server and all processes that it forks inherit the lock, so it is held until the last of them ends: a folder never
+  has two servers, and a new server waits until the processes of the old one are gone.
+- The death signal is set after the change of user, because that change clears it.
+- A server that root starts as another user keeps one capability, to enter folders (CAP_DAC_READ_SEARCH), so that data
+  and programs may be below a folder that only root can enter. Where root does not have it, nothing is kept.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ def _lock(path: str) -> None:
 
 
 def drop_to(user: int, group: int, libc: ctypes.CDLL) -> None:
-    """Become the user, and keep the right to enter folders when we have it."""
+    """Change to the user, and keep the capability to enter folders if the process has it."""
     libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(group)
@@ -52,7 +52,7 @@ def drop_to(user: int, group: int, libc: ctypes.CDLL) -> None:
 
 
 def main(death_signal: int, parent: int, user: int, group: int, lock: str, *command: str) -> None:
-    """Take the lock, drop to the user, ask for the death signal, and replace this process by `command`."""
+    """Take the lock, change to the user, set the death signal, and replace this process with `command`."""
     _lock(lock)
     libc = ctypes.CDLL(None)
     if user >= 0:

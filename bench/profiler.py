@@ -1,6 +1,6 @@
-"""Runs a process of ours that can be profiled: `python -m bench.profiled FILE MODULE …`.
+"""Runs one of our processes so that it can be profiled: `python -m bench.profiler FILE MODULE …`.
 
-SIGUSR1 begins a cProfile of its main thread, SIGUSR2 ends it and writes FILE, so that loading modules stays out of it.
+SIGUSR1 starts cProfile in its main thread; SIGUSR2 stops it and writes FILE. So the profile does not include imports.
 """
 
 import cProfile
@@ -12,9 +12,9 @@ import time
 
 
 def main() -> None:
-    """Become the module."""
+    """Run the module."""
     target, module, *rest = sys.argv[1:]
-    # CPU time: on few cores the clock on the wall would blame whoever was put aside, mostly a write to a socket.
+    # CPU time: with few cores, wall-clock time would be charged to code that was preempted, mostly socket writes.
     profile = cProfile.Profile(time.thread_time)
 
     def begin(_number: int, _frame: object) -> None:

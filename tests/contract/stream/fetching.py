@@ -1,4 +1,4 @@
-"""Claims: the work queue gives each message to one pod at a time, until it is acknowledged."""
+"""Claims: the work queue delivers each message to one pod at a time, until it is acknowledged."""
 
 import asyncio
 import time
@@ -12,21 +12,21 @@ from tests.integration.streams import an_address, entry_of
 
 
 async def info(connection: Connection) -> dict[str, object]:
-    told = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'otp')}")
+    answer = await connection.api(f"CONSUMER.INFO.{topo.SEND}.{topo.dispatch_consumer('p1', 'otp')}")
     names = ("num_pending", "num_ack_pending", "num_redelivered", "num_waiting")
     return {
-        "delivered": tuple(told["delivered"][name] for name in ("consumer_seq", "stream_seq")),
-        "floor": tuple(told["ack_floor"][name] for name in ("consumer_seq", "stream_seq")),
-        **{name: told[name] for name in names if told[name]},
+        "delivered": tuple(answer["delivered"][name] for name in ("consumer_seq", "stream_seq")),
+        "floor": tuple(answer["ack_floor"][name] for name in ("consumer_seq", "stream_seq")),
+        **{name: answer[name] for name in names if answer[name]},
     }
 
 
-def places(drawn: list[Delivery]) -> list[tuple[int, int, int]]:
-    return [(one.sequence, one.delivered, one.waiting) for one in drawn]
+def places(fetched: list[Delivery]) -> list[tuple[int, int, int]]:
+    return [(one.sequence, one.delivered, one.waiting) for one in fetched]
 
 
 @claim()
-async def what_is_acknowledged_is_gone_and_acknowledging_again_is_harmless(world: World) -> None:
+async def an_acknowledged_message_is_gone_and_a_second_acknowledgement_is_harmless(world: World) -> None:
     await enqueue(world.one)
     consumer = await lane(world.one)
     [delivery] = await consumer.fetch(5, 2)
@@ -39,7 +39,7 @@ async def what_is_acknowledged_is_gone_and_acknowledging_again_is_harmless(world
 
 
 @claim()
-async def a_light_acknowledgement_is_one(world: World) -> None:
+async def a_light_acknowledgement_removes_the_message(world: World) -> None:
     await enqueue(world.one)
     [delivery] = await (await lane(world.one)).fetch(5, 2)
     await delivery.ack_lightly()
@@ -51,7 +51,7 @@ async def a_light_acknowledgement_is_one(world: World) -> None:
 
 
 @claim()
-async def what_is_given_back_comes_again_at_once_and_is_counted(world: World) -> None:
+async def a_message_given_back_is_redelivered_at_once_and_counted(world: World) -> None:
     await enqueue(world.one)
     [first] = await (await lane(world.one)).fetch(5, 2)
     await first.give_back()
@@ -63,20 +63,20 @@ async def what_is_given_back_comes_again_at_once_and_is_counted(world: World) ->
 
 
 @claim()
-async def what_is_held_in_silence_comes_again_after_the_wait(world: World) -> None:
+async def a_message_that_is_not_acknowledged_is_redelivered_after_the_ack_wait(world: World) -> None:
     await enqueue(world.one)
     [first] = await (await lane(world.one)).fetch(5, 2)
-    drawn_at = time.monotonic()
+    fetched_at = time.monotonic()
     other = await lane(world.other)
     assert await other.fetch(5, 0.3) == []
     assert places(await other.fetch(5, 3)) == [(1, 2, 0)]
-    assert time.monotonic() - drawn_at >= ACK_WAIT_S - 0.05
-    assert await first.ack(), "who held it before may still say that it is done"
+    assert time.monotonic() - fetched_at >= ACK_WAIT_S - 0.05
+    assert await first.ack(), "the first holder may still acknowledge it"
     assert await world.one.last(topo.SEND, "sms.send.>") is None
 
 
 @claim()
-async def what_is_given_back_late_takes_it_from_who_has_it_now(world: World) -> None:
+async def a_late_give_back_takes_the_message_from_its_present_holder(world: World) -> None:
     await enqueue(world.one)
     [first] = await (await lane(world.one)).fetch(5, 2)
     other = await lane(world.other)
@@ -86,7 +86,7 @@ async def what_is_given_back_late_takes_it_from_who_has_it_now(world: World) -> 
 
 
 @claim()
-async def keeping_extends_the_wait(world: World) -> None:
+async def keep_restarts_the_ack_wait(world: World) -> None:
     await enqueue(world.one)
     [first] = await (await lane(world.one)).fetch(5, 2)
     other = await lane(world.other)
@@ -97,7 +97,7 @@ async def keeping_extends_the_wait(world: World) -> None:
 
 
 @claim()
-async def what_is_settled_is_not_kept(world: World) -> None:
+async def keep_and_give_back_do_nothing_after_the_message_was_given_back(world: World) -> None:
     await enqueue(world.one)
     [first] = await (await lane(world.one)).fetch(5, 2)
     await first.give_back()
@@ -111,29 +111,29 @@ async def what_is_settled_is_not_kept(world: World) -> None:
 
 
 @claim()
-async def one_message_of_a_subject_waits_and_the_newest_replaces(world: World) -> None:
+async def one_message_per_subject_waits_and_a_newer_one_replaces_it(world: World) -> None:
     address = await enqueue(world.one, "old")
     await enqueue(world.one, "new", address)
-    drawn = await (await lane(world.one)).fetch(5, 1)
-    assert places(drawn) == [(2, 1, 0)]
-    assert b"new" in drawn[0].data
+    fetched = await (await lane(world.one)).fetch(5, 1)
+    assert places(fetched) == [(2, 1, 0)]
+    assert b"new" in fetched[0].data
 
 
 @claim()
-async def a_held_message_that_is_replaced_does_not_come_again(world: World) -> None:
+async def a_held_message_that_is_replaced_is_not_redelivered(world: World) -> None:
     address = await enqueue(world.one, "old")
     consumer = await lane(world.one)
     [held] = await consumer.fetch(5, 2)
     await enqueue(world.one, "new", address)
     assert await info(world.one) == {"delivered": (1, 1), "floor": (1, 1), "num_pending": 1}
     [new] = await (await lane(world.other)).fetch(5, 1)
-    assert await held.ack(), "an acknowledgement of what is gone is answered"
+    assert await held.ack(), "an acknowledgement of a message that is gone is confirmed"
     await new.give_back()
     assert places(await consumer.fetch(5, 2 * ACK_WAIT_S)) == [(2, 2, 0)]
 
 
 @claim()
-async def what_comes_again_goes_before_what_is_new(world: World) -> None:
+async def redeliveries_come_before_new_messages(world: World) -> None:
     for _ in range(3):
         await enqueue(world.one)
     consumer = await lane(world.one)
@@ -141,12 +141,12 @@ async def what_comes_again_goes_before_what_is_new(world: World) -> None:
     assert places([first, second]) == [(1, 1, 2), (2, 1, 1)]
     await second.give_back()
     await first.give_back()
-    await asyncio.sleep(0.2)  # nobody answers what is given back: the server has heard it by now
+    await asyncio.sleep(0.2)  # the server does not answer a give-back; it has received it by now
     assert places(await consumer.fetch(5, 2)) == [(2, 2, 1), (1, 2, 1), (3, 1, 0)]
 
 
 @claim()
-async def lanes_and_providers_are_apart(world: World) -> None:
+async def lanes_and_providers_are_separate(world: World) -> None:
     publisher = Publisher(world.one)
     for provider, name in (("p1", "otp"), ("p1", "bulk"), ("p2", "otp")):
         address = an_address()
@@ -157,7 +157,7 @@ async def lanes_and_providers_are_apart(world: World) -> None:
 
 
 @claim()
-async def a_fetch_ends_with_what_is_there_and_without_anything_when_its_time_is_over(world: World) -> None:
+async def a_fetch_returns_what_is_there_and_an_empty_list_when_its_time_is_over(world: World) -> None:
     consumer = await lane(world.one)
     began = time.monotonic()
     assert await consumer.fetch(5, 0.3) == []
@@ -171,17 +171,17 @@ async def a_fetch_ends_with_what_is_there_and_without_anything_when_its_time_is_
 
 
 @claim()
-async def a_fetch_that_waits_gets_the_first_that_comes(world: World) -> None:
+async def a_waiting_fetch_gets_the_first_message(world: World) -> None:
     waiting = [asyncio.create_task((await lane(c)).fetch(2, 5)) for c in (world.one, world.other)]
     await asyncio.sleep(0.2)
     for _ in range(3):
         await enqueue(world.one)
-    assert sorted(len(drawn) for drawn in await asyncio.gather(*waiting)) == [1, 1]
+    assert sorted(len(fetched) for fetched in await asyncio.gather(*waiting)) == [1, 1]
     assert len(await (await lane(world.one)).fetch(5, 1)) == 1
 
 
 @claim()
-async def what_a_canceled_fetch_had_asked_for_comes_to_the_next_of_its_consumer(world: World) -> None:
+async def messages_for_a_cancelled_fetch_are_returned_by_the_next_fetch_of_its_consumer(world: World) -> None:
     mine, other = await lane(world.one), await lane(world.other)
     fetching = asyncio.create_task(mine.fetch(2, 5))
     await asyncio.sleep(0.1)
@@ -193,12 +193,12 @@ async def what_a_canceled_fetch_had_asked_for_comes_to_the_next_of_its_consumer(
 
 
 @claim()
-async def a_consumer_that_was_not_made_gives_nothing(world: World) -> None:
+async def a_consumer_that_does_not_exist_returns_nothing(world: World) -> None:
     assert await (await world.one.consumer(topo.SEND, "dispatch-p9-otp")).fetch(1, 0.2) == []
 
 
 @claim()
-async def a_replaced_or_deleted_message_that_waits_is_not_counted(world: World) -> None:
+async def a_replaced_or_deleted_message_is_not_counted_as_waiting(world: World) -> None:
     address = await enqueue(world.one)
     await enqueue(world.one, "again", address)
     await enqueue(world.one)

@@ -1,4 +1,4 @@
-"""Turns rows back into what callers and the stream know: MessageStatus, Attempt, Command. Pure."""
+"""Converts rows of the history into MessageStatus, Attempt and Command. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -9,9 +9,10 @@ from sms.dispatch.v1 import dispatch_pb2
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import Row
 
-from messaging import codec, story
+from messaging import codec
 from messaging.errors import CorruptRecord
 from messaging.model import FINAL_STATES
+from messaging.status import status_of
 
 _SEARCHED_FIELDS = ("request_id", "client_reference", "recipient")
 _STATE_FIELDS = ("state", "provider", "provider_message_id", "deadline", "update_time", "next_attempt_time")
@@ -19,15 +20,15 @@ _ATTEMPT_FIELDS = ("number", "provider", "start_time", "end_time", "outcome", "p
 
 
 def status_from_row(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageStatus:
-    """Tell a message's story; fields of an accept record that was not projected yet stay empty.
+    """Build a message's status; the fields of its accept record are empty until that is projected.
 
-    An accept record that cannot be read leaves its fields empty as well: a page is not lost for one bad row.
+    They are also empty when the stored accept record cannot be read, so that one bad row does not fail a page.
     """
     try:
         command = command_from_row(row)
     except CorruptRecord:
         command = None
-    status = pb.MessageStatus() if command is None else story.status_of(command, None)
+    status = pb.MessageStatus() if command is None else status_of(command, None)
     status.message_id = str(row.message_id)
     status.final = row.state in FINAL_STATES
     _fill(status, row, _STATE_FIELDS)
@@ -42,7 +43,7 @@ def status_from_row(row: Row[Any], attempts: Iterable[Row[Any]]) -> pb.MessageSt
 
 
 def command_from_row(row: Row[Any]) -> dispatch_pb2.Command | None:
-    """Read a message as it was accepted; None while that is not projected. Raises CorruptRecord."""
+    """Read a message as it was accepted; None until its accept record is projected. Raises CorruptRecord."""
     if row.command is None:
         return None
     where = f"the row of message {row.message_id}"

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.simulator.ledger import SECOND_NS, CallLog, RateLimit, highest_window
+from ops.simulator.call_log import SECOND_NS, CallLog, RateLimit, highest_window
 
 # A coarse grid, so that times fall exactly on the edges of windows often.
 TIMES = st.lists(st.integers(0, 40).map(lambda tick: tick * SECOND_NS // 4), max_size=40)

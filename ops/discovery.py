@@ -1,4 +1,4 @@
-"""Where smsctl finds the system: the environment first, then what a running `smsctl up` has left in its folder."""
+"""How smsctl finds the system: from the environment first, then from the file that a running `smsctl up` wrote."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from messaging.runtime.providers_file import Provider, read_providers
 
 
 def run_file(environment: dict[str, str]) -> pathlib.Path:
-    """Give the file in which a running `up` says where its parts are."""
+    """Return the path of the file to which a running `up` writes the addresses of its parts."""
     return pathlib.Path(environment.get("SMSGW_VAR") or "var") / "run.json"
 
 
 def environment() -> dict[str, str]:
-    """Give the environment, completed by what a running `up` says."""
+    """Return the environment; what it does not set is filled in from the file of a running `up`."""
     given = dict(os.environ)
     try:
         found = json.loads(run_file(given).read_text())["environment"]
@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
 
 
 def simulators() -> dict[str, str]:
-    """Give the URLs of a running `up`'s simulated providers; empty when there are none."""
+    """Return the URLs of a running `up`'s simulated providers by name; empty when there are none."""
     try:
         found: dict[str, str] = json.loads(run_file(dict(os.environ)).read_text())["simulators"]
     except (OSError, ValueError, KeyError):
@@ -38,6 +38,6 @@ def settings() -> Settings:
 
 
 def providers() -> tuple[Provider, ...]:
-    """Read the providers file without keys; raises ConfigError."""
+    """Read the providers file without its secrets; raises ConfigError."""
     found = environment()
     return read_providers(read_settings(found).servers.providers_file, found, keys_of=())

@@ -1,4 +1,4 @@
-"""What a simulated provider received and when: the entries, the busiest second, and the door of a rate limit."""
+"""What a simulated provider received and when: the log of calls, the busiest second, and a rate limit."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
@@ -12,8 +12,8 @@ SECOND_NS = 1_000_000_000
 def highest_window(times_ns: Sequence[int], costs: Sequence[int] | None = None, width_ns: int = SECOND_NS) -> int:
     """Find the highest sum of costs (or the count, without costs) in any window of `width_ns`; 0 when empty.
 
-    Windows are half-open: two times exactly `width_ns` apart never share one. The times come in any order, so several
-    records may be joined by `+`; costs are from 0 on and stand beside their times. Takes O(n log n), O(n) when sorted.
+    Windows are half-open: two times exactly `width_ns` apart never share one. The times may be in any order, so several
+    logs can be concatenated. Costs are at least 0, one for each time. Takes O(n log n), O(n) when sorted.
     """
     if width_ns < 1:
         raise ValueError("width_ns must be at least 1")
@@ -33,24 +33,24 @@ def highest_window(times_ns: Sequence[int], costs: Sequence[int] | None = None, 
 def _highest_count(ordered_ns: list[int], width_ns: int) -> int:
     left = 0
     for time_ns in ordered_ns:
-        # A window that is full only slides on: `left` moves at most one step for each time, so the width of
-        # the range [left, right] never shrinks and ends as the highest count.
+        # `left` moves at most one step for each time, so the range [left, right] never shrinks: its final width is
+        # the highest count.
         if time_ns - ordered_ns[left] >= width_ns:
             left += 1
     return len(ordered_ns) - left
 
 
 class RateLimit:
-    """Lets sends in up to a limit a second, judged by arrival times alone.
+    """Admits sends up to a limit a second, by their arrival times alone.
 
-    Only what was let in counts against the limit. Arrivals may be told a little out of order.
+    Only admitted sends count against the limit. Arrivals may be slightly out of order.
     """
 
     def __init__(self) -> None:
         self._admitted_ns: list[int] = []
 
     def admits(self, at_ns: int, limit: int | None) -> bool:
-        """Let one send in, unless it makes more than `limit` in some half-open second; None is no limit."""
+        """Admit one send unless it would be more than `limit` in some half-open second; None means no limit."""
         if limit is not None and self._busiest_with(at_ns) > limit:
             return False
         insort(self._admitted_ns, at_ns)
@@ -66,9 +66,9 @@ class RateLimit:
 class Entry:
     """One send that arrived.
 
-    `at_ns` is when its first byte arrived, in Unix nanoseconds; `n` its index in the record; `serial` counts on when
-    the record is cleared, so that ids stay unique. `status` is the HTTP status sent (whether the peer read it is not
-    known), 0 when none was; it stands once `finished`.
+    `at_ns` is when its first byte arrived, in Unix nanoseconds. `n` is its index in the log. `serial` is not reset when
+    the log is cleared, so that ids stay unique. `status` is the HTTP status that was sent (the peer may not have read
+    it), 0 when none was; it is set when `finished` is.
     """
 
     n: int
@@ -84,11 +84,11 @@ class Entry:
 
     @property
     def at(self) -> float:
-        """The arrival in Unix seconds; `at_ns` is the exact one."""
+        """The arrival in Unix seconds, rounded; `at_ns` is exact."""
         return self.at_ns / SECOND_NS
 
     def to_json(self) -> dict[str, Any]:
-        """Show the entry as one line of `GET /_requests`."""
+        """Return the entry as `GET /_requests` shows it on one line."""
         return {
             "n": self.n,
             "at": self.at,
@@ -104,7 +104,7 @@ class Entry:
 
 
 class CallLog:
-    """All sends that one provider received since it began or was cleared, in the order they were read."""
+    """All sends that one provider received since its start or the last `clear`, in the order they were read."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -114,7 +114,7 @@ class CallLog:
         self._taken_again: set[str] = set()
 
     def append(self, at_ns: int, reference: str, to: str, segments: int, *, taken: bool, traceparent: str) -> Entry:
-        """Note a send, and that its message was taken."""
+        """Record a send, and whether its message was taken."""
         entry = Entry(len(self.entries), self._serial, at_ns, reference, to, segments, taken, traceparent)
         self._serial += 1
         self.entries.append(entry)
@@ -123,26 +123,26 @@ class CallLog:
         return entry
 
     def taken(self, reference: str) -> Entry | None:
-        """Find the first send with which this reference was taken."""
+        """Return the first send with this reference that was taken; None when there is none."""
         return self._first_taken.get(reference)
 
     def clear(self) -> None:
-        """Forget everything but the serial."""
+        """Clear everything but the serial."""
         self.entries.clear()
         self.lookups = 0
         self._first_taken.clear()
         self._taken_again.clear()
 
     def highest_window(self) -> int:
-        """Find the most sends in any half-open second, whatever became of them."""
+        """Return the most sends in any half-open second, whatever their outcome."""
         return highest_window([entry.at_ns for entry in self.entries])
 
     def highest_window_segments(self) -> int:
-        """Find the most segments in any half-open second."""
+        """Return the most segments in any half-open second."""
         return highest_window([entry.at_ns for entry in self.entries], [entry.segments for entry in self.entries])
 
     def stats(self) -> dict[str, Any]:
-        """Sum the record up; `by_status` holds finished sends only, under "0" those that got no answer."""
+        """Summarize the log; `by_status` counts finished sends only, those without an answer under "0"."""
         times = [entry.at_ns for entry in self.entries]
         statuses = Counter(entry.status for entry in self.entries if entry.finished)
         return {

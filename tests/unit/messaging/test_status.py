@@ -4,7 +4,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import FINAL_STATES
-from messaging.story import first_state, overlay, status_of
+from messaging.status import first_state, overlay, status_of
 
 COMMAND = wire.Command(
     message_id="id-1",
@@ -32,7 +32,7 @@ def event(**changes: object) -> wire.Event:
     return one
 
 
-def test_message_without_events_is_told_from_its_acceptance() -> None:
+def test_status_of_a_message_without_events_is_built_from_its_acceptance() -> None:
     status = status_of(COMMAND, None)
     assert (status.state, status.final, status.provider) == (pb.MESSAGE_STATE_ACCEPTED, False, "alpha")
     assert (status.update_time, status.deadline) == (COMMAND.accept_time, COMMAND.deadline)
@@ -42,7 +42,7 @@ def test_message_without_events_is_told_from_its_acceptance() -> None:
         assert getattr(status, name) == getattr(COMMAND, name)
 
 
-def test_story_never_holds_the_text() -> None:
+def test_status_never_holds_the_text() -> None:
     assert b"secret text" not in status_of(COMMAND, event(detail="x")).SerializeToString()
 
 
@@ -59,12 +59,12 @@ def test_first_state_is_scheduled_only_for_a_time_ahead(schedule: float | None, 
 
 
 @pytest.mark.parametrize("state", sorted(set(pb.MessageState.values()) - {0}))
-def test_final_is_said_of_final_states_only(state: int) -> None:
+def test_final_is_set_for_final_states_only(state: int) -> None:
     status = status_of(COMMAND, event(state=state))
     assert (status.state, status.final) == (state, state in FINAL_STATES)
 
 
-def test_last_event_overrides_and_nothing_stale_stays() -> None:
+def test_last_event_overrides_and_leaves_nothing_stale() -> None:
     waiting = event(
         state=pb.MESSAGE_STATE_QUEUED,
         reason="TRANSIENT",
@@ -83,12 +83,12 @@ def test_last_event_overrides_and_nothing_stale_stays() -> None:
     assert (status.provider_message_id, len(status.attempts)) == ("p-9", 2)
 
 
-def test_due_time_is_told_only_while_the_message_waits_for_it() -> None:
+def test_due_time_is_shown_only_while_the_message_waits_for_it() -> None:
     moved = event(state=pb.MESSAGE_STATE_QUEUED, next=wire.NEXT_STEP_MOVE, due_time=codec.timestamp(300.0))
     assert not status_of(COMMAND, moved).HasField("next_attempt_time")
 
 
-def test_event_without_a_provider_leaves_the_last_one_standing() -> None:
+def test_event_without_a_provider_keeps_the_last_one() -> None:
     nameless = event(state=pb.MESSAGE_STATE_CANCELED)
     nameless.provider = ""
     assert status_of(COMMAND, nameless).provider == "alpha"

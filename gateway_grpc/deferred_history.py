@@ -1,4 +1,4 @@
-"""The history of a server that already answers while the history's library still loads, which takes a second."""
+"""Lets the server start before the history's library is loaded, which takes a second."""
 
 import asyncio
 import contextlib
@@ -10,51 +10,51 @@ from gateway_grpc.lookup import StoredMessages
 from messaging.errors import StoreDown
 
 _LOADING_S = 5.0
-"""As long as a read of the store itself may take: on a machine that is busy, what takes a second takes several."""
+"""As long as a read of the history itself may take; on a busy machine, loading takes several seconds."""
 
 
-class LateHistory:
-    """Opened beside the server. Who asks before that waits for it; raises StoreDown when it does not come."""
+class DeferredHistory:
+    """A history that is opened in the background. Reads before that wait, and raise StoreDown after `loading_s`."""
 
     def __init__(self, loading_s: float = _LOADING_S) -> None:
         self._loading_s = loading_s
         self._history: StoredMessages | None = None
-        self._opened = asyncio.Event()
+        self._loaded = asyncio.Event()
 
     async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
         """Find one message by its id."""
-        return await (await self._there()).find(client, message_id)
+        return await (await self._when_loaded()).find(client, message_id)
 
     async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
         """Find the newest message under a request_id."""
-        return await (await self._there()).find_by_request_id(client, request_id)
+        return await (await self._when_loaded()).find_by_request_id(client, request_id)
 
     async def list_page(
         self, client: str, request: api.ListMessagesRequest, after: str | None, limit: int
     ) -> list[pb.MessageStatus]:
-        """List messages, newest first, those older than `after`."""
-        return await (await self._there()).list_page(client, request, after, limit)
+        """List messages older than `after`, newest first."""
+        return await (await self._when_loaded()).list_page(client, request, after, limit)
 
     async def open(self, url: str, stack: contextlib.AsyncExitStack) -> None:
-        """Load the library in a thread, and open the pool (which connects when it is first used)."""
+        """Load the library in a thread, and open the connection pool, which connects when it is first used."""
         await asyncio.to_thread(_load_store)
         from messaging.store.engine import open_engine
         from messaging.store.reader import HistoryReader
 
         engine = open_engine(url)
         stack.push_async_callback(engine.dispose)
-        self.there(HistoryReader(engine))
+        self.provide(HistoryReader(engine))
 
-    def there(self, history: StoredMessages) -> None:
-        """Answer from this history from now on."""
+    def provide(self, history: StoredMessages) -> None:
+        """Read from this history from now on."""
         self._history = history
-        self._opened.set()
+        self._loaded.set()
 
-    async def _there(self) -> StoredMessages:
+    async def _when_loaded(self) -> StoredMessages:
         if self._history is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._loading_s):
-                    await self._opened.wait()
+                    await self._loaded.wait()
         if self._history is None:
             raise StoreDown("starting")
         return self._history

@@ -1,4 +1,4 @@
-"""A system for one benchmark: servers and processes in a folder of its own, and what can be asked of them."""
+"""A system for one benchmark in a new folder, and functions to control and observe it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from messaging.stream.connection import open_connection
 from messaging.stream.interface import Connection
 from ops.embedded import NatsServer, Postgres
 from ops.system import Plan, System
-from ops.up import wait_for_answer
+from ops.up import wait_until_serving
 
 OURS = ("gateway", "dispatcher", "coordinator", "projector")
 _UNBOUNDED = {"SMSGW_MAX_BACKLOG": "100000000", "SMSGW_MAX_BACKLOG_PER_PROVIDER": "100000000"}
@@ -29,37 +29,37 @@ _STOP_S = 15.0
 _PATIENCE_S = 900.0
 
 
-class StageFailed(Exception):
-    """The system did not do what the benchmark rests on."""
+class TestbedFailed(Exception):
+    """The system did not do what the benchmark needs."""
 
 
 @attrs.frozen
 class Limits:
-    """Rates (sends a second) for each provider and for all, instead of those that were bought."""
+    """Rates (sends a second) for each provider and for all, instead of the default ones."""
 
     provider: int
     fleet: int
 
 
 @attrs.define
-class Stage:
-    """A running system, and the connection by which the benchmark looks at its stream."""
+class Testbed:
+    """A running system, and the benchmark's connection to its stream."""
 
     system: System
     connection: Connection
 
     @property
     def providers(self) -> list[str]:
-        """Name the simulated providers."""
+        """The names of the simulated providers."""
         return list(self.system.simulators)
 
     @property
     def url(self) -> str:
-        """Where nats-server is."""
+        """The URL of nats-server."""
         return self.system.environment["SMSGW_NATS_URL"]
 
     def pids(self) -> dict[str, int]:
-        """Name every process of the system, servers included."""
+        """Return the process ids of the system by name, including the servers."""
         found = {name: child.pid for name, child in self.system.processes.items()}
         servers = {"nats-server": self.system.nats, "postgres": self.system.postgres}
         return found | {
@@ -67,26 +67,26 @@ class Stage:
         }
 
     def stopwatch(self) -> Stopwatch:
-        """Begin to count the CPU seconds of every process."""
+        """Start to count the CPU seconds of every process."""
         return Stopwatch(self.pids())
 
     async def purge(self) -> None:
-        """Empty the accepted and the queued messages, so that every arm finds the same."""
+        """Delete all accepted and queued messages, so that every arm starts from the same state."""
         for stream in (topo.ACCEPT, topo.SEND):
             await self.connection.api(f"STREAM.PURGE.{stream}", timeout_s=30)
 
     async def pending(self, stream: str) -> int:
-        """Count what the consumers of a stream have not yet done."""
+        """Count the messages of a stream that its consumers have not finished."""
         page = await self.connection.api(f"CONSUMER.LIST.{stream}", {"offset": 0})
         return sum(one.get("num_pending", 0) + one.get("num_ack_pending", 0) for one in page.get("consumers") or ())
 
     async def until_done(self, *streams: str) -> None:
-        """Wait until the consumers of these streams have done everything."""
+        """Wait until the consumers of these streams have finished everything."""
         end = time.monotonic() + _PATIENCE_S
         for stream in streams:
             while await self.pending(stream):
                 if time.monotonic() > end:
-                    raise StageFailed(f"{stream} is not worked off")
+                    raise TestbedFailed(f"{stream} is not finished")
                 await asyncio.sleep(_POLL_S)
 
     async def taken(self) -> int:
@@ -95,23 +95,23 @@ class Stage:
         return sum(json.loads(one)["taken"] for one in stats)
 
     async def until_taken(self, count: int) -> None:
-        """Wait until the simulated providers have taken so many in all."""
+        """Wait until the simulated providers have taken `count` messages in total."""
         end = time.monotonic() + _PATIENCE_S
         while (taken := await self.taken()) < count:
             if time.monotonic() > end or self.system.dead():
-                raise StageFailed(f"only {taken} of {count} reached a provider; ended: {self.system.dead()}")
+                raise TestbedFailed(f"only {taken} of {count} reached a provider; ended: {self.system.dead()}")
             await asyncio.sleep(_POLL_S)
 
     async def arrivals(self) -> dict[str, list[dict[str, Any]]]:
-        """Give what each provider's sockets have received."""
+        """Return the requests that each provider has received."""
         found = {}
         for name in self.providers:
             lines = (await self._get(name, "/_requests")).splitlines()
             found[name] = [json.loads(line) for line in lines]
         return found
 
-    async def forget_arrivals(self) -> None:
-        """Clear the records of all providers."""
+    async def clear_arrivals(self) -> None:
+        """Clear the logs of all providers."""
         for name in self.providers:
             await self._get(name, "/_reset", method="POST")
 
@@ -122,7 +122,7 @@ class Stage:
                 self.system.signal(name, number)
 
     async def end(self, name: str) -> None:
-        """Let one process drain and end."""
+        """Drain and end one process."""
         self.system.signal(name, signal.SIGTERM)
         await asyncio.to_thread(self.system.processes[name].wait, _STOP_S)
         del self.system.processes[name]
@@ -138,10 +138,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(
+async def start_testbed(
     *, limits: Limits | None = None, environment: Mapping[str, str] | None = None, **plan: Any
-) -> AsyncIterator[Stage]:
-    """Start a system in a new folder and remove it at the end; `plan` is as in ops.system.Plan."""
+) -> AsyncIterator[Testbed]:
+    """Run a system in a new folder inside the context; `plan` is as in ops.system.Plan."""
     folder = _new_folder()
     settings = {**_UNBOUNDED, **(environment or {})}
     if limits is not None:
@@ -150,10 +150,10 @@ async def staged(
     system = System(Plan(folder, environment=settings, durable=False, **plan))
     try:
         await asyncio.to_thread(system.start)
-        if not await wait_for_answer(system):
-            raise StageFailed("the front door does not answer")
+        if not await wait_until_serving(system):
+            raise TestbedFailed("the gateway does not answer")
         async with open_connection(system.environment["SMSGW_NATS_URL"], "bench", timeout_s=30) as connection:
-            yield Stage(system, connection)
+            yield Testbed(system, connection)
     finally:
         await asyncio.to_thread(system.stop)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Processes that do one thing when told: a line of JSON in, a line of JSON out.
+"""Agents: separate processes that run commands, each a line of JSON in and a line of JSON out.
 
-Whatever makes load, or is compared with, is a process of its own that stays through all repetitions, so that no arm
-pays for imports and the measuring process never competes with what it measures.
+The load, and everything that we compare with, runs in agents that live through all repetitions. So no arm includes the
+time of imports, and the measuring process does not compete with what it measures.
 """
 
 import asyncio
@@ -11,18 +11,18 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-_LONGEST_LINE = 64 * 1024 * 1024
+_MAX_LINE_BYTES = 64 * 1024 * 1024
 _STOP_S = 5.0
 
 Work = Callable[..., Awaitable[dict[str, Any]]]
 
 
-class HandFailed(Exception):
-    """A hand ended or could not do what it was told."""
+class AgentFailed(Exception):
+    """An agent ended, or could not run a command."""
 
 
-class Hand:
-    """The teller's side of one such process."""
+class Agent:
+    """The controlling side of one agent."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -33,27 +33,27 @@ class Hand:
         return self._process.pid
 
     async def ask(self, **command: Any) -> dict[str, Any]:
-        """Tell it one thing and wait for the answer; raises HandFailed."""
+        """Send one command and return the answer; raises AgentFailed."""
         writer = self._process.stdin
         if writer is None:
-            raise HandFailed("it has no input")
+            raise AgentFailed("it has no input")
         writer.write(json.dumps(command).encode() + b"\n")
         await writer.drain()
-        return await self.heard()
+        return await self.receive()
 
-    async def heard(self) -> dict[str, Any]:
-        """Wait for one line of it; raises HandFailed."""
+    async def receive(self) -> dict[str, Any]:
+        """Wait for one line of output; raises AgentFailed."""
         reader = self._process.stdout
         line = await reader.readline() if reader is not None else b""
         if not line:
-            raise HandFailed("it ended; what it said stands above")
+            raise AgentFailed("it ended; its error output is above")
         answer: dict[str, Any] = json.loads(line)
         if problem := answer.get("problem"):
-            raise HandFailed(problem)
+            raise AgentFailed(problem)
         return answer
 
     async def stop(self) -> None:
-        """Close its input, which ends it."""
+        """End the process by closing its input; kills it when that takes too long."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -66,31 +66,31 @@ class Hand:
 
 
 @contextlib.asynccontextmanager
-async def hired(module: str, *arguments: str) -> AsyncIterator[Hand]:
-    """Start `python -m <module>` as a hand, wait until it is ready, and stop it at the end."""
+async def start_agent(module: str, *arguments: str) -> AsyncIterator[Agent]:
+    """Run `python -m <module>` as an agent inside the context; enters when it is ready."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        limit=_LONGEST_LINE,
+        limit=_MAX_LINE_BYTES,
     )
-    hand = Hand(process)
+    agent = Agent(process)
     try:
-        await hand.heard()
-        yield hand
+        await agent.receive()
+        yield agent
     finally:
-        await hand.stop()
+        await agent.stop()
 
 
 async def serve(work: Work) -> None:
-    """Say that all is ready, then do what each line on standard input says, until it ends."""
-    reader = asyncio.StreamReader(limit=_LONGEST_LINE)
+    """Report that the agent is ready, then run the command on each line of standard input, until it ends."""
+    reader = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    _say({"ready": True})
+    _write({"ready": True})
     while line := await reader.readline():
-        _say(await work(json.loads(line)))
+        _write(await work(json.loads(line)))
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _write(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
