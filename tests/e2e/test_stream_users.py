@@ -70,9 +70,9 @@ async def test_every_process_works_with_its_own_user(guarded: Rig, open_folder: 
     withdrawn.schedule_time.FromSeconds(int(time.time()) + 3600)
     gone = await rig.stub().SendSms(withdrawn, timeout=10)
     await rig.stub().CancelMessage(api.CancelMessageRequest(message_id=gone.message_id), timeout=10)
-    twin = await rig.send(request_id="plain", recipient=plain.recipient)
+    repeat = await rig.send(request_id="plain", recipient=plain.recipient)
 
-    assert twin.replayed
+    assert repeat.replayed
     await rig.until(plain.message_id, "SENT")
     await rig.until(scheduled.message_id, "SENT")
     await rig.until(gone.message_id, "CANCELED")

@@ -1,7 +1,7 @@
 """Acceptance against a model, on a real server: two gateways, lost answers, crashes and repeats in any order.
 
 The model is a table from request_id to the contents and the message_id that were first acknowledged, and beside it the
-contents whose fate nobody knows because their gateway died. Everything that is answered, stored and queued must fit.
+contents whose outcome is unknown because their gateway died. Everything that is answered, stored and queued must fit.
 """
 
 import asyncio
@@ -169,7 +169,7 @@ class AcceptanceModel(RuleBasedStateMachine):
             self.learn(number, contents, StreamDown("crash"))
 
     @rule(number=REQUESTS, contents=st.tuples(CONTENTS, CONTENTS, CONTENTS))
-    def twins(self, number: int, contents: tuple[int, int, int]) -> None:
+    def concurrent_repeats(self, number: int, contents: tuple[int, int, int]) -> None:
         async def work() -> list[Answer]:
             return list(
                 await asyncio.gather(

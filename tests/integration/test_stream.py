@@ -28,9 +28,9 @@ async def test_key_is_accepted_once_whatever_the_time_provider_and_lane(connecti
     first = an_address("once")
     later = attrs.evolve(first, time=f"{int(first.time, 16) + 7:012x}")
     assert isinstance(await accept(connection, first), Accepted)
-    twin = await accept(connection, later, lane="bulk")
-    assert isinstance(twin, AlreadyAccepted)
-    assert parse_address(twin.record.subject) == first
+    repeat = await accept(connection, later, lane="bulk")
+    assert isinstance(repeat, AlreadyAccepted)
+    assert parse_address(repeat.record.subject) == first
 
 
 async def test_concurrent_requests_with_one_key_become_one_message(server: NatsServer) -> None:

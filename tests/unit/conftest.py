@@ -1,4 +1,4 @@
-"""The unit tier asks nothing of the world: no network, no sleep, no clock but the one it is given."""
+"""The unit tests use no network, no sleep, and only the clock that they are given."""
 
 import gc
 import os
@@ -20,10 +20,10 @@ def _drop(*_: object) -> structlog.typing.EventDict:
     raise structlog.DropEvent
 
 
-structlog.configure(processors=[_drop])  # writing lines that nobody reads takes longer than what they tell of
+structlog.configure(processors=[_drop])  # no test reads the lines, and writing them takes most of the time
 
 
-gc.set_threshold(50_000, 20, 100)  # a tenth of the tier's time would go into looking for garbage
+gc.set_threshold(50_000, 20, 100)  # otherwise a tenth of the time goes to garbage collection
 
 
 def pytest_collection_finish() -> None:
