@@ -85,8 +85,7 @@ def _unary(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with gate, begin(context) as one:
             try:
-                if gate.holding:
-                    await gate.wait_and_refuse()
+                await _admit(one, gate)
                 return await behaviour(request, context)
             except GatewayError as error:
                 await one.abort(error)
@@ -98,8 +97,7 @@ def _stream(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with gate, begin(context) as one:
             try:
-                if gate.holding:
-                    await gate.wait_and_refuse()
+                await _admit(one, gate)
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -107,6 +105,13 @@ def _stream(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
                 await one.abort(error)
 
     return call
+
+
+async def _admit(call: Call, gate: DrainGate) -> None:
+    """Bind the call to its client, or refuse it: the one place for every kind of method. Raises GatewayError."""
+    call.client = DEFAULT_CLIENT
+    if gate.holding:
+        await gate.wait_and_refuse()
 
 
 def _attributes(service: str, method: str) -> dict[str, str]:
@@ -129,7 +134,7 @@ class Call:
         self._code = grpc.StatusCode.OK
         self._reason = ""
         self._log_fields: dict[str, str | int | bool] = {}
-        self.client = DEFAULT_CLIENT
+        self.client = ""
         caller = {key: str(value) for key, value in context.invocation_metadata() or () if key in telemetry.CARRIED}
         self.span = tracer.start(name, telemetry.caller_of(caller), SpanKind.SERVER, attributes)
 

@@ -47,9 +47,12 @@ class Outcome:
     retry_after_s: float | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, kw_only=True)
 class Submission:
-    """One message for one call. `recipient` is E.164; `validity_s` is the time left until the deadline."""
+    """One message for one call. `recipient` is E.164; `validity_s` is the time left until the deadline.
+
+    No field has a default: whoever makes one has to say where the value comes from.
+    """
 
     message_id: str
     recipient: str

@@ -8,11 +8,7 @@ from messaging.runtime.secret import Secret
 from providers.base import Submission
 
 _NUMBERS = ("segments", "attempt", "validity_s")
-_NAMES = ("message_id", "recipient", "digits", "sender", "body", "unicode", *_NUMBERS)
 _SPELLED_NUMBERS = frozenset(f"{{{name}}}" for name in _NUMBERS)
-
-NOTHING = dict.fromkeys(_NAMES, "")
-"""Empty values: to check a template, and for the headers of a look-up."""
 
 
 def values_of(submission: Submission, default_sender: str) -> dict[str, Any]:
@@ -28,6 +24,21 @@ def values_of(submission: Submission, default_sender: str) -> dict[str, Any]:
         "unicode": str(submission.unicode).lower(),
         "validity_s": int(submission.validity_s),
     }
+
+
+_EMPTY = Submission(
+    message_id="",
+    recipient="",
+    body="",
+    sender="",
+    segments=0,
+    unicode=False,
+    attempt=0,
+    validity_s=0.0,
+    traceparent="",
+)
+NOTHING = dict.fromkeys(values_of(_EMPTY, ""), "")
+"""Empty values: to check a template, and for the headers of a look-up."""
 
 
 class _Secrets:

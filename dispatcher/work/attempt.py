@@ -42,6 +42,21 @@ _COUNTS_AS_FAILURE: dict[int, bool | None] = {
 """What the breaker counts for an outcome: a failure (True), a success (False) or nothing (None)."""
 
 
+def submission_of(command: wire.Command, attempt: int, validity_s: float, traceparent: str) -> Submission:
+    """Make what a provider's dialect is given: `attempt` counts from 1, `validity_s` is the time to the deadline."""
+    return Submission(
+        message_id=command.message_id,
+        recipient=command.recipient,
+        body=command.body,
+        sender=command.sender,
+        segments=command.segments,
+        unicode=command.encoding == pb.ENCODING_UCS2,
+        attempt=attempt,
+        validity_s=validity_s,
+        traceparent=traceparent,
+    )
+
+
 class AttemptRunner:
     """Makes the attempts of one pod."""
 
@@ -119,17 +134,8 @@ class AttemptRunner:
                 "sms.attempt": job.last.attempt_count,
             },
         ) as span:
-            submission = Submission(
-                message_id=command.message_id,
-                recipient=command.recipient,
-                body=command.body,
-                sender=command.sender,
-                segments=command.segments,
-                unicode=command.encoding == pb.ENCODING_UCS2,
-                attempt=job.last.attempt_count,
-                validity_s=max(0.0, job.deadline - time.time()),
-                traceparent=telemetry.traceparent_of(span),
-            )
+            validity_s = max(0.0, job.deadline - time.time())
+            submission = submission_of(command, job.last.attempt_count, validity_s, telemetry.traceparent_of(span))
             outcome = await self._send_until_cut(submission, gate)
             name = "not sent" if outcome is None else outcome_name(outcome.kind)
             span.set_attribute("sms.outcome", name)

@@ -37,11 +37,12 @@ async def retry(
     """
     clock = asyncio.get_running_loop().time
     end = None if budget_s is None else clock() + budget_s
-    pauses = backoff.pauses()
+    pauses: Iterator[float] | None = None  # made at the first failure: nearly every first try succeeds
     while True:
         try:
             return await once()
         except upon:
+            pauses = pauses or backoff.pauses()
             pause_s = next(pauses)
             if end is not None and clock() + pause_s >= end:
                 raise

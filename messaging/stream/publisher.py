@@ -24,6 +24,7 @@ _T = TypeVar("_T")
 
 _STREAM_AWAY = Backoff(first_s=0.02, longest_s=0.5)
 _BUSY_PAUSE_S = 0.005
+_UNKNOWN, _UNKNOWN_OR_FULL = (StreamDown,), (StreamDown, StreamFull)
 
 
 @attrs.frozen
@@ -196,6 +197,7 @@ def _trace(traceparent: str) -> dict[str, str]:
 async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | None) -> _T:
     """Repeat `once` until it returns a value; with a budget, raises StreamFull at once and StreamDown at its end."""
     end = None if budget_s is None else time.monotonic() + budget_s
+    retried: tuple[type[Exception], ...] = _UNKNOWN_OR_FULL if budget_s is None else _UNKNOWN
 
     async def answered() -> _T:
         while (answer := await once()) is None:
@@ -203,5 +205,4 @@ async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | Non
                 raise StreamDown("the key stays in flight")
         return answer
 
-    retried = (StreamDown, StreamFull) if budget_s is None else (StreamDown,)
     return await retry(answered, _STREAM_AWAY, retried, budget_s)

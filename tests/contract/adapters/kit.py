@@ -17,7 +17,17 @@ from tests.contract.provider_server import Reply, Seen
 
 NUMBER, TEXT, KEY = "+233201234567", "Your code is 4711, é € 👋", "hunter2-secret-key"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-SUBMISSION = Submission("0190-message", NUMBER, TEXT, "", 2, True, 3, 599.7, TRACEPARENT)
+SUBMISSION = Submission(
+    message_id="0190-message",
+    recipient=NUMBER,
+    body=TEXT,
+    sender="",
+    segments=2,
+    unicode=True,
+    attempt=3,
+    validity_s=599.7,
+    traceparent=TRACEPARENT,
+)
 
 TIMEOUT_S = 0.3
 """Of a provider that keeps us waiting."""

@@ -124,11 +124,13 @@ async def test_answer_that_grows_without_end_when_it_is_unpacked_is_cut(
 ) -> None:
     packed = zlib.compressobj(1, wbits=31)
     body = b"".join(packed.compress(bytes(1_000_000)) for _ in range(300)) + packed.flush()
-    status = status_that_is("provider_fault", kit)
-    server.answer = lambda _: Reply(status, body=body, headers={"Content-Encoding": "gzip"})
+    status, meaning = next((one for one in kit.statuses.items() if one[1] == "provider_fault"), (None, "ambiguous"))
+    # A provider that judges by its own codes alone cannot read this one.
+    answer = Reply(status or kit.yes.status, body=body, headers={"Content-Encoding": "gzip"})
+    server.answer = lambda _: answer
     tracemalloc.start()
     try:
-        assert (await send(opened(kit.provider(server.url)))).kind == OUTCOMES["provider_fault"]
+        assert (await send(opened(kit.provider(server.url)))).kind == OUTCOMES[meaning]
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()

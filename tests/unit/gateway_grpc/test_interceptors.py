@@ -1,5 +1,6 @@
 """Every method of a service is registered, and a missing one is reported at the start."""
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -9,7 +10,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.drain_gate import DrainGate
-from gateway_grpc.interceptors import Interceptor
+from gateway_grpc.interceptors import Interceptor, current_call
 from messaging.runtime.spans import ChosenIds, Tracer
 
 SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
@@ -49,3 +50,37 @@ def test_a_kind_of_method_that_cannot_be_wrapped_is_refused() -> None:
     watched, _ = interceptor()
     with pytest.raises(TypeError, match="Upload takes a stream"):
         watched.add_registered_method_handlers("s", {"Upload": grpc.stream_unary_rpc_method_handler(Mock())})
+
+
+class Context:
+    """A call without metadata."""
+
+    def invocation_metadata(self) -> None:
+        return None
+
+
+async def _one_answer(*_: Any) -> str:
+    return current_call().client
+
+
+async def _answers(*_: Any) -> AsyncIterator[str]:
+    yield current_call().client
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        grpc.unary_unary_rpc_method_handler(_one_answer),
+        grpc.unary_stream_rpc_method_handler(_answers),
+        grpc.stream_stream_rpc_method_handler(_answers),
+    ],
+    ids=["unary", "server stream", "both streams"],
+)
+async def test_each_kind_of_method_is_bound_to_its_client_before_it_runs(handler: Any) -> None:
+    watched, server = interceptor()
+    watched.add_registered_method_handlers("s", {"Method": handler})
+    ((_, wrapped), _) = server.add_registered_method_handlers.call_args
+    one = wrapped["Method"]
+    call = (one.unary_unary or one.unary_stream or one.stream_stream)(Mock(), Context())
+    clients = [await call] if one.unary_unary else [client async for client in call]
+    assert clients == ["default"]

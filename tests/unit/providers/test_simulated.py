@@ -20,7 +20,17 @@ from providers.base import (
 )
 from providers.simulated import Simulated
 
-SUBMISSION = Submission("m-1", "+233201234567", "Hi", "", 2, False, 1, 60.0, "00-trace")
+SUBMISSION = Submission(
+    message_id="m-1",
+    recipient="+233201234567",
+    body="Hi",
+    sender="",
+    segments=2,
+    unicode=False,
+    attempt=1,
+    validity_s=60.0,
+    traceparent="00-trace",
+)
 BODY = b'{"reference":"m-1","to":"+233201234567","from":"ACME","text":"Hi","segments":2}'
 HEADERS = {"traceparent": "00-trace", "content-type": "application/json"}
 

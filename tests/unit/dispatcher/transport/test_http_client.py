@@ -10,7 +10,17 @@ from messaging.runtime.providers_file import Provider
 from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, Answer, Outcome, Request, Submission
 from providers.catalogue import dialect_of
 
-SUBMISSION = Submission("m-1", "+233201234567", "Hi", "", 1, False, 1, 60.0, "00-trace")
+SUBMISSION = Submission(
+    message_id="m-1",
+    recipient="+233201234567",
+    body="Hi",
+    sender="",
+    segments=1,
+    unicode=False,
+    attempt=1,
+    validity_s=60.0,
+    traceparent="00-trace",
+)
 
 
 class Told(HttpCaller):
