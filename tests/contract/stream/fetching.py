@@ -21,6 +21,15 @@ async def info(connection: Connection) -> dict[str, object]:
     }
 
 
+async def counted(connection: Connection, waiting: int) -> None:
+    """Wait until the consumer has counted what was stored: a busy server does so a moment after the acknowledgement."""
+
+    async def done() -> bool:
+        return (await info(connection)).get("num_pending") == waiting
+
+    await until(done)
+
+
 def places(fetched: list[Delivery]) -> list[tuple[int, int, int]]:
     return [(one.sequence, one.delivered, one.waiting) for one in fetched]
 
@@ -136,6 +145,7 @@ async def a_held_message_that_is_replaced_is_not_redelivered(world: World) -> No
 async def redeliveries_come_before_new_messages(world: World) -> None:
     for _ in range(3):
         await enqueue(world.one)
+    await counted(world.one, 3)
     consumer = await lane(world.one)
     first, second = await consumer.fetch(2, 2)
     assert places([first, second]) == [(1, 1, 2), (2, 1, 1)]
@@ -164,6 +174,7 @@ async def a_fetch_returns_what_is_there_and_an_empty_list_when_its_time_is_over(
     assert 0.25 <= time.monotonic() - began < 2
     for _ in range(3):
         await enqueue(world.one)
+    await counted(world.one, 3)
     began = time.monotonic()
     assert len(await consumer.fetch(2, 20)) == 2
     assert len(await consumer.fetch(2, 20)) == 1
