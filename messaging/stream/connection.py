@@ -4,7 +4,6 @@ Exceptions of nats-py are translated here. Methods raise StreamDown (the outcome
 same contents), StreamFull, or ApiError when the server's API refuses a request.
 """
 
-import asyncio
 import contextlib
 import json
 import re
@@ -18,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown, StreamFull
 from messaging.stream.access import Access
-from messaging.stream.cancellation import cancellable
+from messaging.stream.cancellation import cancellable, within
 from messaging.stream.client import FORBIDDEN, StreamClient
 from messaging.stream.consumer import NatsConsumer
 from messaging.stream.interface import ApiError, Busy, Record, Refused, Stored
@@ -40,6 +39,8 @@ _OPERATOR_FAULTS = (FORBIDDEN, "authorization violation", "no encryption", "cert
 """Parts of errors that an operator must fix: permissions, a password, a certificate. Others pass by themselves."""
 
 _MAX_REFUSALS = 50
+
+_CLOSE_S = 2.0
 
 
 @attrs.define
@@ -223,24 +224,28 @@ async def open_connection(
 ) -> AsyncIterator[NatsConnection]:
     """Connect, waiting for a server that is still starting; raises StreamDown after `connect_timeout_s`."""
     client, callbacks = StreamClient(), _Callbacks()
+
+    async def connect() -> Requests:
+        await client.connect(
+            [part.strip() for part in url.split(",")],
+            name=name,
+            error_cb=callbacks.error,
+            disconnected_cb=callbacks.disconnected,
+            reconnected_cb=callbacks.reconnected,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]  # only passed to sleep
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            pending_size=-1,  # else a publish that timed out while disconnected would be sent later
+            **(access or Access()).options(client),
+        )
+        requests = callbacks.requests = Requests(client)
+        await requests.open()
+        return requests
+
     try:
-        async with asyncio.timeout(connect_timeout_s):
-            await client.connect(
-                [part.strip() for part in url.split(",")],
-                name=name,
-                error_cb=callbacks.error,
-                disconnected_cb=callbacks.disconnected,
-                reconnected_cb=callbacks.reconnected,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # only passed to sleep
-                connect_timeout=2,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                pending_size=-1,  # else a publish that timed out while disconnected would be sent later
-                **(access or Access()).options(client),
-            )
-            requests = callbacks.requests = Requests(client)
-            await requests.open()
+        requests = await within(connect(), connect_timeout_s)
     except _FOREIGN as exc:
         raise StreamDown(f"connecting: {callbacks.refusals[-1]}" if callbacks.refusals else "connecting") from exc
     try:
@@ -248,5 +253,4 @@ async def open_connection(
     finally:
         callbacks.closing = True
         with contextlib.suppress(*_FOREIGN):
-            async with asyncio.timeout(2):
-                await client.close()
+            await within(client.close(), _CLOSE_S)
