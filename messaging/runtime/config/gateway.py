@@ -1,0 +1,58 @@
+"""Settings of the gateway."""
+
+import attrs
+
+from messaging.runtime.config.setting import flag, number, region, seconds, setting, whole
+from messaging.runtime.secret import Secret
+
+
+@attrs.frozen
+class GatewaySettings:
+    """The gateway's gRPC API and what it accepts."""
+
+    listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", str, "address of the gRPC server")
+    default_region: str = setting(
+        "SMSGW_DEFAULT_REGION", "", region, "region of national numbers, such as GH; empty: only E.164 is accepted"
+    )
+    strict_numbers: bool = setting(
+        "SMSGW_STRICT_NUMBERS", default=False, read=flag, meaning="refuse numbers that are possible but not assigned"
+    )
+    id_key: Secret = setting(
+        "SMSGW_ID_KEY", Secret("sms-gateway"), Secret, "key of the hash from request_id to message id; never change it"
+    )
+    window_s: float = setting(
+        "SMSGW_IDEMPOTENCY_WINDOW_S", 86400.0, seconds(60, 604800), "how long a request_id is remembered"
+    )
+    unkeyed_ttl_s: float = setting(
+        "SMSGW_UNKEYED_TTL_S",
+        7200.0,
+        seconds(60, 604800),
+        "how long the stream keeps an accepted message without request_id or schedule_time",
+    )
+    max_backlog: int = setting(
+        "SMSGW_MAX_BACKLOG", 1_000_000, whole(1, 10**9), "limit on accepted, unsent messages of all providers together"
+    )
+    max_backlog_per_provider: int = setting(
+        "SMSGW_MAX_BACKLOG_PER_PROVIDER", 250_000, whole(1, 10**9), "the same for one provider"
+    )
+    storage_fill: float = setting(
+        "SMSGW_STORAGE_FILL",
+        0.8,
+        number(0.05, 1.0, float),
+        "fraction of the account's storage at which the stream is full; needs an account with a limit (max_file)",
+    )
+    publish_in_flight: int = setting(
+        "SMSGW_PUBLISH_IN_FLIGHT", 256, whole(1, 4096), "maximum of unacknowledged publishes of one gateway process"
+    )
+    publish_timeout_s: float = setting(
+        "SMSGW_PUBLISH_TIMEOUT_S", 2.5, seconds(0.1, 30), "wait for one acknowledgement before publishing again"
+    )
+    accept_budget_s: float = setting(
+        "SMSGW_ACCEPT_BUDGET_S", 8.0, seconds(0.2, 60), "how long accepting one message may take before UNAVAILABLE"
+    )
+    connection_age_s: float = setting(
+        "SMSGW_CONNECTION_AGE_S", 0.0, seconds(0, 86400), "age at which a caller is asked to reconnect; 0: never"
+    )
+    batch_read_ahead: int = setting(
+        "SMSGW_BATCH_READ_AHEAD", 4, whole(1, 64), "chunks of one BatchSend stream that are processed at once"
+    )

@@ -1,0 +1,93 @@
+"""How one setting is declared, and the functions that read its text; each raises ValueError that says what is right."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from messaging.runtime.secret import DATABASE_SCHEMES, Url
+
+
+def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: str) -> Any:
+    """Declare one setting: its variable, its default as a value, the function that reads its text, and its meaning."""
+    return attrs.field(default=default, metadata={"variable": variable, "read": read, "meaning": meaning})
+
+
+def number(low: float, high: float, kind: Callable[[str], float]) -> Callable[[str], Any]:
+    """Return what reads a number between two bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError as exc:
+            raise ValueError("must be a whole number" if kind is int else "must be a number") from exc
+        if not low <= value <= high:
+            raise ValueError(f"must be between {low:g} and {high:g}")
+        return value
+
+    return read
+
+
+def seconds(low: float, high: float) -> Callable[[str], Any]:
+    """Return what reads a number of seconds."""
+    return number(low, high, float)
+
+
+def whole(low: int, high: int) -> Callable[[str], Any]:
+    """Return what reads a whole number."""
+    return number(low, high, int)
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return what reads one of these words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def flag(text: str) -> bool:
+    """Read true or false."""
+    return one_of("true", "false")(text.lower()) == "true"
+
+
+def delays(text: str) -> tuple[float, ...]:
+    """Read seconds separated by commas."""
+    values = tuple(float(part) for part in text.split(",") if part.strip())
+    if any(not 0 < value <= 7 * 86400 for value in values):
+        raise ValueError("must be seconds between 0 and 604800, separated by commas")
+    return values
+
+
+def region(text: str) -> str:
+    """Read a country code, or nothing."""
+    if text and not (len(text) == 2 and text.isalpha()):
+        raise ValueError("must be an ISO 3166-1 alpha-2 code such as GH, or empty")
+    return text.upper()
+
+
+def word(text: str) -> str:
+    """Read a name without spaces."""
+    if not text or not all(char.isalnum() or char in "-_" for char in text):
+        raise ValueError("may contain only letters, digits, - and _")
+    return text
+
+
+def file(text: str) -> str:
+    """Read the path of a file that can be opened."""
+    try:
+        with Path(text).open("rb"):
+            return text
+    except OSError as exc:
+        raise ValueError(f"{text} cannot be read: {exc.strerror}") from exc
+
+
+def database(text: str) -> Url:
+    """Read the URL of PostgreSQL; raises ValueError for any other."""
+    if not text.startswith(DATABASE_SCHEMES):
+        raise ValueError(f"is not a URL of PostgreSQL: it must begin with {' or '.join(DATABASE_SCHEMES)}")
+    return Url(text)
