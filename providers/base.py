@@ -45,6 +45,8 @@ class Outcome:
     code: str = attrs.field(default="", converter=clean_code)
     detail: str = ""
     retry_after_s: float | None = None
+    stalled: bool = False
+    """Our own process stood still during the call, so the outcome says nothing about the provider's health."""
 
 
 @attrs.frozen(repr=False, kw_only=True)
@@ -109,6 +111,9 @@ class Dialect(Protocol):
     can_look_up: bool
     """Whether the provider can be asked about a message. If not, the two methods for it are never called."""
 
+    missing_after_s: float
+    """A look-up's no counts this long after the end of the attempt. Before, the message may still be on its way."""
+
     def request(self, submission: Submission) -> Request:
         """Make the request that sends a message."""
 
@@ -119,4 +124,7 @@ class Dialect(Protocol):
         """Make the request that asks whether the provider has taken a message."""
 
     def read_look_up(self, answer: Answer) -> Outcome | None:
-        """Return what the provider knows: accepted, transient (it has no such message), or None (not known)."""
+        """Return what the provider knows: accepted, transient (it has no such message), or None (not known).
+
+        Transient only if the provider's no can be relied on, accepted only if the answer itself says so.
+        """

@@ -48,6 +48,7 @@ class HttpGeneric:
         self._statuses = {**STATUSES, **_inverted(shape.statuses)}
         self._codes = _inverted(shape.codes)
         self.can_look_up = shape.look_up is not None
+        self.missing_after_s = shape.look_up.waits_s(provider.timeout_s) if shape.look_up else 0.0
 
     def request(self, submission: Submission) -> Request:
         """Make the request that sends a message."""
@@ -88,11 +89,16 @@ class HttpGeneric:
         return Request("GET", url, {**self._template.headers(NOTHING), "traceparent": traceparent})
 
     def read_look_up(self, answer: Answer) -> Outcome | None:
-        """Judge the answer by its status alone."""
-        if answer.status in self._look_up.found:
-            found = text_at(read_json(answer.body), self._look_up.id_path)
-            return Outcome(ACCEPTED, found, detail="found by look-up")
-        if answer.status in self._look_up.missing:
+        """Judge the answer: a yes has to show it, and a no has to be worth something."""
+        look_up, document = self._look_up, read_json(answer.body)
+        if answer.status in look_up.found:
+            found = text_at(document, look_up.id_path or self._shape.id_path)
+            if look_up.success_path:
+                says_yes = text_at(document, look_up.success_path) in look_up.success_values
+            else:
+                says_yes = bool(found)
+            return Outcome(ACCEPTED, found, detail="found by look-up") if says_yes else None
+        if answer.status in look_up.missing and look_up.authoritative:
             return Outcome(TRANSIENT, code=str(answer.status), detail="the provider does not know the message")
         return None
 

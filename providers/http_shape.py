@@ -14,7 +14,8 @@ secret.NAME.
     code_path = "error.code"               where an error answer holds the provider's code
     statuses = {permanent = [400, 422], ...}   HTTP statuses by outcome; they override http_generic.STATUSES
     codes = {permanent = ["21211"], ...}   provider codes by outcome; they override the status
-    look_up = {url = "…/{message_id}", found = [200], missing = [404], id_path = "id"}
+    look_up = {url = "…/{message_id}", found = [200], missing = [404], id_path = "id",
+               success_path = "", success_values = [], authoritative = false, missing_after_s = 60}
 """
 
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, PROVIDER_FAULT, THROT
 from providers.bodies import spell
 from providers.http_template import NOTHING, Template, message_url, nest
 
+_MISSING_AFTER_S = 60.0
+_LONGEST_MISSING_AFTER_S = 7 * 86_400.0
+
 OUTCOMES = {
     "accepted": ACCEPTED,
     "throttled": THROTTLED,
@@ -42,12 +46,24 @@ OUTCOMES = {
 
 @attrs.frozen
 class LookUp:
-    """How to ask whether the provider has taken a message."""
+    """How to ask whether the provider has taken a message, and what its answers are worth.
+
+    A yes needs an id at `id_path` (empty: that of the send's answer), or one of `success_values` at `success_path`. A
+    no counts only if the provider's look-up is `authoritative`, and only `missing_after_s` after the attempt has ended.
+    """
 
     url: str
     found: tuple[int, ...] = (200,)
     missing: tuple[int, ...] = (404,)
     id_path: str = ""
+    success_path: str = ""
+    success_values: tuple[str, ...] = ()
+    authoritative: bool = False
+    missing_after_s: float | None = None
+
+    def waits_s(self, timeout_s: float) -> float:
+        """Return how long after an attempt a no begins to count, for a provider with this time-out."""
+        return max(_MISSING_AFTER_S, 3 * timeout_s) if self.missing_after_s is None else self.missing_after_s
 
 
 @attrs.frozen
@@ -89,7 +105,13 @@ def _converter() -> cattrs.Converter:
             raise TypeError("must be a list")
         return tuple(map(int if get_args(kind)[0] is int else spell, value))
 
+    def flag(value: Any, _: type) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError("must be true or false")
+        return value
+
     converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(bool, flag)
     converter.register_structure_hook_func(lambda kind: kind in {tuple[int, ...], tuple[str, ...]}, listed)
     return converter
 
@@ -108,9 +130,18 @@ def _faults(shape: Shape, provider: Provider) -> Iterator[tuple[str, str]]:
             message_url(shape.look_up.url, provider.url, "")
     except (KeyError, ValueError, IndexError, TypeError) as exc:
         yield "", f"has a name in braces that no message has: {exc}"
+    if shape.look_up is not None:
+        yield from _look_up_faults(shape.look_up)
     try:
         nest(shape.fields)
     except (TypeError, AttributeError):
         yield ".fields", "has a dotted key below a key that has a value"
     if shape.method == "GET" and shape.encoding != "query":
         yield ".encoding", "must be query for the method GET"
+
+
+def _look_up_faults(look_up: LookUp) -> Iterator[tuple[str, str]]:
+    if bool(look_up.success_path) != bool(look_up.success_values):
+        yield ".look_up.success_path", "and success_values must be set together"
+    if not 0 <= look_up.waits_s(0.0) <= _LONGEST_MISSING_AFTER_S:
+        yield ".look_up.missing_after_s", "must be between 0 and 604800"

@@ -22,29 +22,33 @@ _SHAPE = Shape(
     code_path="error.code",
     codes={"permanent": ("invalid_recipient",), "provider_fault": ("no_balance", "unauthorized")},
 )
-_OWN = frozenset({"look_up", "server_errors"})
+_OWN = frozenset({"look_up", "missing_after_s", "server_errors"})
 
 
 class Simulated(HttpGeneric):
-    """Its own settings are look_up (true: ask about unclear outcomes) and server_errors (what a 500 means).
+    """Its own settings are look_up (true: ask about unclear outcomes), missing_after_s and server_errors (a 500).
 
     Raises ConfigError when they are wrong.
     """
 
     def __init__(self, provider: Provider) -> None:
         where = f"provider[{provider.name}].settings"
-        unknown = "is not known; the settings are look_up, server_errors"
+        unknown = "is not known; the settings are look_up, missing_after_s, server_errors"
         faults = [(f"{where}.{key}", unknown) for key in provider.settings if key not in _OWN]
         server_errors = provider.settings.get("server_errors", "ambiguous")
         if server_errors not in ("ambiguous", "transient"):
             faults.append((f"{where}.server_errors", "must be ambiguous or transient"))
         if not isinstance(provider.settings.get("look_up", False), bool):
             faults.append((f"{where}.look_up", "must be true or false"))
+        missing_after_s = provider.settings.get("missing_after_s", 60)
+        if isinstance(missing_after_s, bool) or not isinstance(missing_after_s, int | float) or missing_after_s < 0:
+            faults.append((f"{where}.missing_after_s", "must be a number of seconds"))
         if faults:
             raise ConfigError(faults)
         shape = attrs.evolve(_SHAPE, statuses={server_errors: (500,)})
         if provider.settings.get("look_up"):
-            shape = attrs.evolve(shape, look_up=LookUp("/v1/messages/{message_id}", id_path="id"))
+            look_up = LookUp("/v1/messages/{message_id}", authoritative=True, missing_after_s=missing_after_s)
+            shape = attrs.evolve(shape, look_up=look_up)
         if "api_key" in provider.secrets:
             shape = attrs.evolve(shape, headers={"authorization": "Bearer {secret.api_key}"})
         super().__init__(attrs.evolve(provider, url=provider.url.rstrip("/") + "/v1/messages"), shape)

@@ -19,7 +19,7 @@ async def shared_rig(open_folder: pathlib.Path) -> AsyncIterator[Rig]:
         "p1": ["timeout_s = 1.5"],
         "p2": ["timeout_s = 1.5"],
         "p3": ["timeout_s = 1.5"],
-        "p4": ["timeout_s = 1.5", "[provider.settings]", "look_up = true"],
+        "p4": ["timeout_s = 1.5", "[provider.settings]", "look_up = true", "missing_after_s = 3"],
         "p5": ["timeout_s = 8", 'charge = "segment"'],
     }
     async with running(open_folder / "shared", gateways=2, tables=tables) as rig:

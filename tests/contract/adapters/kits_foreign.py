@@ -40,6 +40,7 @@ class Foreign:
     """The dialect."""
 
     can_look_up = True
+    missing_after_s = 60.0
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider

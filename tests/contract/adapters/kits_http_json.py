@@ -70,7 +70,12 @@ KITS = {
                 "expiry": "{validity_s}",
                 "unicode": "{unicode}",
             },
-            "look_up": {"url": "/v2/status/{message_id}", "id_path": "data.0.id", "missing": [404, 410]},
+            "look_up": {
+                "url": "/v2/status/{message_id}",
+                "id_path": "data.0.id",
+                "missing": [404, 410],
+                "authoritative": True,
+            },
         },
         look_up_path="/v2/status/0190-message",
         found=_YES,

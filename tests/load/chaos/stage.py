@@ -43,7 +43,7 @@ SETTINGS = {
     "SMSGW_LOG_LEVEL": "info",
 }
 TIMEOUT_S = 3
-_LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true"))
+_LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true", "missing_after_s = 10"))
 """These providers offer a look-up of unclear outcomes; at the others such messages end as UNKNOWN."""
 
 _HANG_S = 6.0

@@ -75,6 +75,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown secret": ({"headers": {"x": "{secret.other}"}}, "secret"),
     "unknown name in the look-up": ({"look_up": {"url": "/{id}"}}, "id"),
     "look-up without address": ({"look_up": {}}, "url"),
+    "look-up with a success path alone": ({"look_up": {"url": "/", "success_path": "ok"}}, "success_path"),
+    "look-up with a worth in words": ({"look_up": {"url": "/", "authoritative": "yes"}}, "authoritative"),
+    "look-up with a wait below 0": ({"look_up": {"url": "/", "missing_after_s": -1}}, "missing_after_s"),
+    "look-up with a wait that is no number": ({"look_up": {"url": "/", "missing_after_s": "x"}}, "missing_after_s"),
     "unknown setting of the look-up": ({"look_up": {"url": "/", "lost": [404]}}, "lost"),
 }
 
@@ -98,6 +102,9 @@ def test_faults_of_a_shape_are_reported_together() -> None:
         {"server_errors": ["transient"]},
         {"look_up": "false"},
         {"look_up": 1},
+        {"missing_after_s": "5"},
+        {"missing_after_s": -1},
+        {"missing_after_s": True},
     ],
 )
 def test_simulated_provider_refuses_settings_that_it_does_not_know(settings: dict[str, Any]) -> None:
