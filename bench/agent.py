@@ -7,6 +7,7 @@ time of imports, and the measuring process does not compete with what it measure
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -66,10 +67,14 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def start_agent(module: str, *arguments: str) -> AsyncIterator[Agent]:
-    """Run `python -m <module>` as an agent inside the context; enters when it is ready."""
+async def start_agent(module: str, *arguments: str, **environment: str) -> AsyncIterator[Agent]:
+    """Run `python -m <module>` as an agent inside the context; enters when it is ready.
+
+    What contains a password goes into `environment`: every user of the machine can read the arguments.
+    """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, *arguments),
+        env={**os.environ, **environment},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_MAX_LINE_BYTES,

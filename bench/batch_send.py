@@ -22,7 +22,7 @@ async def run(repetitions: int, messages: int) -> Result:
         )
         caller = await stack.enter_async_context(start_agent("bench.load"))
         await caller.ask(kind="batch", addresses=testbed.system.gateways, count=messages // 4, chunk=_CHUNK)
-        floor = await stack.enter_async_context(start_agent("bench.floor", testbed.url))
+        floor = await stack.enter_async_context(start_agent("bench.floor", SMSGW_NATS_URL=testbed.url))
         await floor.ask(kind="pipeline", count=messages // 4, conditional=True)
         for repetition in range(repetitions):
             for n in range(len(ARMS)):

@@ -5,6 +5,7 @@ the manual of nats-py says. `pipeline` publishes the same with nats-py's own pip
 """
 
 import asyncio
+import os
 import sys
 import time
 from typing import Any
@@ -100,4 +101,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(os.environ["SMSGW_NATS_URL"]))

@@ -5,7 +5,7 @@ Every message is a complete one: it can be sent, looked up and projected like an
 
 import asyncio
 import itertools
-import sys
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -90,4 +90,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(os.environ["SMSGW_NATS_URL"]))

@@ -97,7 +97,9 @@ async def run(repetitions: int, seconds: float, in_flight: int) -> Result:
         )
         callers = [await stack.enter_async_context(start_agent("bench.load")) for _ in range(2)]
         await callers[0].ask(kind="unary", addresses=testbed.system.gateways, in_flight=2, seconds=0.1)
-        floors = [await stack.enter_async_context(start_agent("bench.floor", testbed.url)) for _ in range(2)]
+        floors = [
+            await stack.enter_async_context(start_agent("bench.floor", SMSGW_NATS_URL=testbed.url)) for _ in range(2)
+        ]
         comparison = Comparison(testbed, callers, floors, in_flight)
         for repetition in range(repetitions):
             for n in range(len(ARMS)):

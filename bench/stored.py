@@ -28,7 +28,7 @@ async def run(repetitions: int, reads: int, stories: int, sizes: list[int]) -> R
         testbed = await stack.enter_async_context(start_testbed(dispatchers_each=0, coordinators=0, providers=("p1",)))
         caller = await stack.enter_async_context(start_agent("bench.load"))
         await caller.ask(kind="counted", addresses=testbed.system.gateways, count=1, in_flight=1)
-        seeder = await stack.enter_async_context(start_agent("bench.seeder", testbed.url))
+        seeder = await stack.enter_async_context(start_agent("bench.seeder", SMSGW_NATS_URL=testbed.url))
         await testbed.until_done(topo.ACCEPT, topo.EVENT)
         there, url = 0, testbed.system.environment["SMSGW_DATABASE_URL"]
         await stored_rows.prepare(url)

@@ -25,7 +25,7 @@ async def run(repetitions: int, seconds: float, sizes: list[int]) -> Result:
         testbed = await stack.enter_async_context(start_testbed(limits=_HIGH_LIMITS, dispatchers_each=0, projectors=0))
         caller = await stack.enter_async_context(start_agent("bench.load"))
         await caller.ask(kind="counted", addresses=testbed.system.gateways, count=1, in_flight=1)
-        seeder = await stack.enter_async_context(start_agent("bench.seeder", testbed.url))
+        seeder = await stack.enter_async_context(start_agent("bench.seeder", SMSGW_NATS_URL=testbed.url))
         for size in sizes:
             await _fill(testbed, seeder, size)
             figures += await _accepting(testbed, caller, size, repetitions, seconds)

@@ -24,6 +24,7 @@ from ops.embedded.child import LOCALHOST, Child, free_port
 from ops.embedded.cluster import SIZE, NatsCluster
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
+from ops.embedded.private import append_private, private_folder, tighten, write_private
 
 DRAIN_S = 10.0
 """How long each process may drain (SMSGW_DRAIN_S); with one second more for the servers it stays below STOP_S."""
@@ -31,6 +32,9 @@ DRAIN_S = 10.0
 STOP_S = 13.0
 _GATEWAY_S = 30.0
 RATE_PER_S = 50
+_OURS = ("up.lock", "run.json", "providers.toml", "log", "nats", "postgres")
+"""What a system puts into its folder; versions before made some of it readable for others."""
+
 _SIMULATED_LATENCY_S = "0.05"
 
 
@@ -85,12 +89,14 @@ class System:
         self.simulators: dict[str, str] = {}
         self.environment: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._folder_lock: IO[str] | None = None
+        self._folder_lock: IO[bytes] | None = None
 
     def start(self) -> None:
         """Start everything. Returns when every process exists; they may not answer yet. Raises SetupError."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         self._lock_folder()
+        tighten(self.folder / name for name in _OURS)
+        private_folder(self.logs)
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         self.environment = {**inherited, **self.plan.environment, "PYTHONUNBUFFERED": "1"}
         self.environment.setdefault("SMSGW_DRAIN_S", f"{DRAIN_S:g}")
@@ -118,7 +124,7 @@ class System:
 
     def _lock_folder(self) -> None:
         """Lock the folder against a second system, until this process ends; raises SetupError."""
-        lock = (self.folder / "up.lock").open("w")
+        lock = append_private(self.folder / "up.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -167,10 +173,8 @@ class System:
         ports = {name: free_port() for name in self.plan.providers}
         self.simulators = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         path = self.folder / "providers.toml"
-        path.write_text(
-            "# Written again at every start; set SMSGW_PROVIDERS_FILE to use your own file.\n"
-            + "".join(self._provider_table(name, url) for name, url in self.simulators.items())
-        )
+        head = "# Written again at every start; set SMSGW_PROVIDERS_FILE to use your own file.\n"
+        write_private(path, head + "".join(self._provider_table(name, url) for name, url in self.simulators.items()))
         self.environment["SMSGW_PROVIDERS_FILE"] = str(path)
         pairs = [part for name, port in ports.items() for part in ("--provider", f"{name}:{port}")]
         self.spawn("simulator", "ops.simulator", *pairs, "--latency", self.plan.simulator_latency_s)
@@ -222,11 +226,7 @@ class System:
             if key in self.environment
         }
         run["SMSGW_LISTEN"] = self.gateways[0]
-        path = self.folder / "run.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"environment": run, "simulators": self.simulators}))
-        temporary.chmod(0o600)
-        temporary.rename(path)
+        write_private(self.folder / "run.json", json.dumps({"environment": run, "simulators": self.simulators}))
 
     def dead(self) -> list[str]:
         """Return the names of the processes that have ended by themselves."""

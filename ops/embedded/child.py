@@ -15,12 +15,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-
-import attrs
+from typing import Literal
 
 from messaging.errors import SetupError
 from ops.embedded import launcher
+from ops.embedded.accounts import Account
 from ops.embedded.port_reservation import reserve
+from ops.embedded.private import append_private
 
 LOCALHOST = "127.0.0.1"
 START_S = 60.0
@@ -40,15 +41,6 @@ class ServerFailed(SetupError):
         self.why = why
         self.tail = tail
         super().__init__(f"{server} {why}" + (f"; its log ends with:\n{tail}" if tail else ""))
-
-
-@attrs.frozen
-class Account:
-    """The user and group that a server runs as."""
-
-    name: str
-    user: int
-    group: int
 
 
 def free_port() -> int:
@@ -76,8 +68,10 @@ def free_ports(count: int) -> list[int]:
 class Child:
     """A running child process; the constructor returns as soon as the process exists.
 
-    `log` receives its output, and `script` is its standard input. `lock` is the file whose lock keeps a second server
-    out of the same folder. `environment` replaces the whole environment. Raises OSError when Python cannot be started.
+    `log` receives its output. `lock` is the file whose lock keeps a second server out of the same folder. `rights` are
+    explained in `launcher`; with an `account` they are not `all`. It works in `folder`. `environment` replaces the
+    whole environment; like a file it is closed to other users, which the command is not. Raises OSError when Python
+    cannot be started.
     """
 
     def __init__(
@@ -88,19 +82,19 @@ class Child:
         lock: pathlib.Path,
         death_signal: signal.Signals,
         account: Account | None = None,
-        script: pathlib.Path | None = None,
+        rights: Literal["all", "fence", "none"] = "all",
+        folder: pathlib.Path = pathlib.Path("/"),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log
         self._environment = dict(environment) if environment is not None else {"PATH": os.defpath, "LC_ALL": "C"}
-        self._script = script or pathlib.Path(os.devnull)
         self._log_start = log.stat().st_size if log.exists() else 0
         self._ended = threading.Event()
         started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
         arguments = [
             *(sys.executable, "-I", "-S", launcher.__file__, str(int(death_signal)), str(os.getpid())),
             *((str(account.user), str(account.group)) if account else ("-1", "-1")),
-            *map(str, (lock, *command)),
+            *map(str, (rights, folder, lock, *command)),
         ]
         threading.Thread(target=self._run, args=(arguments, started), name=f"child-{log.stem}", daemon=True).start()
         process = started.get()
@@ -110,10 +104,10 @@ class Child:
 
     def _run(self, arguments: list[str], started: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
         try:
-            with self._log.open("ab") as log, self._script.open("rb") as script:
+            with append_private(self._log) as log:
                 process = subprocess.Popen(  # noqa: S603
                     arguments,
-                    stdin=script,
+                    stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd="/",

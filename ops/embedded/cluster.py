@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 
 from ops.embedded.child import LOCALHOST, START_S, ServerFailed, free_ports
-from ops.embedded.nats import NatsServer
+from ops.embedded.nats import USER, NatsServer
+from ops.embedded.private import private_folder, write_private
 
 SIZE = 3
 _POLL_S = 0.05
@@ -19,13 +20,14 @@ class NatsCluster:
     """Servers on 127.0.0.1 that keep their names and ports; each of `servers` can be stopped and started alone.
 
     All methods block, and calling one twice is safe. A server's own `start` returns when it answers clients;
-    `wait_until_current` returns when all have a leader and have caught up with every stream.
+    `wait_until_current` returns when all have a leader and have caught up with every stream. Clients need a password,
+    which is part of the URL. So do the servers among each other, and the monitoring port answers on a secret path only.
     """
 
     def __init__(self, folder: pathlib.Path, *, max_file: int | None = None) -> None:
         self._folder = folder.resolve()
         self._max_file = max_file
-        self._monitors: dict[str, int] = {}
+        self._monitors: dict[str, str] = {}
         self._servers: tuple[NatsServer, ...] = ()
 
     @property
@@ -52,20 +54,23 @@ class NatsCluster:
 
     def _made(self) -> tuple[NatsServer, ...]:
         """Choose names and ports. Names are kept in the folder: a server with a new name would join as another peer."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / "cluster.name"
-        if not path.exists():
-            path.write_text(f"embedded-{secrets.token_hex(4)}")
-        cluster = path.read_text()
+        private_folder(self._folder)
+        kept = self._folder / "cluster.name"
+        if not kept.exists():
+            write_private(kept, f"embedded-{secrets.token_hex(4)}")
+        cluster = kept.read_text()
         ports = free_ports(3 * SIZE)
         clients, monitors, routes = ports[:SIZE], ports[SIZE : 2 * SIZE], ports[2 * SIZE :]
+        password, between, path = (secrets.token_hex(24) for _ in range(3))
         servers = []
         for index, (port, monitor, route) in enumerate(zip(clients, monitors, routes, strict=True), 1):
             name = f"{cluster}-{index}"
-            self._monitors[name] = monitor
-            config = _clustered(cluster, route, routes) + f'http: "{LOCALHOST}:{monitor}"\n'
+            self._monitors[name] = f"http://{LOCALHOST}:{monitor}/{path}/healthz"
+            config = _clustered(cluster, between, route, routes)
+            config += f'http: "{LOCALHOST}:{monitor}"\nhttp_base_path: "/{path}"\n'
             folder = self._folder / f"server-{index}"
-            servers.append(NatsServer(folder, port, name=name, max_file=self._max_file, extra_config=config))
+            settings = {"name": name, "password": password, "extra_config": config}
+            servers.append(NatsServer(folder, port, max_file=self._max_file, **settings))
         return tuple(servers)
 
     def wait_until_current(self, within_s: float = START_S) -> None:
@@ -79,9 +84,8 @@ class NatsCluster:
 
     def _fault(self, server: NatsServer) -> str:
         """Return why a server is not healthy; empty when it is."""
-        url = f"http://{LOCALHOST}:{self._monitors[server.name]}/healthz"
         try:
-            with urllib.request.urlopen(url, timeout=_PROBE_S):
+            with urllib.request.urlopen(self._monitors[server.name], timeout=_PROBE_S):  # noqa: S310 - our own
                 return ""
         except urllib.error.HTTPError as refused:
             with refused:
@@ -100,7 +104,8 @@ class NatsCluster:
             server.kill()
 
 
-def _clustered(name: str, port: int, ports: list[int]) -> str:
-    routes = json.dumps([f"nats-route://{LOCALHOST}:{other}" for other in ports])
-    lines = f'name: "{name}"', f'listen: "{LOCALHOST}:{port}"', f"routes: {routes}", "no_advertise: true"
+def _clustered(name: str, password: str, port: int, ports: list[int]) -> str:
+    routes = json.dumps([f"nats-route://{USER}:{password}@{LOCALHOST}:{other}" for other in ports])
+    access = f'authorization {{ user: {USER}, password: "{password}" }}'
+    lines = f'name: "{name}"', f'listen: "{LOCALHOST}:{port}"', access, f"routes: {routes}", "no_advertise: true"
     return "cluster {\n  " + "\n  ".join(lines) + "\n}\n"

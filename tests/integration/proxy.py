@@ -5,13 +5,19 @@ import contextlib
 import socket
 import struct
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class FaultProxy:
-    """Forwards bytes; `muted` drops the server's answers, `cut` resets every connection."""
+    """Forwards bytes; `muted` drops the server's answers, `cut` resets every connection.
 
-    def __init__(self, port: int) -> None:
-        self._upstream = port
+    `upstream` is the server's URL; the proxy's own has the same user and password.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        self._upstream = parts.port or 0
+        self._access = parts.netloc.rpartition("@")[0]
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.muted = False
@@ -31,7 +37,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self._access}@127.0.0.1:{self.port}"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await self._reach()

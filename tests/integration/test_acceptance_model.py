@@ -12,7 +12,6 @@ import uuid
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar, cast
-from urllib.parse import urlparse
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -53,7 +52,7 @@ class Gateway:
     """The acceptance as `gateway_grpc.app` builds it, behind a proxy that can lose answers."""
 
     def __init__(self, server: NatsServer) -> None:
-        self._proxy = FaultProxy(urlparse(server.url).port or 0)
+        self._proxy = FaultProxy(server.url)
         self._stack = contextlib.AsyncExitStack()
 
     async def start(self) -> None:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from typing import cast
-from urllib.parse import urlparse
 
 import grpc
 import pytest
@@ -26,7 +25,7 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 @pytest_asyncio.fixture
 async def behind_a_proxy(nats_server: NatsServer) -> AsyncIterator[tuple[FaultProxy, Connection]]:
-    async with FaultProxy(urlparse(nats_server.url).port or 0) as proxy, open_connection(proxy.url, "x") as connection:
+    async with FaultProxy(nats_server.url) as proxy, open_connection(proxy.url, "x") as connection:
         yield proxy, connection
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import pathlib
 import time
-from urllib.parse import urlparse
 
 import pytest
 from proxy import FaultProxy
@@ -59,7 +58,7 @@ async def test_request_without_an_answer_ends_at_its_time_out(nats_server: NatsS
 
 
 async def test_requests_in_flight_fail_when_the_connection_breaks(nats_server: NatsServer) -> None:
-    async with FaultProxy(urlparse(nats_server.url).port or 0) as proxy, open_connection(proxy.url, "x") as c:
+    async with FaultProxy(nats_server.url) as proxy, open_connection(proxy.url, "x") as c:
         for _ in range(3):
             proxy.muted = True
             asking = asyncio.create_task(c.requests.request("$JS.API.INFO", b"", None, 60))

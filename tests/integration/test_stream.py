@@ -3,7 +3,6 @@
 import asyncio
 import pathlib
 import time
-from urllib.parse import urlparse
 
 import attrs
 import pytest
@@ -50,7 +49,7 @@ async def test_concurrent_requests_with_one_key_become_one_message(server: NatsS
 
 
 async def test_acceptance_whose_answer_was_lost_is_recognised(server: NatsServer) -> None:
-    async with FaultProxy(urlparse(server.url).port or 0) as proxy, open_connection(proxy.url, "x", timeout_s=0.3) as c:
+    async with FaultProxy(server.url) as proxy, open_connection(proxy.url, "x", timeout_s=0.3) as c:
         address = an_address("lost answer")
         proxy.muted = True
         asking = asyncio.create_task(accept(c, address))
@@ -65,7 +64,7 @@ async def test_acceptance_whose_answer_was_lost_is_recognised(server: NatsServer
 
 
 async def test_event_whose_answer_was_lost_is_recognised(server: NatsServer) -> None:
-    async with FaultProxy(urlparse(server.url).port or 0) as proxy, open_connection(proxy.url, "x", timeout_s=0.3) as c:
+    async with FaultProxy(server.url) as proxy, open_connection(proxy.url, "x", timeout_s=0.3) as c:
         address, publisher = an_address(), Publisher(c)
         event = wire.Event(message_id=address.message_id, state=pb.MESSAGE_STATE_SENDING)
         proxy.muted = True

@@ -124,6 +124,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
 ]
 _ALLOWED_BESIDE = {
     "ops/embedded/postgres": "asyncpg",  # it starts the server, and waits until it answers
+    "ops/embedded/postgres_roles": "asyncpg",  # it makes the database and its owner, before there is a store
     "bench/stored_rows": "asyncpg",  # it makes millions of rows by COPY
     "bench/floor": "nats",  # it is what the product is held against, written as the library's manual says
     "bench/seeder": "nats",  # it publishes faster than the product may

@@ -3,7 +3,6 @@
 import contextlib
 import pathlib
 from collections.abc import AsyncIterator
-from urllib.parse import urlparse
 
 import pytest
 
@@ -41,7 +40,7 @@ async def test_claim_about_the_stream_holds_on_a_real_server(claim: Claim, tmp_p
     server.start()
     try:
         async with contextlib.AsyncExitStack() as stack:
-            proxy = await stack.enter_async_context(FaultProxy(urlparse(server.url).port or 0))
+            proxy = await stack.enter_async_context(FaultProxy(server.url))
             one = await stack.enter_async_context(open_connection(proxy.url, "one", timeout_s=_TIMEOUT_S))
             other = await stack.enter_async_context(open_connection(server.url, "other", timeout_s=_TIMEOUT_S))
             if claim.made:
