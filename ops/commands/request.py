@@ -1,5 +1,6 @@
 """Makes a SendSmsRequest from command-line options or a file's row; the gateway validates it. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -15,6 +16,15 @@ PRIORITIES: Mapping[str, pb.Priority.ValueType] = {
     "normal": pb.PRIORITY_NORMAL,
     "bulk": pb.PRIORITY_BULK,
 }
+_UNITS: Mapping[str, float] = {
+    **dict.fromkeys(("s", "sec"), 1),
+    **dict.fromkeys(("m", "min"), 60),
+    "h": 3600,
+    "d": 86400,
+}
+_SECONDS = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d)", re.IGNORECASE | re.ASCII)
+_SPANS = re.compile(rf"(?:{_SPAN.pattern}\s*)+", re.IGNORECASE | re.ASCII)
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"", "false", "no", "0"})
 
 
@@ -43,11 +53,13 @@ def read_time(field: str, text: str, now: float | None) -> Timestamp:
 
 
 def read_seconds(field: str, text: str) -> float:
-    """Read seconds; raises BadField."""
-    try:
+    """Read seconds, or numbers with units such as 90s, 15m, 1h30m or 2d; raises BadField."""
+    if _SECONDS.fullmatch(text):
         seconds = float(text)
-    except ValueError as exc:
-        raise BadField(field, "must be seconds") from exc
+    elif _SPANS.fullmatch(text):
+        seconds = sum(float(number) * _UNITS[unit.lower()] for number, unit in _SPAN.findall(text))
+    else:
+        raise BadField(field, "must be seconds, or a number with a unit, such as 90s, 15m, 1h or 2d")
     if not 0 <= seconds <= 1e9:
         raise BadField(field, "must be seconds, from 0 to 1e9")
     return seconds
@@ -57,10 +69,10 @@ def make(
     given: Mapping[str, str], providers: Sequence[str], labels: Mapping[str, str], now: float | None
 ) -> api.SendSmsRequest:
     """Make the request from texts by field name; raises BadField for a text that its field cannot hold."""
-    priority = given.get("priority", "").lower()
+    priority = given.get("priority", "").strip().lower()
     if priority not in PRIORITIES:
         raise BadField("priority", "must be otp, normal or bulk")
-    smart = given.get("smart", "").lower()
+    smart = given.get("smart", "").strip().lower()
     if smart not in _TRUE | _FALSE:
         raise BadField("smart", "must be true or false")
     request = api.SendSmsRequest(
@@ -75,9 +87,9 @@ def make(
         labels=labels,
         smart_encoding=smart in _TRUE,
     )
-    if ttl := given.get("ttl", ""):
+    if ttl := given.get("ttl", "").strip():
         micros = round(read_seconds("ttl", ttl) * 1_000_000)
         request.ttl.seconds, request.ttl.nanos = micros // 1_000_000, micros % 1_000_000 * 1000
-    if at := given.get("at", ""):
+    if at := given.get("at", "").strip():
         request.schedule_time.CopyFrom(read_time("at", at, now))
     return request

@@ -35,7 +35,7 @@ def _labels(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> di
 @click.argument("text")
 @click.option("--sender", default="", help="Sender ID; default: the provider's.")
 @click.option("--priority", type=click.Choice(["otp", "normal", "bulk"]), default="normal", show_default=True)
-@click.option("--ttl", metavar="SECONDS", default="", help="How long the message is worth sending.")
+@click.option("--ttl", metavar="SECONDS", default="", help="How long the message is worth sending; also 15m, 1h, 2d.")
 @click.option("--at", metavar="TIME", default="", help="Not before: RFC 3339, or +SECONDS from now.")
 @click.option("--provider", "providers", multiple=True, help="Only this one; repeat for several, in order.")
 @click.option("--request-id", default="", help="Makes a repeat safe: the same id sends nothing twice.")

@@ -19,7 +19,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from messaging.runtime.backoff import Backoff
-from ops.commands.bulk_file import BadRow, Row
+from ops.bulk.row import BadRow, Row
 from ops.commands.failure import UNAVAILABLE, Failure
 from ops.commands.gateway_client import Refusal, no_gateway_at, refusal_in, refusal_of
 

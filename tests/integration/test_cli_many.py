@@ -138,15 +138,16 @@ def csv_of(path: pathlib.Path, count: int, *, bad: int = -1) -> pathlib.Path:
 
 def test_batch_sends_every_row_once_however_often_it_is_run(smsctl: Smsctl, tmp_path: pathlib.Path):
     path = csv_of(tmp_path / "campaign.csv", 60, bad=17)
-    rejects = tmp_path / "rejects.ndjson"
-    first = smsctl("batch", str(path), "--chunk", "25", "--rejects", str(rejects), "--json")
+    rejects, reasons = tmp_path / "rejects.csv", tmp_path / "reasons.ndjson"
+    dry = json.loads(smsctl("batch", str(path), "--dry-run", "--json").stdout)
+    assert (dry["accepted"], dry["refused"], dry["dry_run"]) == (59, {"INVALID_FIELDS": 1}, True)
+    first = smsctl("batch", str(path), "--chunk", "25", "--rejects", str(rejects), "--reasons", str(reasons), "--json")
     assert first.exit_code == 1
     assert "line 19: INVALID_FIELDS: recipient" in first.stderr
     told = json.loads(first.stdout)
     assert (told["accepted"], told["repeated"], told["refused"]) == (59, 0, {"INVALID_FIELDS": 1})
-    [reject] = map(json.loads, rejects.read_text().splitlines())
-    assert (reject["line"], reject["reason"]) == (19, "INVALID_FIELDS")
-    assert TEXT not in rejects.read_text()
+    [reason] = map(json.loads, reasons.read_text().splitlines())
+    assert (reason["line"], reason["reason"]) == (19, "INVALID_FIELDS")
     again = smsctl("batch", str(path))
     assert again.exit_code == 1
     assert "0 accepted, 59 accepted before, 1 refused (1 INVALID_FIELDS)" in again.stdout
@@ -154,6 +155,36 @@ def test_batch_sends_every_row_once_however_often_it_is_run(smsctl: Smsctl, tmp_
     assert without["accepted"] == 59
     for done in (first, again):
         assert TEXT not in done.output
+
+
+def test_corrected_rejects_are_sent_once_and_the_corrected_file_sends_nothing_twice(
+    smsctl: Smsctl, tmp_path: pathlib.Path
+):
+    path = csv_of(tmp_path / "campaign.csv", 10, bad=4)
+    path.write_text(path.read_text().replace(TEXT, f"{TEXT} again"))
+    rejects = tmp_path / "rejects.csv"
+    assert smsctl("batch", str(path), "--rejects", str(rejects)).exit_code == 1
+    for once in (rejects, path):
+        once.write_text(once.read_text().replace("12,", "+233240000004,"))
+    mended = document(smsctl("batch", str(rejects), "--json"))
+    assert (mended["accepted"], mended["repeated"]) == (1, 0)
+    header, *rows = path.read_text().splitlines()
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text("\n".join([header, *sorted(rows[1:], reverse=True)]))
+    for source, stdin in ((str(renamed), None), ("-", path.read_text())):
+        told = document(smsctl("batch", source, "--json", stdin=stdin))
+        assert (told["accepted"], told["repeated"]) == (0, 9 if stdin is None else 10)
+    other = document(smsctl("batch", str(path), "--campaign", "second", "--json"))
+    assert (other["accepted"], other["repeated"]) == (10, 0)
+
+
+def test_same_recipient_is_told_and_left_out_only_with_distinct(smsctl: Smsctl, tmp_path: pathlib.Path):
+    path = tmp_path / "twice.csv"
+    path.write_text(f"recipient,body\n{NUMBER},one {TEXT}\n{NUMBER},two {TEXT}\n")
+    told = smsctl("batch", str(path), "--distinct")
+    assert "1 accepted, 0 accepted before" in told.stdout
+    assert "1 row for a recipient that came before in the file: left out" in told.stdout
+    assert "1 row for a recipient that came before in the file: not left out" in smsctl("batch", str(path)).stdout
 
 
 def test_batch_reads_ndjson_from_standard_input(smsctl: Smsctl):

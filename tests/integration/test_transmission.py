@@ -17,8 +17,10 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from gateway_grpc.errors import grpc_status_of
 from messaging.errors import BacklogFull, Draining, GatewayError, InvalidRequest, StreamDown
 from messaging.runtime.backoff import Backoff
+from ops.bulk.identity import Identities
+from ops.bulk.row import Row
+from ops.bulk.rows import open_rows
 from ops.commands import transmission
-from ops.commands.bulk_file import Row, open_rows
 from ops.commands.failure import Failure
 from ops.commands.gateway_client import Refusal
 from ops.commands.transmission import Callbacks, Transmission
@@ -121,7 +123,7 @@ async def transmit(
     patience_s: float = 20,
 ) -> Heard:
     heard = Heard()
-    rows = open_rows(io.BytesIO(data), "file.csv", None, with_ids=with_ids)
+    rows = open_rows(io.BytesIO(data), None, Identities(with_ids=with_ids)).rows
     async with asyncio.timeout(30):
         await Transmission(stub, rows, heard.callbacks(), ADDRESS, chunk=chunk, patience_s=patience_s).run()
     return heard
@@ -212,7 +214,7 @@ async def test_file_is_read_only_as_far_as_rows_are_in_flight(gateway):
 
     def counted():
         nonlocal read
-        for row in open_rows(io.BytesIO(file_of(5000)), "file.csv", None, with_ids=True):
+        for row in open_rows(io.BytesIO(file_of(5000)), None, Identities()).rows:
             read += 1
             yield row
 
@@ -250,7 +252,7 @@ async def test_slow_input_does_not_use_up_the_patience(gateway):
     _, stub = gateway
 
     def slow():
-        for row in open_rows(io.BytesIO(file_of(3)), "file.csv", None, with_ids=True):
+        for row in open_rows(io.BytesIO(file_of(3)), None, Identities()).rows:
             time.sleep(0.5)
             yield row
 
@@ -264,7 +266,7 @@ async def test_rows_that_were_being_read_when_the_stream_broke_are_not_lost(gate
     servicer.breaks = {1: "after"}
 
     def slow():
-        for row in open_rows(io.BytesIO(file_of(4)), "file.csv", None, with_ids=True):
+        for row in open_rows(io.BytesIO(file_of(4)), None, Identities()).rows:
             yield row
             time.sleep(0.2)
 

@@ -160,6 +160,7 @@ PURE = {
     ),
     "gateway_grpc": ("numbers", "segments", "validation"),
     "dispatcher": ("breaker/breaker", "work/verdict", "work/redelivery", "work/job", "rate/allocator", "rate/window"),
+    "ops/bulk": ("cells", "header", "identity", "row", "text"),
     "providers": tuple(sorted(path.stem for path in ROOT.joinpath("providers").rglob("*.py"))),
 }
 IMPURE = (
