@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from sms.gateway.v1 import message_pb2 as pb
@@ -84,43 +85,64 @@ async def work(settings: Settings, providers: Sequence[Provider], name: str) -> 
     """Send the messages of one provider until SIGTERM, then drain."""
     provider = _provider_named(name, providers)
     provider_client = open_client(provider, dialect_of(provider))
-    fleet = settings.fleet
+    async with process_lifetime(settings, providers, "dispatcher") as life:
+        life.stack.push_async_callback(provider_client.aclose)
+        await life.by_the_clock(partial(_send, settings, providers, life, provider, provider_client))
+
+
+async def _send(
+    settings: Settings,
+    providers: Sequence[Provider],
+    life: Lifetime,
+    provider: Provider,
+    provider_client: ProviderClient,
+    stopping: asyncio.Event,
+) -> None:
+    """Send the messages of one provider until `stopping`, then drain."""
+    name, fleet = provider.name, settings.fleet
     # A new name after each start: a restarted pod does not know what its predecessor sent in the last second, so it
     # must not use that pod's share.
     pod = f"{settings.process.pod}-{secrets.token_hex(3)}"
-    async with process_lifetime(settings, providers, "dispatcher") as life:
-        life.stack.push_async_callback(provider_client.aclose)
-        view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
-        await view.refresh_breakers()
-        await view.refresh_backlog()
-        pacer = Pacer(fleet.window_s)
-        board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
-        breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer)
-        await breaker.refresh()
-        context = DispatchContext(
-            provider=provider,
-            pod=pod,
-            policy=policy_of(fleet),
-            provider_facts=view.facts,
-            can_look_up=provider_client.can_look_up,
-        )
-        worker = await assemble_worker(
-            settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
-        )
-        limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
-        demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
-        lease = LeaseHolder(board=limits, pod=pod, provider=name, pacer=pacer, timing=timing_of(fleet), demand=demand)
-        _log.info("working", provider=name)
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(view.run(), name="fleet-view"),
-                group.create_task(breaker.run(), name="breaker-sync"),
-                group.create_task(lease.run(), name="lease"),
-            ]
-            await worker.run(life.stopping, settings.process.drain_s)
-            for task in background:
-                task.cancel()
-        await lease.give_back()
+    view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
+    await life.patiently(view.refresh_breakers)
+    await life.patiently(view.refresh_backlog)
+    pacer = Pacer(fleet.window_s)
+    board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
+    breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer)
+    await life.patiently(breaker.refresh)
+    context = DispatchContext(
+        provider=provider,
+        pod=pod,
+        policy=policy_of(fleet),
+        provider_facts=view.facts,
+        can_look_up=provider_client.can_look_up,
+        now=life.clock.now,
+    )
+    worker = await assemble_worker(
+        settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
+    )
+    limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
+    demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
+    lease = LeaseHolder(
+        board=limits,
+        pod=pod,
+        provider=name,
+        pacer=pacer,
+        timing=timing_of(fleet),
+        demand=demand,
+        problems=life.problems,
+    )
+    _log.info("working", provider=name)
+    async with asyncio.TaskGroup() as group:
+        background = [
+            group.create_task(view.run(), name="fleet-view"),
+            group.create_task(breaker.run(), name="breaker-sync"),
+            group.create_task(lease.run(), name="lease"),
+        ]
+        await worker.run(stopping, settings.process.drain_s)
+        for task in background:
+            task.cancel()
+    await lease.give_back()
 
 
 async def assemble_worker(
@@ -135,7 +157,7 @@ async def assemble_worker(
     """Assemble the worker of one pod; raises StreamDown."""
     name, connection, tracer = context.provider.name, life.connection, life.tracer
     consumers = {lane: await connection.consumer(topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
-    intake, event_log = Intake(consumers), EventLog(connection)
+    intake, event_log = Intake(consumers), EventLog(connection, context.now)
     recovery = Recovery(context, provider_client, event_log, tracer)
     attempts = AttemptRunner(
         context=context,
@@ -159,7 +181,7 @@ async def assemble_worker(
     )
     return Worker(
         intake=intake,
-        reader=JobReader(name, context.pod, event_log, tracer, settings.servers.event_days * 86_400),
+        reader=JobReader(name, context.pod, event_log, tracer, settings.servers.event_days * 86_400, context.now),
         starter=starter,
         finisher=finisher,
         tasks=tasks,
@@ -176,14 +198,18 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
         coordinator = Coordinator(
             board, settings.process.pod, settings.fleet.rate_per_s, rates, timing_of(settings.fleet)
         )
-        _log.info("coordinating")
-        await run_until(
-            life.stopping,
-            coordinator=coordinator.run(),
-            scheduler=Scheduler(life.connection, settings.fleet.ack_wait_s).run(),
-            source_watch=SourceWatch(life.connection).run(),
-        )
-        await coordinator.resign()
+
+        async def work_until(stopping: asyncio.Event) -> None:
+            _log.info("coordinating")
+            await run_until(
+                stopping,
+                coordinator=coordinator.run(),
+                scheduler=Scheduler(life.connection, settings.fleet.ack_wait_s).run(),
+                source_watch=SourceWatch(life.connection).run(),
+            )
+            await coordinator.resign()
+
+        await life.by_the_clock(work_until)
 
 
 async def project(settings: Settings, providers: Sequence[Provider]) -> None:
@@ -197,8 +223,12 @@ async def project(settings: Settings, providers: Sequence[Provider]) -> None:
     async with process_lifetime(settings, providers, "projector") as life:
         engine = open_engine(settings.servers.database.reveal())
         life.stack.push_async_callback(engine.dispose)
-        _log.info("projecting")
         projector = Projector(life.connection, HistoryWriter(engine), life.tracer, settings.fleet.ack_wait_s)
         kept_s = settings.servers.event_days * 86_400
-        sweeper = Sweeper(life.connection, HistoryReader(engine), settings.process.pod, kept_s)
-        await run_until(life.stopping, projector=projector.run(), sweeper=sweeper.run())
+        sweeper = Sweeper(life.connection, HistoryReader(engine), settings.process.pod, kept_s, life.clock.now)
+
+        async def work_until(stopping: asyncio.Event) -> None:
+            _log.info("projecting")
+            await run_until(stopping, projector=projector.run(), sweeper=sweeper.run())
+
+        await life.by_the_clock(work_until)

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import time
 
 from opentelemetry.trace import Span, SpanKind
 from sms.dispatch.v1 import dispatch_pb2 as wire
@@ -12,13 +11,14 @@ from sms.gateway.v1 import gateway_pb2 as api
 from gateway_grpc.admission import Admission
 from gateway_grpc.validation import CheckedRequest, Rules, check
 from messaging import codec, routing
-from messaging.errors import BacklogFull, Draining, NoRoute, RequestIdReused, StreamFull
+from messaging.errors import BacklogFull, ClockWrong, Draining, NoRoute, RequestIdReused, StreamFull
 from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
 from messaging.runtime import telemetry
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
 from messaging.status import first_state
 from messaging.stream import topology as topo
+from messaging.stream.clock import StreamClock
 from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Accepted, Publisher
@@ -28,11 +28,18 @@ class Acceptance:
     """Accepts messages for one gateway process."""
 
     def __init__(
-        self, connection: Connection, view: FleetView, admission: Admission, settings: GatewaySettings, tracer: Tracer
+        self,
+        connection: Connection,
+        view: FleetView,
+        admission: Admission,
+        settings: GatewaySettings,
+        tracer: Tracer,
+        clock: StreamClock | None = None,
     ) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._view = view
+        self._clock = clock or StreamClock(connection)
         self._admission = admission
         self._settings = settings
         self._tracer = tracer
@@ -53,7 +60,9 @@ class Acceptance:
         """
         if self.closed:
             raise Draining
-        now = time.time()
+        if not self._clock.right:
+            raise ClockWrong
+        now = self._clock.now()
         checked = check(request, self._rules, now)
         address = new_address(client, int(now * 1000), self._key(client, request.request_id))
         choice = routing.choose(self._view.facts(), request.providers, self._rotation)
@@ -92,7 +101,7 @@ class Acceptance:
 
     def estimate(self, request: api.SendSmsRequest) -> tuple[CheckedRequest, list[str], str]:
         """Check a message as `accept` does, and publish nothing: (checked, providers in failover order, reason)."""
-        checked = check(request, self._rules, time.time(), prefix="message.")
+        checked = check(request, self._rules, self._clock.now(), prefix="message.")
         facts, rotation, order, why = self._view.facts(), self._rotation.copy(), list[str](), ""
         while (choice := routing.choose(facts, request.providers, rotation, order)) is not None:
             why = why or choice.reason

@@ -24,8 +24,8 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; raises SetupError or StreamDown when it cannot start."""
     async with process_lifetime(settings, providers, "gateway", answers_health=False) as life:
         view = FleetView(life.connection, providers, settings.fleet.room_s)
-        await view.refresh_breakers()
-        await view.refresh_backlog()
+        await life.patiently(view.refresh_breakers)
+        await life.patiently(view.refresh_backlog)
         if not view.storage_limited:
             _log.warning(UNLIMITED)
         await _serve(settings, life, view)
@@ -34,7 +34,7 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
 async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     gateway = settings.gateway
     admission = Admission(view, gateway.max_backlog, gateway.max_backlog_per_provider, gateway.storage_fill)
-    acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer)
+    acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer, life.clock)
     history = DeferredHistory()
     lookup = Lookup(life.connection, history, acceptance.key, settings.process.pod)
     service = SmsGateway(acceptance, lookup, history, life.tracer, gateway.batch_read_ahead)
@@ -42,9 +42,10 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     await server.start()
     _log.info("listening", port=server.port)
     async with asyncio.TaskGroup() as group:
-        health = group.create_task(server.watch_health(view), name="health")
+        health = group.create_task(server.watch_health(view, life.problems), name="health")
         background = [
             group.create_task(view.run(), name="fleet-view"),
+            group.create_task(life.watch_clock(), name="clock-watch"),
             group.create_task(history.open(settings.servers.database.reveal(), life.stack), name="history"),
         ]
         await life.stopping.wait()

@@ -27,12 +27,14 @@ CODES: dict[type[errors.GatewayError], grpc.StatusCode] = {
     errors.StreamFull: grpc.StatusCode.UNAVAILABLE,
     errors.StoreDown: grpc.StatusCode.UNAVAILABLE,
     errors.StoreRefuses: grpc.StatusCode.UNAVAILABLE,
+    errors.ClockWrong: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.SetupError: grpc.StatusCode.INTERNAL,
     errors.ConfigError: grpc.StatusCode.INTERNAL,
     errors.ServerTooOld: grpc.StatusCode.INTERNAL,
     errors.TooFewServers: grpc.StatusCode.INTERNAL,
     errors.TopologyConflict: grpc.StatusCode.INTERNAL,
+    errors.StoppedEarly: grpc.StatusCode.INTERNAL,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
 }
 """Every class of messaging.errors; a test checks that none is missing."""

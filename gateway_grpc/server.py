@@ -13,6 +13,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.service import SmsGateway
+from messaging.runtime.problems import Problems
 from messaging.runtime.spans import Tracer
 from messaging.stream.fleet import FleetView
 
@@ -56,10 +57,10 @@ class Server:
         await self._health.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
-    async def watch_health(self, view: FleetView) -> None:
-        """Report SERVING while the stream answers, until cancelled."""
+    async def watch_health(self, view: FleetView, problems: Problems) -> None:
+        """Report SERVING while the stream answers and no problem keeps us from work, until cancelled."""
         while True:
-            await self._set_health(serving=view.fresh())
+            await self._set_health(serving=view.fresh() and not problems.blocking)
             await asyncio.sleep(_HEALTH_EVERY_S)
 
     async def _set_health(self, *, serving: bool) -> None:

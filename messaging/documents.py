@@ -18,6 +18,7 @@ _T = TypeVar("_T")
 ALLOC, LEADER = "alloc", "leader"
 """Keys of the limits bucket, besides those of the leases."""
 
+_MOST_TEXTS, _LONGEST_TEXT = 16, 500
 _LONGEST_PAUSE_S = 7 * 86_400.0
 
 
@@ -34,6 +35,15 @@ def pause_key(provider: str) -> str:
 def lease_key(pod: str) -> str:
     """Name the key of a pod's lease, in the limits bucket."""
     return f"lease.{pod}"
+
+
+NOTICES = "notice.*"
+"""The keys of all notices, in the limits bucket."""
+
+
+def notice_key(pod: str) -> str:
+    """Name the key of a process's notice, in the limits bucket."""
+    return "notice." + pod.replace(".", "-")
 
 
 class Mode(enum.StrEnum):
@@ -116,6 +126,18 @@ class Table:
         return {"version": self.version, "grants": {pod: attrs.asdict(grant) for pod, grant in self.grants.items()}}
 
 
+@attrs.frozen
+class Notice:
+    """What keeps a process (`service`, such as dispatcher) from its work: (code, sentence) of each problem."""
+
+    service: str
+    problems: tuple[tuple[str, str], ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """Convert it for the bucket."""
+        return {"service": self.service, "problems": dict(self.problems)}
+
+
 class _Fields:
     """Reads the fields of one document; each must have its type, and absent ones take their default."""
 
@@ -142,6 +164,13 @@ class _Fields:
         if not 0 <= number < 2**63:
             raise CorruptRecord(self._key, f"its {name} is out of range")
         return number
+
+    def texts(self, name: str) -> dict[str, str]:
+        """Read an object of texts; at most `_MOST_TEXTS` of them, each cut to a readable length."""
+        found = list(self._read(name, dict, None).items())[:_MOST_TEXTS]
+        if not all(isinstance(value, str) for _, value in found):
+            raise CorruptRecord(self._key, f"its {name} are not texts")
+        return {str(key)[:_LONGEST_TEXT]: value[:_LONGEST_TEXT] for key, value in found}
 
     def fields(self, name: str) -> dict[str, "_Fields"]:
         return {str(key): _Fields(self._key, one) for key, one in self._read(name, dict, None).items()}
@@ -193,6 +222,12 @@ def read_table(key: str, document: object) -> Table:
         for pod, one in fields.fields("grants").items()
     }
     return Table(fields.count("version"), grants)
+
+
+def read_notice(key: str, document: object) -> Notice:
+    """Read a process's notice; raises CorruptRecord."""
+    fields = _Fields(key, document)
+    return Notice(fields.text("service"), tuple(fields.texts("problems").items()))
 
 
 def read_leader(key: str, document: object) -> str:

@@ -13,6 +13,7 @@ GatewayError
 │   ├── StreamFull              JetStream has no room
 │   ├── StoreDown               PostgreSQL does not answer
 │   │   └── StoreRefuses        PostgreSQL rejects this data
+│   ├── ClockWrong              this machine's clock differs from the stream's
 │   └── Draining                this process is stopping
 ├── SetupError                  an operator must fix something before a process can run
 │   ├── ConfigError             settings are wrong (all of them at once)
@@ -21,6 +22,7 @@ GatewayError
 │   ├── TopologyConflict        a live stream differs in a way that would lose data
 │   ├── ServerFailed            an embedded server did not start (ops.embedded)
 │   └── ProcessFailed           one of our processes ended by itself (ops.system)
+├── StoppedEarly                the process was told to stop before it could begin
 └── CorruptRecord               a record on the stream that no version of this project wrote
 
 No sentence ever contains a message's text, a whole phone number or a key.
@@ -154,6 +156,15 @@ class StoreRefuses(StoreDown):
     """PostgreSQL answers, and will never accept this data."""
 
 
+class ClockWrong(Unavailable):
+    """This machine's clock differs too much from the stream's, so that times and deadlines would be wrong."""
+
+    reason = "CLOCK_WRONG"
+
+    def __init__(self) -> None:
+        super().__init__("this gateway cannot accept messages now: call again, and another one answers")
+
+
 class Draining(Unavailable):
     """This process is stopping and accepts no new calls."""
 
@@ -215,6 +226,12 @@ class TopologyConflict(SetupError):
         self.name = name
         self.differences = differences
         super().__init__(f"{name} was not changed, because changing it would lose data: {'; '.join(differences)}")
+
+
+class StoppedEarly(GatewayError):
+    """The process was told to stop while it waited for the stream, or for the right time."""
+
+    reason = "STOPPED"
 
 
 class CorruptRecord(GatewayError):

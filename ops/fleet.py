@@ -13,9 +13,11 @@ from messaging.stream import topology as topo
 from messaging.stream.access import access_of
 from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
+from messaging.stream.clock import StreamClock, sentence
 from messaging.stream.connection import open_connection
 from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection
+from messaging.stream.notices import NoticeBoard
 
 
 @attrs.frozen
@@ -36,11 +38,15 @@ class LaneSnapshot:
 
 @attrs.frozen
 class FleetSnapshot:
-    """The fleet at one moment. `limit` is sends a second of all providers; `scheduled` counts messages for later."""
+    """The fleet at one moment. `limit` is sends a second of all providers; `scheduled` counts messages for later.
+
+    `notices` say what keeps processes from their work, and how this machine's clock differs from the stream's.
+    """
 
     lanes: tuple[LaneSnapshot, ...]
     limit: int
     scheduled: int
+    notices: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -62,6 +68,8 @@ class FleetWatch:
         self._breakers = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
         self._providers = providers
         self._limit = limit
+        self._notices = NoticeBoard(connection)
+        self._clock = StreamClock(connection)
         self._before: dict[str, tuple[float, int]] = {}
 
     async def snapshot(self) -> FleetSnapshot:
@@ -76,7 +84,15 @@ class FleetWatch:
         alive = {pod: lease for pod, (_, lease) in leases.items() if not lease.gone}
         rates = self._rates(alive, now)
         lanes = tuple(self._lane(one, alive, grants, rates, paused) for one in self._providers)
-        return FleetSnapshot(lanes, self._limit, self._view.later)
+        return FleetSnapshot(lanes, self._limit, self._view.later, await self._notes())
+
+    async def _notes(self) -> tuple[str, ...]:
+        await self._clock.compare()
+        own = () if self._clock.right else (f"here: {sentence(self._clock.ahead_s)}",)
+        notices = sorted((await self._notices.all()).items())
+        return own + tuple(
+            f"{notice.service} {pod}: {detail}" for pod, notice in notices for _, detail in notice.problems
+        )
 
     def _lane(
         self,

@@ -42,7 +42,7 @@ Every error carries `google.rpc.ErrorInfo` with the domain `sms.gateway` and one
 | --- | --- | --- | --- |
 | `INTERNAL` | `INTERNAL` | The gateway failed, and not because of the request; its log has the details. | |"""
 
-_OTHERS = (errors.SetupError,)
+_OTHERS = (errors.SetupError, errors.StoppedEarly)
 """Branches of the tree that callers never receive."""
 
 Path = tuple[int, ...]

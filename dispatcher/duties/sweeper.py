@@ -6,8 +6,7 @@ recognised as stale when it is drawn.
 """
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from messaging.model import address_of
 from messaging.status import deadline_of, first_state
 from messaging.store.reader import Overdue
 from messaging.stream import topology as topo
+from messaging.stream.clock import wall_time
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
 
@@ -50,19 +50,27 @@ class Deadlines(Protocol):
 class Sweeper:
     """Runs in the projector's process. Several may run: compare-and-set lets one of them end a message."""
 
-    def __init__(self, connection: Connection, deadlines: Deadlines, pod: str, events_kept_s: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        deadlines: Deadlines,
+        pod: str,
+        events_kept_s: float,
+        now: Callable[[], float] = wall_time,
+    ) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._deadlines = deadlines
         self._pod = pod
         self._events_kept_s = events_kept_s
+        self._now = now
         self._after: Overdue | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             try:
-                await self.sweep(time.time())
+                await self.sweep(self._now())
             except Unavailable as exc:
                 _log.warning("not swept", error=str(exc))
             await asyncio.sleep(_EVERY_S)

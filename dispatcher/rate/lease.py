@@ -13,8 +13,10 @@ import structlog
 
 from dispatcher.rate.allocator import Timing
 from dispatcher.rate.pacer import Pacer
+from dispatcher.rate.share_watch import ShareWatch
 from messaging.documents import Lease, Table
 from messaging.errors import Unavailable
+from messaging.runtime.problems import Problems
 from messaging.stream.board import LimitsBoard
 from messaging.stream.buckets import STORE_DELAY_S
 
@@ -22,6 +24,7 @@ _log = structlog.get_logger(__name__)
 
 _LEASE_TTL_S = 30
 _RENEW_SOONEST_S = 0.05
+_NO_SHARE_S = 5.0
 
 
 class LeaseHolder:
@@ -39,6 +42,7 @@ class LeaseHolder:
         pacer: Pacer,
         timing: Timing,
         demand: Callable[[], tuple[int, int]],
+        problems: Problems | None = None,
     ) -> None:
         self._board = board
         self._pod = pod
@@ -46,6 +50,7 @@ class LeaseHolder:
         self._pacer = pacer
         self._timing = timing
         self._demand = demand
+        self._watch = ShareWatch(board, provider, problems or Problems(), max(_NO_SHARE_S, 2 * timing.lease_s))
         self._name = pod
         self._lease_count = 1
         self._valid_until: float | None = None
@@ -65,6 +70,7 @@ class LeaseHolder:
                     await self.sync()
                 except Unavailable as exc:
                     _log.debug("lease not renewed", error=str(exc))
+                    self._say_when_lost(str(exc))
                 await self._wait_to_renew(began)
 
     def _on_table(self, table: Table | None) -> None:
@@ -104,10 +110,17 @@ class LeaseHolder:
         finally:
             self._reading_table = False
 
+    def _say_when_lost(self, why: str) -> None:
+        """Log a lease that has ended; until then it may still be renewed."""
+        now = time.monotonic()
+        if self._valid_until is not None and now >= self._valid_until:
+            self._watch.lost(why, now - self._valid_until + self._timing.lease_s)
+
     async def _apply_table(self, began: float) -> None:
         revision, table = await self._board.table()
         if self._table_revision and (table is None or revision < self._table_revision):
-            await self._start_new_lease()  # the table was lost
+            self._watch.lost("the table of shares was lost", 0.0)
+            await self._start_new_lease()
         elif await self._extend(began) and table is not None and revision != self._table_revision:
             self._table_revision = revision
             grant = table.grants.get(self._name)
@@ -116,10 +129,12 @@ class LeaseHolder:
             self._applied_version = table.version
             if confirms:
                 await self._extend(await self._write_lease())
+        await self._watch.note(self._name, table, self._pacer.share)
 
     async def _extend(self, began: float) -> bool:
         """Extend the lease, counted from `began`; False when it had already ended and a new one was started."""
         if self._valid_until is None or time.monotonic() >= self._valid_until:
+            self._say_when_lost("the stream answered too late")
             await self._start_new_lease()
             return False
         self._valid_until = began + self._timing.lease_s

@@ -94,7 +94,7 @@ class AttemptRunner:
             give_up_at=began + GATE_WAIT_S,
             deadline=job.deadline,
             clock=time.monotonic,
-            wall_clock=time.time,
+            wall_clock=self._context.now,
         )
         try:
             if not await self._event_log.start_attempt(job, self._context.provider.name):
@@ -134,7 +134,7 @@ class AttemptRunner:
                 "sms.attempt": job.last.attempt_count,
             },
         ) as span:
-            validity_s = max(0.0, job.deadline - time.time())
+            validity_s = max(0.0, job.deadline - self._context.now())
             submission = submission_of(command, job.last.attempt_count, validity_s, telemetry.traceparent_of(span))
             outcome = await self._send_until_cut(submission, gate)
             name = "not sent" if outcome is None else outcome_name(outcome.kind)

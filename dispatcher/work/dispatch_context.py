@@ -1,6 +1,5 @@
 """What one pod knows when it decides about a message: its provider, the operator's policy, the other providers."""
 
-import time
 from collections.abc import Callable, Collection
 
 import attrs
@@ -12,11 +11,15 @@ from dispatcher.work.verdict import Policy, Progress, VerdictFacts
 from messaging import routing
 from messaging.routing import ProviderFacts, Rotation
 from messaging.runtime.providers_file import Provider
+from messaging.stream.clock import wall_time
 
 
 @attrs.define
 class DispatchContext:
-    """Collects the facts for a verdict; `provider_facts` returns the current facts of every provider."""
+    """Collects the facts for a verdict; `provider_facts` returns the current facts of every provider.
+
+    `now` returns Unix seconds; every deadline is judged by it.
+    """
 
     provider: Provider
     pod: str
@@ -24,6 +27,7 @@ class DispatchContext:
     provider_facts: Callable[[], dict[str, ProviderFacts]]
     can_look_up: bool
     turns: Rotation = attrs.Factory(Rotation)
+    now: Callable[[], float] = wall_time
 
     def cost(self, command: wire.Command) -> int:
         """Return how many units of the rate a message takes; never more than one second's rate."""
@@ -57,6 +61,6 @@ class DispatchContext:
             policy=self.policy,
             next_provider=next_provider,
             can_look_up=self.can_look_up,
-            now=time.time(),
+            now=self.now(),
             has_unclear_attempt=has_unclear_attempt,
         )

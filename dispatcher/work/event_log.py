@@ -4,7 +4,7 @@ The order survives a crash at any point: first the event, by compare-and-set; th
 then the acknowledgement.
 """
 
-import time
+from collections.abc import Callable
 
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
@@ -15,6 +15,7 @@ from messaging.lifecycle import may_follow
 from messaging.model import Address
 from messaging.status import first_state
 from messaging.stream import topology as topo
+from messaging.stream.clock import wall_time
 from messaging.stream.interface import Connection, Delivery
 from messaging.stream.publisher import Publisher
 
@@ -22,8 +23,9 @@ from messaging.stream.publisher import Publisher
 class EventLog:
     """The events of messages, for dispatchers."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, now: Callable[[], float] = wall_time) -> None:
         self._connection = connection
+        self._now = now
         self._publisher = Publisher(connection)
 
     async def last_event(self, address: Address) -> tuple[wire.Event | None, int]:
@@ -35,11 +37,11 @@ class EventLog:
 
     async def start_attempt(self, job: Job, provider: str) -> bool:
         """Write the marker that an attempt starts; False when another writer was first."""
-        return await self._append(job, events.attempt_started(job.command, job.last, provider, job.writer, time.time()))
+        return await self._append(job, events.attempt_started(job.command, job.last, provider, job.writer, self._now()))
 
     async def record(self, job: Job, change: events.Change, ended: events.CallEnd | None = None) -> bool:
         """Write a change of the message; `ended` also ends its attempt. False when another writer was first."""
-        return await self._append(job, events.following(job.command, job.last, change, job.writer, time.time(), ended))
+        return await self._append(job, events.following(job.command, job.last, change, job.writer, self._now(), ended))
 
     async def _append(self, job: Job, event: wire.Event) -> bool:
         """Write the job's next event, repeating until the stream answers; raises CorruptRecord if it may not follow."""
@@ -68,7 +70,7 @@ class EventLog:
 
     async def dead_letter_unreadable(self, delivery: Delivery, address: Address, provider: str, why: str) -> None:
         """Write an unreadable record to the dead letters; `why` says what is wrong with it."""
-        letter = events.unreadable_letter(address, provider, delivery.data, why, time.time())
+        letter = events.unreadable_letter(address, provider, delivery.data, why, self._now())
         await self._publisher.bury(letter, address)
 
     async def unchanged(self, job: Job) -> bool:

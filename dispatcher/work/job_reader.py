@@ -1,6 +1,6 @@
 """Turns a delivery into a job. What cannot be read goes to the dead letters."""
 
-import time
+from collections.abc import Callable
 
 import attrs
 import structlog
@@ -15,6 +15,7 @@ from messaging.events import Writer
 from messaging.model import Address, Lane, parse_address
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
+from messaging.stream.clock import wall_time
 from messaging.stream.interface import Delivery
 
 _log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ class JobReader:
     event_log: EventLog
     tracer: Tracer
     events_kept_s: float
+    now: Callable[[], float] = wall_time
 
     async def read(self, lane: Lane, delivery: Delivery) -> Job | None:
         """Return the job of a delivery; None when the delivery only needs to be acknowledged."""
@@ -43,7 +45,7 @@ class JobReader:
             _log.error("unreadable queue entry", message_id=address.message_id, error=str(exc))
             await self.event_log.dead_letter_unreadable(delivery, address, self.provider, exc.why)
             return None
-        if codec.unix(entry.command.deadline) + self.events_kept_s / 2 < time.time():
+        if codec.unix(entry.command.deadline) + self.events_kept_s / 2 < self.now():
             # The stream may have deleted its events by now, and then the message would look as if it was never sent.
             _log.warning("a stale queue entry is dropped", message_id=address.message_id)
             return None

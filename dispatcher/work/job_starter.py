@@ -1,7 +1,6 @@
 """Starts a job's attempt as soon as deadline, breaker and pacer allow it."""
 
 import asyncio
-import time
 
 import attrs
 
@@ -43,7 +42,7 @@ class JobStarter:
         """Return when the job has a task (attempt, move or expiry) or was given back to the stream."""
         cost = self.context.cost(job.command)
         while True:
-            if time.time() >= job.deadline:
+            if self.context.now() >= job.deadline:
                 await self._slots.acquire()
                 self.tasks.spawn(self._expire(job), job, self._slots)
                 return
@@ -55,14 +54,14 @@ class JobStarter:
             permit: Permit | None = None
             try:
                 with telemetry.span(self.tracer, "pace", job.span):
-                    async with asyncio.timeout(job.deadline - time.time()):
+                    async with asyncio.timeout(job.deadline - self.context.now()):
                         permit = await self.pacer.acquire(cost)
             except TimeoutError:
                 continue
             finally:
                 if permit is None:
                     self._slots.release()
-            if self.breaker.admits() and time.time() < job.deadline:
+            if self.breaker.admits() and self.context.now() < job.deadline:
                 work = self._send(job, permit, self.breaker.begin())
                 self.tasks.spawn(work, job, self._slots)
                 return

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Container, Sequence
 
 import structlog
 
-from messaging.errors import ConfigError, SetupError, Unavailable
+from messaging.errors import ConfigError, SetupError, StoppedEarly, Unavailable
 from messaging.runtime.config import Settings, read_settings
 from messaging.runtime.logs import configure_logging
 from messaging.runtime.providers_file import Provider, read_providers
@@ -78,6 +78,8 @@ def run_to_end(work: Callable[[], Awaitable[None]]) -> int:
 async def _code_of(work: Awaitable[None]) -> int:
     try:
         await work
+    except StoppedEarly:
+        _log.info("stopped before it could begin")
     except SetupError as exc:
         _log.error("cannot start", reason=exc.reason, detail=str(exc))
         return EXIT_SETUP

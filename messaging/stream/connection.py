@@ -13,9 +13,11 @@ from typing import Any
 import attrs
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from messaging.errors import StreamDown, StreamFull
+from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.access import Access
 from messaging.stream.cancellation import cancellable, within
 from messaging.stream.client import FORBIDDEN, StreamClient
@@ -39,6 +41,7 @@ _OPERATOR_FAULTS = (FORBIDDEN, "authorization violation", "no encryption", "cert
 """Parts of errors that an operator must fix: permissions, a password, a certificate. Others pass by themselves."""
 
 _MAX_REFUSALS = 50
+_AWAY = Backoff(first_s=0.1, longest_s=0.5)
 
 _CLOSE_S = 2.0
 
@@ -111,10 +114,10 @@ class NatsConnection:
         return answer
 
     async def consumer(self, stream: str, durable: str) -> NatsConsumer:
-        """Open a durable consumer, which the set-up has created, to fetch from it; raises StreamDown."""
+        """Open a durable consumer, which the set-up has created, to fetch from it; waits for the connection."""
         request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         consumer = NatsConsumer(self.client, self.requests, self.timeout_s, request_subject)
-        await consumer.open()
+        await retry(consumer.open, _AWAY, StreamDown)
         return consumer
 
     async def last_of_each(self, stream: str, subject: str) -> list[Record]:
@@ -143,10 +146,13 @@ class NatsConnection:
         async def pass_on(msg: Msg) -> None:
             notify(msg.subject, msg.data)
 
-        try:
-            subscription = await self.client.subscribe(subject, cb=pass_on)
-        except _FOREIGN as exc:
-            raise StreamDown("subscribing") from exc
+        async def subscribe() -> Subscription:
+            try:
+                return await self.client.subscribe(subject, cb=pass_on)
+            except _FOREIGN as exc:
+                raise StreamDown("subscribing") from exc
+
+        subscription = await retry(subscribe, _AWAY, StreamDown)
         try:
             yield
         finally:

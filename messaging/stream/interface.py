@@ -138,7 +138,7 @@ class Connection(Protocol):
         """Call `$JS.API.<verb>`; raises ApiError when the server refuses, StreamDown when it does not answer."""
 
     async def consumer(self, stream: str, durable: str) -> Consumer:
-        """Open a durable consumer, which the set-up has created, to fetch from it; raises StreamDown."""
+        """Open a durable consumer, which the set-up has created, to fetch from it; waits for the connection."""
 
     def listening(self, subject: str, notify: Callable[[str, bytes], None]) -> AbstractAsyncContextManager[None]:
         """Call `notify(subject, data)` for each publish meanwhile; may be lost, or come before the data is stored."""

@@ -68,7 +68,7 @@ def _drawn(snapshot: FleetSnapshot) -> Group:
         f"{snapshot.rate:.0f} of {snapshot.limit} a second, {snapshot.backlog:,} waiting, "
         f"{snapshot.scheduled:,} for a later time"
     )
-    return Group(lines, Text(totals))
+    return Group(lines, Text(totals), *(Text(f"! {notice}", style="red") for notice in snapshot.notices))
 
 
 def _row(lane: LaneSnapshot) -> tuple[str, ...]:

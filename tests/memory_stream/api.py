@@ -1,6 +1,7 @@
 """Answers to the `$JS.API.<verb>` requests that this project makes."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.memory_stream.faults import NotKnown, ServerError
@@ -52,6 +53,7 @@ def _stream_info(stream: MemoryStream, body: Body, name: str) -> dict[str, Any]:
         "config": {"name": name, **log.config},
         "state": _state(stream, log) | ({"subjects": page} if page else {}),
         "cluster": {"leader": _LEADER},
+        "ts": datetime.fromtimestamp(stream.agenda.now, UTC).isoformat(),
     }
     if "sources" in log.config:
         info["sources"] = [{"lag": 0, "active": 0, **source} for source in log.config["sources"]]

@@ -25,12 +25,14 @@ SAMPLES: list[errors.GatewayError] = [
     errors.StreamFull("SMS_ACCEPT"),
     errors.StoreDown("reading"),
     errors.StoreRefuses("writing"),
+    errors.ClockWrong(),
     errors.Draining(),
     errors.SetupError(SECRET),
     errors.ConfigError([("SMSGW_X", SECRET)]),
     errors.ServerTooOld("level 3", "level 4"),
     errors.TooFewServers(3),
     errors.TopologyConflict("SMS_SEND", [SECRET]),
+    errors.StoppedEarly(),
     errors.CorruptRecord(f"sms.{SECRET}", "bytes"),
 ]
 EVERY = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
