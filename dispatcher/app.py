@@ -121,16 +121,8 @@ async def _send(
     worker = await assemble_worker(
         settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
     )
-    limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
-    demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
-    lease = LeaseHolder(
-        board=limits,
-        pod=pod,
-        provider=name,
-        pacer=pacer,
-        timing=timing_of(fleet),
-        demand=demand,
-        problems=life.problems,
+    lease = _lease(
+        settings.fleet, life, provider, pod, pacer, Demand(provider.rate_per_s, worker.intake, pacer, breaker)
     )
     _log.info("working", provider=name)
     async with asyncio.TaskGroup() as group:
@@ -143,6 +135,20 @@ async def _send(
         for task in background:
             task.cancel()
     await lease.give_back()
+
+
+def _lease(
+    fleet: FleetSettings, life: Lifetime, provider: Provider, pod: str, pacer: Pacer, demand: Demand
+) -> LeaseHolder:
+    return LeaseHolder(
+        board=LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET)),
+        pod=pod,
+        provider=provider.name,
+        pacer=pacer,
+        timing=timing_of(fleet),
+        demand=demand,
+        problems=life.problems,
+    )
 
 
 async def assemble_worker(
