@@ -8,7 +8,9 @@ import functools
 import re
 
 import phonenumbers
-from phonenumbers import PhoneMetadata
+from phonenumbers import PhoneMetadata, PhoneNumberType, ValidationResult
+
+from gateway_grpc.spelling import spelling_fault
 
 _SHORTEST, _LONGEST = 2, 17
 """The fewest and the most digits after the country code that phonenumbers parses."""
@@ -26,6 +28,81 @@ def passes_fast_check(number: str) -> bool:
             lengths, national_prefix = plan
             return len(number) - end in lengths and national_prefix.match(number, end) is None
     return False
+
+
+_EXAMPLE = "write it with + and its country code, such as +233201234567"
+_TO_MOBILES = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
+_NANP = 1
+"""Country code 1, in which national numbers are usually written without the national prefix."""
+
+
+def to_e164(number: str, default_region: str, *, strict: bool = False) -> tuple[str, str]:
+    """Convert a number to E.164: (number, ""), or ("", fault). The digits of the number stay as they are, in order.
+
+    Only separators are dropped, and what a caller dials before the number: an international or national prefix.
+    """
+    if not strict and passes_fast_check(number):
+        return number, ""
+    if fault := spelling_fault(number):
+        return "", fault
+    try:
+        parsed = phonenumbers.parse(number, default_region or None)
+    except phonenumbers.NumberParseException:
+        what = "begins with 00" if number.startswith("00") else "is not a phone number"
+        return "", f"{what}: {_EXAMPLE}"
+    if not phonenumbers.is_possible_number(parsed):
+        return "", f"has too few or too many digits for its country: {_EXAMPLE}"
+    if strict and not phonenumbers.is_valid_number(parsed):
+        return "", "is not in a range that its country has assigned"
+    if fault := _prefix_fault(number, parsed, default_region):
+        return "", fault
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), ""
+
+
+def _prefix_fault(number: str, parsed: phonenumbers.PhoneNumber, default_region: str) -> str:
+    """Say which digits before the number make it doubtful which number is meant; empty when none do."""
+    digits = re.sub("[^0-9]", "", number)
+    code, national = str(parsed.country_code), phonenumbers.national_significant_number(parsed)
+    if digits.startswith("00") and digits.removeprefix("00") != code + national and not number.startswith("+"):
+        # Only where 00 is dialled for calls abroad is it the beginning of an international number.
+        rest = digits.removeprefix("00")
+        if not (rest.startswith(code) and _may_drop(parsed, rest.removeprefix(code), national)):
+            return f"begins with 00, which stands for + in some countries only: {_EXAMPLE}"
+    after_code = digits.removeprefix("00").removeprefix(code)
+    if "(0)" in number and after_code == national:
+        return "has a (0) that its country does not use: leave it out if it is not dialled from abroad"
+    if number.startswith("+"):
+        keeps = after_code == national or _may_drop(parsed, after_code, national)
+        return "" if keeps else f"has a national prefix after its country code: {_EXAMPLE}"
+    if digits == national and default_region:
+        return _lost_plus_fault(digits, parsed, default_region)
+    return ""
+
+
+def _may_drop(parsed: phonenumbers.PhoneNumber, written: str, national: str) -> bool:
+    """Whether the national number can be read from what is written, which cannot be a national number itself."""
+    code = parsed.country_code or 0
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, phonenumbers.region_code_for_country_code(code))
+    if metadata is None or metadata.general_desc is None:
+        return written == national
+    return re.fullmatch(metadata.general_desc.national_number_pattern or "", written) is None
+
+
+def _lost_plus_fault(digits: str, parsed: phonenumbers.PhoneNumber, region: str) -> str:
+    """Refuse a national number without its prefix that can as well be an international one which lost its plus."""
+    prefix = phonenumbers.ndd_prefix_for_region(region, True)
+    if parsed.country_code == _NANP:
+        return ""
+    kind = phonenumbers.number_type(parsed)
+    if kind in _TO_MOBILES or (prefix != "0" and kind != PhoneNumberType.UNKNOWN):
+        return ""
+    try:
+        other = phonenumbers.parse("+" + digits)
+    except phonenumbers.NumberParseException:
+        return ""
+    if phonenumbers.is_possible_number_with_reason(other) != ValidationResult.IS_POSSIBLE:
+        return ""
+    return f"can be a national number or one that lost its plus (+): {_EXAMPLE}"
 
 
 def region_of(number: str) -> str:

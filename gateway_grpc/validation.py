@@ -8,12 +8,12 @@ import re
 from collections.abc import Collection
 
 import attrs
-import phonenumbers
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.numbers import passes_fast_check, region_of
+from gateway_grpc.numbers import region_of, to_e164
 from gateway_grpc.segments import MAX_SEGMENTS, Segmentation, segment
+from gateway_grpc.spelling import foreign_character
 from messaging import codec
 from messaging.errors import InvalidRequest
 from messaging.model import LANE_OF_PRIORITY, Lane
@@ -37,7 +37,7 @@ DEFAULT_TTL_S: dict[Lane, float] = {Lane.OTP: 600.0, Lane.NORMAL: 86_400.0, Lane
 
 Violation = tuple[str, str]
 
-_EXAMPLE, _REGION = "such as +233201234567", "such as GH"
+_EXAMPLE = "such as +233201234567"
 
 
 @attrs.frozen
@@ -72,7 +72,7 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     wrong = {field for field, _ in faults} if faults else frozenset()
     recipient = ""
     if "recipient" not in wrong:
-        recipient, fault = normalise(request.recipient, rules)
+        recipient, fault = to_e164(request.recipient, rules.default_region, strict=rules.strict_numbers)
         faults += [("recipient", fault)] if fault else []
     segmentation = segment(request.body, smart=request.smart_encoding)
     if "body" not in wrong and segmentation.segments > MAX_SEGMENTS:
@@ -97,12 +97,8 @@ def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
     if not request.recipient:
         faults.append(("recipient", f"is required: an E.164 number, {_EXAMPLE}"))
     elif not RECIPIENT.fullmatch(request.recipient):
-        faults.append(
-            (
-                "recipient",
-                f"is not a phone number: it must be 3 to 32 digits, spaces and ().-, after an optional +, {_EXAMPLE}",
-            )
-        )
+        what = foreign_character(request.recipient) or "is not a phone number"
+        faults.append(("recipient", f"{what}; it must be 3 to 32 digits, spaces and ().-, after an optional +"))
     if not request.body:
         faults.append(("body", "is required: the text to send"))
     faults += _text("body", request.body, MAX_BODY)
@@ -175,23 +171,6 @@ def _labels(labels: dict[str, str]) -> list[Violation]:
             faults.append((f'labels["{key[:63]}"]', "must have a key of 1 to 63 of a-z, 0-9 and _.-"))
         faults += _text(f'labels["{key[:63]}"]', value, MAX_TEXT)
     return faults
-
-
-def normalise(number: str, rules: Rules) -> tuple[str, str]:
-    """Convert a number to E.164: (number, ""), or ("", fault)."""
-    if not rules.strict_numbers and passes_fast_check(number):
-        return number, ""
-    try:
-        parsed = phonenumbers.parse(number, rules.default_region or None)
-    except phonenumbers.NumberParseException:
-        national = not (rules.default_region or number.startswith("+"))
-        cure = f"; national numbers need SMSGW_DEFAULT_REGION at the gateway, {_REGION}" if national else ""
-        return "", f"is not a phone number: write it in E.164, {_EXAMPLE}{cure}"
-    if not phonenumbers.is_possible_number(parsed):
-        return "", f"has too few or too many digits for its country: write it in E.164, {_EXAMPLE}"
-    if rules.strict_numbers and not phonenumbers.is_valid_number(parsed):
-        return "", "is not in a range that its country has assigned"
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), ""
 
 
 def check_chunk(request: api.BatchSendRequest) -> None:

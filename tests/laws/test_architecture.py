@@ -118,7 +118,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     ),
     (
         ("phonenumbers",),
-        ("gateway_grpc/numbers", "gateway_grpc/validation", "ops"),
+        ("gateway_grpc/numbers", "ops"),
         "numbers are checked once, in the gateway; everything behind it has E.164",
     ),
 ]
@@ -158,7 +158,7 @@ PURE = {
         "status",
         "stream/topology",
     ),
-    "gateway_grpc": ("numbers", "segments", "validation"),
+    "gateway_grpc": ("numbers", "segments", "spelling", "validation"),
     "dispatcher": ("breaker/breaker", "work/verdict", "work/redelivery", "work/job", "rate/allocator", "rate/window"),
     "ops/bulk": ("cells", "header", "identity", "row", "text"),
     "providers": tuple(sorted(path.stem for path in ROOT.joinpath("providers").rglob("*.py"))),

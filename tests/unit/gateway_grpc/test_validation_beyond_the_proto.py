@@ -6,7 +6,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.validation import Rules, check, normalise
+from gateway_grpc.numbers import to_e164
+from gateway_grpc.validation import Rules, check
 from messaging.errors import InvalidRequest
 from messaging.model import Lane
 
@@ -58,7 +59,7 @@ def test_at_most_ten_segments_are_accepted(body: str, segments: int) -> None:
     ("number", "region", "strict", "e164"),
     [
         ("+233201234567", "", False, "+233201234567"),
-        ("+233 (20) 123-45.67", "", False, "+233201234567"),
+        ("+233 (20) 123-4567", "", False, "+233201234567"),
         ("0201234567", "GH", False, "+233201234567"),
         ("0201234567", "", False, ""),  # national, and no region to read it by
         ("+15551234567", "", False, "+15551234567"),  # possible, though not assigned
@@ -73,21 +74,22 @@ def test_at_most_ten_segments_are_accepted(body: str, segments: int) -> None:
     ],
 )
 def test_number_is_converted_to_e164_or_refused(number: str, region: str, strict: bool, e164: str) -> None:  # noqa: FBT001
-    found, fault = normalise(number, Rules((), region, strict))
+    found, fault = to_e164(number, region, strict=strict)
     assert found == e164
     assert bool(fault) == (not e164)
     assert number not in fault
 
 
-def test_refusal_of_a_number_says_what_to_do() -> None:
-    _, fault = normalise("0201234567", Rules(()))
-    assert fault.startswith("is not a phone number: write it in E.164, such as +233201234567")
-    assert "SMSGW_DEFAULT_REGION" in fault
-    for number, region in (("+999123456789", ""), ("0", "GH")):
-        assert "SMSGW_DEFAULT_REGION" not in normalise(number, Rules((), region))[1], "it would not help"
+def test_refusal_of_a_number_says_what_to_do_and_no_setting_of_the_operator() -> None:
+    cure = "write it with + and its country code, such as +233201234567"
+    assert to_e164("0201234567", "") == ("", f"is not a phone number: {cure}")
+    assert to_e164("00233201234567", "") == ("", f"begins with 00: {cure}")
+    assert to_e164("+2335012", "") == ("", f"has too few or too many digits for its country: {cure}")
     assert refused(request_of(recipient="+23"))["recipient"] == (
-        "is not a phone number: it must be 3 to 32 digits, spaces and ().-, after an optional +, such as +233201234567"
+        "is not a phone number; it must be 3 to 32 digits, spaces and ().-, after an optional +"
     )
+    for number in ("0201234567", "00233201234567", "+999123456789", "020/1234567"):
+        assert "SMSGW" not in refused(request_of(recipient=number))["recipient"]
 
 
 def test_region_of_the_number_is_found() -> None:

@@ -61,7 +61,8 @@ class SendSmsRequest(message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     SMART_ENCODING_FIELD_NUMBER: builtins.int
     recipient: builtins.str
-    """The phone number in E.164, such as "+233201234567"; spaces, dots, hyphens and brackets are removed. A national number
+    """The phone number in E.164, such as "+233201234567". Spaces, dots, hyphens and brackets are removed where they are
+    usual; where one may mean something, such as the dot in "+4915123456789.0", the number is refused. A national number
     is accepted when the gateway has a default region.
     """
     body: builtins.str
