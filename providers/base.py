@@ -4,6 +4,7 @@ A dialect is pure: it makes no calls and reads no clock; the time of an answer i
 sends its requests to the provider and passes the answers back.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -17,7 +18,8 @@ PERMANENT = pb.ATTEMPT_OUTCOME_PERMANENT
 PROVIDER_FAULT = pb.ATTEMPT_OUTCOME_PROVIDER_FAULT
 AMBIGUOUS = pb.ATTEMPT_OUTCOME_AMBIGUOUS
 
-_MAX_ID_CHARS, _MAX_CODE_CHARS = 128, 64
+_MAX_ID_CHARS, _MAX_CODE_CHARS, _MAX_DETAIL_CHARS = 128, 64, 400
+_MAX_PAUSE_S = 86_400.0
 
 
 def clean_id(text: str) -> str:
@@ -32,19 +34,33 @@ def clean_code(text: str) -> str:
     return text if text.isalnum() else "".join(char for char in text if char.isalnum() or char in "-_.")
 
 
+def clean_detail(text: str) -> str:
+    """Reduce a sentence to what can be stored and shown: at most 400 printable characters on one line."""
+    text = text if text.isprintable() else "".join(char for char in " ".join(text.split()) if char.isprintable())
+    return text if len(text) <= _MAX_DETAIL_CHARS else f"{text[: _MAX_DETAIL_CHARS - 1]}…"
+
+
+def bounded_pause(seconds: float | None) -> float | None:
+    """Reduce a pause to one that can be waited for: 0 s to one day; None when it is no number."""
+    if seconds is None or not math.isfinite(seconds):
+        return None
+    return min(max(seconds, 0.0), _MAX_PAUSE_S)
+
+
 @attrs.frozen
 class Outcome:
     """How a call ended.
 
-    The provider's own words are cleaned here, so that no dialect can forget it. `detail` is a sentence for people,
-    written by the dialect; it contains no text, number or key. `retry_after_s` is the pause that the provider asks for.
+    The provider's own words are cleaned here, so that no dialect can forget it, and so that every outcome can be
+    recorded. `detail` is a sentence for people, written by the dialect; it contains no text, number or key.
+    `retry_after_s` is the pause that the provider asks for.
     """
 
     kind: pb.AttemptOutcome.ValueType
     provider_message_id: str = attrs.field(default="", converter=clean_id)
     code: str = attrs.field(default="", converter=clean_code)
-    detail: str = ""
-    retry_after_s: float | None = None
+    detail: str = attrs.field(default="", converter=clean_detail)
+    retry_after_s: float | None = attrs.field(default=None, converter=bounded_pause)
     stalled: bool = False
     """Our own process stood still during the call, so the outcome says nothing about the provider's health."""
 

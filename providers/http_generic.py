@@ -6,34 +6,10 @@ from typing import Any
 from messaging.runtime.providers_file import Provider
 from providers.base import ACCEPTED, AMBIGUOUS, THROTTLED, TRANSIENT, Answer, Outcome, Request, Submission, clean_code
 from providers.bodies import FORM, JSON, form_body, json_body, read_json, text_at
-from providers.http_shape import OUTCOMES, LookUp, Shape, read_shape
+from providers.http_shape import LookUp, Shape, read_shape
 from providers.http_template import NOTHING, Template, message_url, values_of
 from providers.retry_after import retry_after_s
-
-STATUSES: dict[int, str] = {
-    400: "permanent",
-    401: "provider_fault",
-    402: "provider_fault",
-    403: "provider_fault",
-    404: "provider_fault",
-    405: "provider_fault",
-    408: "ambiguous",
-    409: "ambiguous",
-    413: "permanent",
-    414: "permanent",
-    415: "provider_fault",
-    422: "permanent",
-    429: "throttled",
-    503: "transient",
-}
-"""What a status means unless the settings say otherwise.
-
-A status that is in neither table is judged by its class: 2xx accepted, 3xx provider fault, 4xx permanent, 5xx
-ambiguous. (No API is assumed to be idempotent: one that answers 500 may have taken the message. 503 means that it has
-not.)
-"""
-
-_BY_CLASS = {2: "accepted", 3: "provider_fault", 4: "permanent", 5: "ambiguous"}
+from providers.statuses import OUTCOMES, name_of_status
 
 
 class HttpGeneric:
@@ -45,7 +21,7 @@ class HttpGeneric:
         self._url = provider.url
         self._query_url = provider.url.partition("#")[0].partition("?")[0]
         self._sender = provider.sender
-        self._statuses = {**STATUSES, **_inverted(shape.statuses)}
+        self._statuses = _inverted(shape.statuses)
         self._codes = _inverted(shape.codes)
         self.can_look_up = shape.look_up is not None
         self.missing_after_s = shape.look_up.waits_s(provider.timeout_s) if shape.look_up else 0.0
@@ -70,7 +46,7 @@ class HttpGeneric:
     def read(self, answer: Answer) -> Outcome:
         """Judge an answer by the provider's code, or by the status when the code is not known."""
         shape, document = self._shape, read_json(answer.body)
-        name = self._statuses.get(answer.status) or _BY_CLASS.get(answer.status // 100, "ambiguous")
+        name = self._statuses.get(answer.status) or name_of_status(answer.status)
         code = clean_code(text_at(document, shape.code_path)) or str(answer.status)
         name = self._codes.get(code, name)
         if name == "accepted" and answer.status // 100 == 2:

@@ -12,7 +12,7 @@ secret.NAME.
     success_path = "status"                its value must be one of success_values for a success
     success_values = ["success"]
     code_path = "error.code"               where an error answer holds the provider's code
-    statuses = {permanent = [400, 422], ...}   HTTP statuses by outcome; they override http_generic.STATUSES
+    statuses = {permanent = [400, 422], ...}   HTTP statuses by outcome; they override statuses.STATUSES
     codes = {permanent = ["21211"], ...}   provider codes by outcome; they override the status
     look_up = {url = "…/{message_id}", found = [200], missing = [404], id_path = "id",
                success_path = "", success_values = [], authoritative = false, missing_after_s = 60}
@@ -26,22 +26,12 @@ import cattrs
 
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
-from providers.base import ACCEPTED, AMBIGUOUS, PERMANENT, PROVIDER_FAULT, THROTTLED, TRANSIENT
 from providers.bodies import spell
 from providers.http_template import NOTHING, Template, message_url, nest
+from providers.statuses import OUTCOMES
 
 _MISSING_AFTER_S = 60.0
 _LONGEST_MISSING_AFTER_S = 7 * 86_400.0
-
-OUTCOMES = {
-    "accepted": ACCEPTED,
-    "throttled": THROTTLED,
-    "transient": TRANSIENT,
-    "permanent": PERMANENT,
-    "provider_fault": PROVIDER_FAULT,
-    "ambiguous": AMBIGUOUS,
-}
-"""The outcomes by their names in the providers file."""
 
 
 @attrs.frozen

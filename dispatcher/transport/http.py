@@ -17,9 +17,11 @@ import attrs
 import httpx
 
 from dispatcher.transport.gate import GateClosed, OpenGate, WriteGate
+from dispatcher.transport.guarded import Guarded, log_failure, unsendable
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
 from providers.base import AMBIGUOUS, TRANSIENT, Answer, Dialect, Outcome, Request, Submission
+from providers.statuses import outcome_of_status
 
 _MAX_ANSWER_BYTES = 64 * 1024
 
@@ -31,6 +33,7 @@ class _Call:
     limit: asyncio.Timeout
     timeout_s: float
     closed: bool = False
+    head: aiohttp.ClientResponse | None = None
 
 
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("provider_call", default=None)
@@ -56,19 +59,23 @@ class HttpCaller:
 
     async def call(self, request: Request, gate: WriteGate) -> Answer | Outcome:
         """Make the call; returns an Outcome when there is no answer. Raises GateClosed when the gate refuses."""
-        built = self._build(request)
+        try:
+            built = self._build(request)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, nothing was written
+            log_failure(exc)
+            return unsendable(exc)
         limit = asyncio.timeout(self._timeout_s)
         state = _Call(gate, bool(request.body), limit, self._timeout_s)
         token = _call.set(state)
         try:
             async with limit:
-                return await self._exchange(built)
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+                return await self._exchange(built, state)
+        except GateClosed:
+            raise
+        except Exception as exc:
             if state.closed:
                 raise GateClosed from exc
-            if limit.expired():
-                return _timed_out(passed=gate.passed)
-            return _broken(type(exc).__name__, passed=gate.passed)
+            return _without_answer(state, exc)
         finally:
             _call.reset(token)
 
@@ -82,7 +89,7 @@ class HttpCaller:
         built.read()
         return built
 
-    async def _exchange(self, request: httpx.Request) -> Answer:
+    async def _exchange(self, request: httpx.Request, state: _Call) -> Answer:
         async with self._opened().request(
             request.method,
             str(request.url),
@@ -90,6 +97,7 @@ class HttpCaller:
             data=request.content or None,
             allow_redirects=False,
         ) as response:
+            state.head = response
             body = bytearray()
             async for piece in response.content.iter_any():
                 body += piece
@@ -121,13 +129,16 @@ class HttpProviderClient:
     """The client of a provider that is called over HTTP."""
 
     def __init__(self, dialect: Dialect, caller: HttpCaller) -> None:
-        self._dialect = dialect
+        self._dialect = Guarded(dialect)
         self._caller = caller
         self.can_look_up = dialect.can_look_up
 
     async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
         """Make the call; see ProviderClient."""
-        answer = await self._caller.call(self._dialect.request(submission), gate)
+        request = self._dialect.request(submission)
+        if isinstance(request, Outcome):
+            return request
+        answer = await self._caller.call(request, gate)
         if isinstance(answer, Outcome):
             return answer
         outcome = self._dialect.read(answer)
@@ -137,9 +148,10 @@ class HttpProviderClient:
 
     async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
         """Ask whether the provider took a message; None when that is not known."""
-        if not self.can_look_up:
+        request = self._dialect.look_up_request(message_id, traceparent) if self.can_look_up else None
+        if request is None:
             return None
-        answer = await self._caller.call(self._dialect.look_up_request(message_id, traceparent), OpenGate())
+        answer = await self._caller.call(request, OpenGate())
         return None if isinstance(answer, Outcome) else self._dialect.read_look_up(answer)
 
     async def aclose(self) -> None:
@@ -159,10 +171,22 @@ def open_client(provider: Provider, dialect: Dialect) -> HttpProviderClient:
     return HttpProviderClient(dialect, caller)
 
 
-def _broken(kind: str, *, passed: bool) -> Outcome:
+def _without_answer(state: _Call, exc: Exception) -> Answer | Outcome:
+    """Judge a call that ended without a whole answer: by its status if one came, else by whether it was written.
+
+    A body that breaks off does not change the meaning of a status that says no. A success needs its body.
+    """
+    if state.head is not None and outcome_of_status(state.head.status) is not None:
+        return Answer(state.head.status, state.head.headers, b"", time.time())
+    passed = state.gate.passed
+    if state.limit.expired():
+        return _timed_out(passed=passed)
     if passed:
-        return Outcome(AMBIGUOUS, code=kind, detail="the connection broke after the request was sent")
-    return Outcome(TRANSIENT, code=kind, detail="no connection to the provider")
+        return Outcome(AMBIGUOUS, code=type(exc).__name__, detail="the connection broke after the request was sent")
+    if isinstance(exc, OSError) or (isinstance(exc, aiohttp.ClientError) and not isinstance(exc, ValueError)):
+        return Outcome(TRANSIENT, code=type(exc).__name__, detail="no connection to the provider")
+    log_failure(exc)
+    return unsendable(exc)
 
 
 def _timed_out(*, passed: bool) -> Outcome:

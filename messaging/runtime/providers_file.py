@@ -137,11 +137,12 @@ def _converter(environment: Mapping[str, str] | None) -> cattrs.Converter:
             name = str(value["env"])
             if not environment.get(name):
                 raise ValueError(f"environment variable {name} is not set")
-            return Secret(environment[name])
+            return _secret_of(environment[name].encode(errors="surrogateescape"), f"environment variable {name}")
+        path = str(value["file"])
         try:
-            return Secret(Path(str(value["file"])).read_text(encoding="utf-8").strip())
+            return _secret_of(Path(path).read_bytes(), path)
         except OSError as exc:
-            raise ValueError(f"{value['file']} cannot be read: {exc.strerror}") from exc
+            raise ValueError(f"{path} cannot be read: {exc.strerror}") from exc
 
     def exact(value: Any, kind: type) -> Any:
         allowed = (int, float) if kind is float else kind
@@ -157,6 +158,19 @@ def _converter(environment: Mapping[str, str] | None) -> cattrs.Converter:
         Provider, make_dict_structure_fn(Provider, converter, _cattrs_forbid_extra_keys=True)
     )
     return converter
+
+
+def _secret_of(data: bytes, where: str) -> Secret:
+    """Read a secret without the line end and byte-order mark that editors add; raises ValueError when it is none."""
+    try:
+        text = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"{where} is not UTF-8: save it as plain UTF-8 text") from exc
+    if not text:
+        raise ValueError(f"{where} is empty")
+    if "\0" in text:
+        raise ValueError(f"{where} contains a zero byte: save it as plain UTF-8 text")
+    return Secret(text)
 
 
 def as_table(provider: Provider) -> dict[str, Any]:

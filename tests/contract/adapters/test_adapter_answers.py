@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from providers.base import AMBIGUOUS, THROTTLED, Outcome
-from providers.http_generic import STATUSES as GENERIC_STATUSES
-from providers.http_shape import OUTCOMES
+from providers.statuses import OUTCOMES
+from providers.statuses import STATUSES as GENERIC_STATUSES
 from tests.contract.adapters.kit import STATUSES, Kit
 from tests.contract.adapters.kits import EVERY, KITS, Open, send
 from tests.contract.provider_server import ProviderServer, Reply

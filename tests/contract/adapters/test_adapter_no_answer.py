@@ -7,7 +7,7 @@ import time
 import attrs
 import pytest
 
-from providers.base import AMBIGUOUS, TRANSIENT
+from providers.base import AMBIGUOUS, PROVIDER_FAULT, TRANSIENT
 from tests.contract.adapters.kit import PATIENCE_S, TIMEOUT_S, FakeGate, Kit
 from tests.contract.adapters.kits import EVERY, Open, send
 from tests.contract.provider_server import CLOSE, NOTHING, RESET, ProviderServer, Reply
@@ -61,6 +61,25 @@ async def test_what_breaks_after_the_bytes_have_left_is_unclear(
     assert time.monotonic() - began < timeout_s + 5
     assert len(server.seen) == 1, "nothing is sent again"
     assert gate.story == ["enter", "wrote"]
+
+
+BROKEN_OFF = {
+    "closed": ("close", PATIENCE_S),
+    "reset": ("reset", PATIENCE_S),
+    "silence": ("hang", TIMEOUT_S),
+}
+
+
+@EVERY
+@pytest.mark.parametrize(("then", "timeout_s"), BROKEN_OFF.values(), ids=BROKEN_OFF)
+async def test_no_whose_body_breaks_off_is_judged_by_its_status(
+    kit: Kit, then: str, timeout_s: float, server: ProviderServer, opened: Open
+) -> None:
+    head = b"HTTP/1.1 403 No\r\nContent-Length: 100\r\n\r\n{"
+    server.answer = lambda _: Reply(raw=head, then=then)
+    outcome = await send(opened(kit.provider(server.url, timeout_s=timeout_s)))
+    assert (outcome.kind, outcome.code) == (PROVIDER_FAULT, "403")
+    assert len(server.seen) == 1
 
 
 @EVERY

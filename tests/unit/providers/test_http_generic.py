@@ -22,7 +22,8 @@ from providers.base import (
     Submission,
 )
 from providers.catalogue import dialect_of
-from providers.http_generic import STATUSES, HttpGeneric
+from providers.http_generic import HttpGeneric
+from providers.statuses import STATUSES
 from tests.contract.adapters.kit import Kit
 from tests.contract.adapters.kits import KITS
 
@@ -242,7 +243,9 @@ ROWS = {
     413: PERMANENT,
     414: PERMANENT,
     415: PROVIDER_FAULT,
+    421: TRANSIENT,
     422: PERMANENT,
+    425: TRANSIENT,
     429: THROTTLED,
     503: TRANSIENT,
 }

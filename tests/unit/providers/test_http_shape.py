@@ -8,9 +8,10 @@ from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.secret import Secret
 from providers.catalogue import CATALOGUE, dialect_of
-from providers.http_shape import OUTCOMES, Shape, read_shape
+from providers.http_shape import Shape, read_shape
 from providers.http_template import nest
 from providers.simulated import Simulated
+from providers.statuses import OUTCOMES
 
 KEY = "hunter2"
 

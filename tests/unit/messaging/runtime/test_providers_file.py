@@ -71,6 +71,44 @@ def test_secret_comes_from_a_file_without_its_line_end(tmp_path: pathlib.Path) -
     assert provider.secrets["key"].reveal() == SECRET
 
 
+SAVED = {
+    "with a byte-order mark": b"\xef\xbb\xbf" + SECRET.encode(),
+    "by an editor of another system": b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n",
+    "with blanks around it": b" \t" + SECRET.encode() + b" \n\n",
+}
+
+
+@pytest.mark.parametrize("data", SAVED.values(), ids=SAVED)
+def test_what_an_editor_adds_to_a_key_file_is_no_part_of_the_key(data: bytes, tmp_path: pathlib.Path) -> None:
+    tmp_path.joinpath("key").write_bytes(data)
+    (provider,) = parse_providers(tomllib.loads(one(secrets=f'{{key = {{file = "{tmp_path}/key"}}}}')), {})
+    assert provider.secrets["key"].reveal() == SECRET
+
+
+UNUSABLE = {
+    "UTF-16": (SECRET.encode("utf-16"), "is not UTF-8"),
+    "UTF-16 without a mark": (SECRET.encode("utf-16-le"), "contains a zero byte"),
+    "Latin-1": ("é".encode("latin-1"), "is not UTF-8"),
+    "empty": (b"", "is empty"),
+    "blank": (b" \n", "is empty"),
+    "a mark only": (b"\xef\xbb\xbf\n", "is empty"),
+}
+
+
+@pytest.mark.parametrize(("data", "says"), UNUSABLE.values(), ids=UNUSABLE)
+def test_key_file_that_holds_no_text_is_a_fault(data: bytes, says: str, tmp_path: pathlib.Path) -> None:
+    tmp_path.joinpath("key").write_bytes(data)
+    faults = parse(one(secrets=f'{{key = {{file = "{tmp_path}/key"}}}}'))
+    (text,) = faults.values()
+    assert says in text
+    assert SECRET not in text
+
+
+def test_variable_that_is_no_text_is_a_fault() -> None:
+    faults = parse(one(secrets='{key = {env = "KEY"}}'), KEY=b"\xff".decode(errors="surrogateescape"))
+    assert "KEY is not UTF-8" in str(faults)
+
+
 def test_who_does_not_call_a_provider_needs_none_of_its_keys() -> None:
     document = tomllib.loads(GOOD)
     for keys_of in ((), {"beta"}, {"[]"}):
