@@ -37,8 +37,8 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer, life.clock)
     history = DeferredHistory()
     lookup = Lookup(life.connection, history, acceptance.key, settings.process.pod)
-    service = SmsGateway(acceptance, lookup, history, life.tracer, gateway.batch_read_ahead)
-    server = Server(service, life.tracer, gateway.listen, gateway.connection_age_s)
+    service = SmsGateway(acceptance, lookup, history, life.tracer, gateway)
+    server = Server(service, life.tracer, gateway)
     await server.start()
     _log.info("listening", port=server.port)
     async with asyncio.TaskGroup() as group:

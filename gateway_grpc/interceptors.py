@@ -21,6 +21,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.errors import grpc_status_of
+from gateway_grpc.limits import CallLimits, Places
+from gateway_grpc.requests import Decode, decoder
 from messaging.errors import GatewayError
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
@@ -36,10 +38,11 @@ class Interceptor:
     An interceptor of grpc.aio would look up the handler again for every call, which takes longer than all it does.
     """
 
-    def __init__(self, server: grpc.aio.Server, tracer: Tracer, gate: DrainGate) -> None:
+    def __init__(self, server: grpc.aio.Server, tracer: Tracer, gate: DrainGate, limits: CallLimits) -> None:
         self._server = server
         self._tracer = tracer
         self._gate = gate
+        self._limits = limits
         self._registered: dict[str, frozenset[str]] = {}
 
     def add_generic_rpc_handlers(self, _handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -64,43 +67,51 @@ class Interceptor:
         self, service: str, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         begin = functools.partial(Call, self._tracer, f"{service}/{method}", _attributes(service, method))
-        codecs = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        gate = self._gate
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_unary(begin, gate, handler.unary_unary), **codecs)
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(_stream(begin, gate, handler.unary_stream), **codecs)
+        gate, limits = self._gate, self._limits
+        # Without a deserializer, grpc gives us the bytes: what cannot be decoded is refused as any other request.
+        serializer = {"response_serializer": handler.response_serializer}
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(_stream(begin, gate, handler.stream_stream), **codecs)
-        raise TypeError(f"{service}/{method} takes a stream and returns one answer, which this does not wrap yet")
+            wrapped = _stream(begin, gate, limits.batches, _as_it_is, handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(wrapped, **serializer)
+        if handler.stream_unary:
+            raise TypeError(f"{service}/{method} takes a stream and returns one answer, which this does not wrap yet")
+        decode = decoder(handler.request_deserializer, limits.request_bytes)
+        if handler.unary_stream:
+            wrapped = _stream(begin, gate, limits.watches, decode, handler.unary_stream)
+            return grpc.unary_stream_rpc_method_handler(wrapped, **serializer)
+        wrapped = _unary(begin, gate, limits.unary, decode, handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(wrapped, **serializer)
 
 
 _Begin: TypeAlias = "Callable[[grpc.aio.ServicerContext[Any, Any]], Call]"
 
 
-def _unary(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _as_it_is(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    return chunks
+
+
+def _unary(begin: _Begin, gate: DrainGate, places: Places, decode: Decode, behaviour: Any) -> Any:
+    async def call(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with gate, begin(context) as one:
             try:
                 await _admit(one, gate)
-                return await behaviour(request, context)
+                with places:
+                    return await behaviour(decode(raw), context)
             except GatewayError as error:
                 await one.abort(error)
 
     return call
 
 
-def _stream(begin: _Begin, gate: DrainGate, behaviour: Any) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+def _stream(begin: _Begin, gate: DrainGate, places: Places, decode: Callable[[Any], Any], behaviour: Any) -> Any:
+    async def call(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         with gate, begin(context) as one:
             try:
                 await _admit(one, gate)
-                async with contextlib.aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+                with places:
+                    async with contextlib.aclosing(behaviour(decode(raw), context)) as responses:
+                        async for response in responses:
+                            yield response
             except GatewayError as error:
                 await one.abort(error)
 

@@ -12,7 +12,9 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
+from gateway_grpc.limits import CallLimits
 from gateway_grpc.service import SmsGateway
+from messaging.runtime.config import GatewaySettings
 from messaging.runtime.problems import Problems
 from messaging.runtime.spans import Tracer
 from messaging.stream.fleet import FleetView
@@ -27,30 +29,49 @@ _QUIET_POLLS, _QUIET_TIMEOUT_S = 10, 1.0
 _GOAWAY_S = 0.1
 _WATCHERS_S = 1.0
 """Time for answers that are being sent; only callers that watch health are still connected at its end."""
-_OPTIONS = [
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-    ("grpc.max_send_message_length", 16 * 1024 * 1024),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.so_reuseport", 0),
-]
+_DEAD_S, _DEAD_AFTER_S = 60, 20
+_SPARE_BYTES = 65_536
+"""What grpc itself reads beyond our limits, so that a request a little too long is refused with a cure, not by grpc."""
+
+
+def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    """Return grpc's options: limits on connections, and on what one connection may do."""
+    longest = max(settings.chunk_max_bytes, settings.request_max_bytes) + _SPARE_BYTES
+    options = [
+        ("grpc.max_receive_message_length", longest),
+        ("grpc.max_send_message_length", 16 * 1024 * 1024),
+        ("grpc.max_concurrent_streams", settings.streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # A caller that vanished without a word is noticed, and its calls end.
+        ("grpc.keepalive_time_ms", _DEAD_S * 1000),
+        ("grpc.keepalive_timeout_ms", _DEAD_AFTER_S * 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(settings.ping_interval_s * 1000)),
+        ("grpc.so_reuseport", 0),
+    ]
+    if settings.connection_idle_s:
+        options.append(("grpc.max_connection_idle_ms", int(settings.connection_idle_s * 1000)))
+    if settings.connection_age_s:
+        options.append(("grpc.max_connection_age_ms", int(settings.connection_age_s * 1000)))
+        # No call is open for longer than stream_s, so this ends only calls whose caller does not read the end.
+        options.append(("grpc.max_connection_age_grace_ms", int((settings.stream_s + _DEAD_S) * 1000)))
+    return options
 
 
 class Server:
     """Listens from `start` on; its health is NOT_SERVING while the stream is away or the process drains."""
 
-    def __init__(self, service: SmsGateway, tracer: Tracer, listen: str, connection_age_s: float = 0.0) -> None:
-        age = [("grpc.max_connection_age_ms", int(connection_age_s * 1000))] if connection_age_s else []
-        self._server = grpc.aio.server(options=[*_OPTIONS, *age])
+    def __init__(self, service: SmsGateway, tracer: Tracer, settings: GatewaySettings) -> None:
+        self._server = grpc.aio.server(options=_options(settings))
         self._health = health.aio.HealthServicer()
         self._gate = DrainGate()
-        watched: Any = Interceptor(self._server, tracer, self._gate)
+        watched: Any = Interceptor(self._server, tracer, self._gate, CallLimits(settings))
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
         watched.verify(_SERVICE)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.port = self._server.add_insecure_port(listen)
+        self.port = self._server.add_insecure_port(settings.listen)
 
     async def start(self) -> None:
         """Start listening."""

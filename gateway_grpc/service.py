@@ -10,26 +10,23 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
-from opentelemetry.trace import Link, SpanKind
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
-from gateway_grpc.errors import grpc_status_of
+from gateway_grpc.batch import Batches
 from gateway_grpc.interceptors import current_call
 from gateway_grpc.lookup import Found, Lookup, StoredMessages
 from messaging import codec
-from messaging.errors import Draining, GatewayError, InvalidRequest
+from messaging.errors import Draining, InvalidRequest
 from messaging.model import SETTLED_STATES
-from messaging.runtime import telemetry
+from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _DEFAULT_PAGE = 50
-_CHUNK_CONCURRENCY = 64  # times the chunks that are read ahead, it is as many messages as publishes may be in flight
 _WATCH_EVERY_S = 0.25
 
 
@@ -37,13 +34,17 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     """sms.gateway.v1.SmsGatewayService."""
 
     def __init__(
-        self, acceptance: Acceptance, lookup: Lookup, history: StoredMessages, tracer: Tracer, read_ahead: int
+        self,
+        acceptance: Acceptance,
+        lookup: Lookup,
+        history: StoredMessages,
+        tracer: Tracer,
+        settings: GatewaySettings,
     ) -> None:
         self._acceptance = acceptance
         self._lookup = lookup
         self._history = history
-        self._tracer = tracer
-        self._read_ahead = read_ahead
+        self._batches = Batches(acceptance, tracer, settings)
 
     async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
         """Accept one message."""
@@ -58,63 +59,11 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         )
         return response
 
-    async def BatchSend(  # noqa: N802
-        self, request_iterator: AsyncIterator[api.BatchSendRequest], context: _Context
+    def BatchSend(  # noqa: N802
+        self, request_iterator: AsyncIterator[Any], context: _Context
     ) -> AsyncIterator[api.BatchSendResponse]:
-        """Accept chunks, up to `read_ahead` at once, and answer in order; a chunk counts until its answer is sent."""
-        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | None] = asyncio.Queue()
-        room = asyncio.Semaphore(self._read_ahead)
-        chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
-
-        async def read() -> None:
-            try:
-                async for chunk in request_iterator:
-                    if self._acceptance.closed:
-                        raise Draining
-                    validation.check_chunk(chunk)
-                    await room.acquire()
-                    task = asyncio.create_task(self._chunk(chunk), name="chunk")
-                    chunks.add(task)
-                    answers.put_nowait(task)
-            except DecodeError as exc:
-                raise InvalidRequest([("request", "cannot be parsed: it is not a BatchSendRequest")]) from exc
-            finally:
-                answers.put_nowait(None)
-
-        reader = asyncio.create_task(read(), name="batch-reader")
-        try:
-            while (answer := await answers.get()) is not None:
-                chunks.discard(answer)
-                yield await answer
-                room.release()
-            await reader  # raises its exception, if any
-        finally:
-            for task in (reader, *chunks):
-                task.cancel()
-
-    async def _chunk(self, chunk: api.BatchSendRequest) -> api.BatchSendResponse:
-        """Accept the messages of a chunk concurrently: each of a few tasks takes the next message."""
-        results: dict[int, api.BatchSendResult] = {}
-        waiting = iter(enumerate(chunk.messages))
-        links = (Link(current_call().span.get_span_context()),)
-
-        async def take() -> None:
-            for index, message in waiting:
-                results[index] = await self._one(message, links)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_CHUNK_CONCURRENCY, len(chunk.messages))):
-                group.create_task(take(), name="accept")
-        in_order = [results[index] for index in range(len(chunk.messages))]
-        return api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
-
-    async def _one(self, message: api.SendSmsRequest, links: tuple[Link, ...]) -> api.BatchSendResult:
-        """Accept one message of a chunk, in its own trace, which is linked to that of the call."""
-        try:
-            with telemetry.span(self._tracer, "accept", None, SpanKind.SERVER, links) as span:
-                return api.BatchSendResult(accepted=await self._acceptance.accept(current_call().client, message, span))
-        except GatewayError as error:
-            return api.BatchSendResult(error=grpc_status_of(error))
+        """Accept chunks, which come here undecoded, and answer in order."""
+        return self._batches.serve(request_iterator, context.peer())
 
     async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802
         """Return a message's status."""

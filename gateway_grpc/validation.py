@@ -1,11 +1,14 @@
 """Validates requests, and reports all faults of a request together. Pure.
 
+Counts and lengths come before contents: what is too long or too many is refused without being looked at.
+
 `structural` checks the rules of the proto (a test compares it with protovalidate). The rules that a proto cannot
 express follow it: whether the number is possible, how many segments there are, whether the provider is configured.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence, Sized
+from typing import Protocol
 
 import attrs
 from sms.gateway.v1 import gateway_pb2 as api
@@ -14,6 +17,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from gateway_grpc.numbers import region_of, to_e164
 from gateway_grpc.segments import MAX_SEGMENTS, Segmentation, segment
 from gateway_grpc.spelling import foreign_character
+from gateway_grpc.times import malformed_times
 from messaging import codec
 from messaging.errors import InvalidRequest
 from messaging.model import LANE_OF_PRIORITY, Lane
@@ -74,11 +78,11 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     if "recipient" not in wrong:
         recipient, fault = to_e164(request.recipient, rules.default_region, strict=rules.strict_numbers)
         faults += [("recipient", fault)] if fault else []
-    segmentation = segment(request.body, smart=request.smart_encoding)
-    if "body" not in wrong and segmentation.segments > MAX_SEGMENTS:
+    segmentation = segment("" if "body" in wrong else request.body, smart=request.smart_encoding)
+    if segmentation.segments > MAX_SEGMENTS:
         faults.append(("body", f"needs {segmentation.segments} segments, at most {MAX_SEGMENTS} are sent: shorten it"))
-    for index, name in enumerate(request.providers):
-        if "providers" not in wrong and f"providers[{index}]" not in wrong and name not in rules.providers:
+    for index, name in enumerate(() if "providers" in wrong else request.providers):
+        if f"providers[{index}]" not in wrong and name not in rules.providers:
             known = ", ".join(sorted(rules.providers))
             faults.append((f"providers[{index}]", f"is not configured; the providers are {known}"))
     if faults:
@@ -108,51 +112,49 @@ def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:
     if request.priority not in LANE_OF_PRIORITY:
         faults.append(("priority", "must be OTP, NORMAL or BULK"))
     if request.providers:
-        faults += _providers(list(request.providers))
+        faults += _providers(request.providers)
     if not REQUEST_ID.fullmatch(request.request_id):
         faults.append(("request_id", "may have up to 255 letters, digits and ._:-"))
     if request.client_reference:
         faults += _text("client_reference", request.client_reference, MAX_TEXT)
     if request.callback_url:
         faults += _callback(request.callback_url)
-    return faults + _labels(dict(request.labels)) if request.labels else faults
+    return faults + _labels(request.labels) if request.labels else faults
 
 
 def _callback(url: str) -> list[Violation]:
-    faults = []
-    if not CALLBACK.fullmatch(url):
-        faults.append(("callback_url", "must be an http or https URL"))
     if len(url) > MAX_CALLBACK:
-        faults.append(("callback_url", f"may have at most {MAX_CALLBACK} characters"))
-    return faults
+        return [("callback_url", f"may have at most {MAX_CALLBACK} characters")]
+    return [] if CALLBACK.fullmatch(url) else [("callback_url", "must be an http or https URL")]
 
 
 def _text(field: str, value: str, longest: int) -> list[Violation]:
-    faults = []
     if len(value) > longest:
-        faults.append((field, f"may have at most {longest} characters, this has {len(value)}"))
-    if "\0" in value:
-        faults.append((field, "must not contain the character U+0000"))
-    return faults
+        return [(field, f"may have at most {longest} characters, this has {len(value)}")]
+    return [(field, "must not contain the character U+0000")] if "\0" in value else []
 
 
 def _times(request: api.SendSmsRequest, now: float) -> list[Violation]:
-    faults = []
-    if request.HasField("ttl"):
+    has_ttl, has_schedule = request.HasField("ttl"), request.HasField("schedule_time")
+    if not has_ttl and not has_schedule:
+        return []
+    faults = malformed_times(request)
+    wrong = [field for field, _ in faults]
+    if has_ttl and "ttl" not in wrong:
         nanos = request.ttl.seconds * 1_000_000_000 + request.ttl.nanos
         if not MIN_TTL_S * 1_000_000_000 <= nanos <= MAX_TTL_S * 1_000_000_000:
             faults.append(("ttl", f"must be between {MIN_TTL_S} and {MAX_TTL_S} seconds"))
-    if request.HasField("schedule_time"):
+    if has_schedule and "schedule_time" not in wrong:
         at = codec.unix(request.schedule_time)
         if not now - PAST_S < at < now + AHEAD_S:
             faults.append(("schedule_time", "must be between 5 minutes ago and 35 days ahead"))
     return faults
 
 
-def _providers(names: list[str]) -> list[Violation]:
+def _providers(names: Sequence[str]) -> list[Violation]:
     faults: list[Violation] = []
     if len(names) > MAX_PROVIDERS:
-        faults.append(("providers", f"may name at most {MAX_PROVIDERS} providers"))
+        return [("providers", f"may name at most {MAX_PROVIDERS} providers")]
     if len(set(names)) != len(names):
         faults.append(("providers", "must not name a provider twice"))
     return faults + [
@@ -162,21 +164,32 @@ def _providers(names: list[str]) -> list[Violation]:
     ]
 
 
-def _labels(labels: dict[str, str]) -> list[Violation]:
-    faults: list[Violation] = []
+def _labels(labels: Mapping[str, str]) -> list[Violation]:
+    """Check labels; no fault names a key, which may be anything."""
     if len(labels) > MAX_LABELS:
-        faults.append(("labels", f"may have at most {MAX_LABELS} entries"))
-    for key, value in labels.items():
-        if not LABEL_KEY.fullmatch(key):
-            faults.append((f'labels["{key[:63]}"]', "must have a key of 1 to 63 of a-z, 0-9 and _.-"))
-        faults += _text(f'labels["{key[:63]}"]', value, MAX_TEXT)
+        return [("labels", f"may have at most {MAX_LABELS} entries")]
+    faults: list[Violation] = []
+    if not all(map(LABEL_KEY.fullmatch, labels)):
+        faults.append(("labels", "must have keys of 1 to 63 of a-z, 0-9 and _.-"))
+    for value in labels.values():
+        if wrong := _text("labels", value, MAX_TEXT):
+            faults.append(("labels", f"has a value that {wrong[0][1]}"))
+            break
     return faults
 
 
-def check_chunk(request: api.BatchSendRequest) -> None:
+class SomeMessages(Protocol):
+    """A chunk, as far as its size is concerned."""
+
+    @property
+    def messages(self) -> Sized:
+        """Its messages."""
+
+
+def check_chunk(chunk: SomeMessages) -> None:
     """Check a chunk's size; its messages are checked one by one. Raises InvalidRequest."""
-    if not 1 <= len(request.messages) <= MAX_CHUNK:
-        raise InvalidRequest([("messages", f"must have 1 to {MAX_CHUNK} entries, this has {len(request.messages)}")])
+    if not 1 <= len(chunk.messages) <= MAX_CHUNK:
+        raise InvalidRequest([("messages", f"must have 1 to {MAX_CHUNK} entries: divide them into several chunks")])
 
 
 def check_key(kind: str | None, value: str) -> None:
@@ -206,7 +219,8 @@ def check_list(request: api.ListMessagesRequest) -> None:
         ("recipient", request.recipient and not E164.fullmatch(request.recipient), "must be E.164"),
         ("client_reference", _text("", request.client_reference, MAX_TEXT), "is too long or contains U+0000"),
     )
-    faults = [(field, text) for field, wrong, text in checks if wrong]
-    faults += [(f"states[{i}]", "is not a state") for i, state in enumerate(request.states) if state not in STATES]
+    faults = [(field, text) for field, wrong, text in checks if wrong] + malformed_times(request)
+    if len(request.states) <= MAX_STATES:
+        faults += [(f"states[{i}]", "is not a state") for i, one in enumerate(request.states) if one not in STATES]
     if faults:
         raise InvalidRequest(faults)

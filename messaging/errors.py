@@ -14,6 +14,8 @@ GatewayError
 │   ├── StoreDown               PostgreSQL does not answer
 │   │   └── StoreRefuses        PostgreSQL rejects this data
 │   ├── ClockWrong              this machine's clock differs from the stream's
+│   ├── GatewayBusy             this gateway has as many calls under way as it may
+│   ├── CallTooLong             a streaming call was open or idle for too long
 │   └── Draining                this process is stopping
 ├── SetupError                  an operator must fix something before a process can run
 │   ├── ConfigError             settings are wrong (all of them at once)
@@ -44,13 +46,17 @@ class CallerError(GatewayError):
 
 
 class InvalidRequest(CallerError):
-    """One or more fields are wrong; `violations` holds (field path, what is wrong and how to fix it)."""
+    """One or more fields are wrong; `violations` holds (field path, what is wrong and how to fix it), at most 20."""
 
     reason = "INVALID_FIELDS"
+    most: ClassVar[int] = 20
 
     def __init__(self, violations: list[tuple[str, str]]) -> None:
-        self.violations = violations
-        super().__init__("; ".join(f"{field}: {text}" for field, text in violations))
+        self.violations = violations[: self.most]
+        shown = [f"{field}: {text}" for field, text in self.violations]
+        if left_out := len(violations) - len(self.violations):
+            shown.append(f"and {left_out} more")
+        super().__init__("; ".join(shown))
 
 
 class NotFound(CallerError):
@@ -163,6 +169,31 @@ class ClockWrong(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("this gateway cannot accept messages now: call again, and another one answers")
+
+
+class GatewayBusy(Unavailable):
+    """This gateway has as many calls of this kind under way as `setting` allows."""
+
+    reason = "GATEWAY_BUSY"
+
+    def __init__(self, setting: str, limit: int) -> None:
+        self.setting = setting
+        self.limit = limit
+        super().__init__("this gateway has as many calls under way as it may: call again a little later")
+
+
+class CallTooLong(Unavailable):
+    """A streaming call was open, or idle, for longer than calls may be."""
+
+    reason = "CALL_TOO_LONG"
+
+    def __init__(self, what: str, limit_s: float) -> None:
+        self.what = what
+        self.limit_s = limit_s
+        super().__init__(
+            f"this call was {what} for {limit_s:g} s, which is as long as it may be: call again, and send what was not "
+            "answered with the same request_ids"
+        )
 
 
 class Draining(Unavailable):

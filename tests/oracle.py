@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from messaging.errors import InvalidRequest
 
+_COUNTS = frozenset({"repeated.max_items", "map.max_pairs"})
 _VALIDATOR = protovalidate.Validator()
 
 
@@ -17,8 +18,11 @@ def broken_rules(message: Message) -> list[tuple[str, str]]:
     A rule is spelled as its path in the proto: `map.keys.string.pattern`, `cel(schedule_time.near)`; two bounds are one
     rule, `duration.gte_lte`, as they are to protovalidate.
     """
-    found = [violation.proto for violation in _VALIDATOR.collect_violations(message)]
-    return [(_field(violation), _rule(violation)) for violation in found]
+    violations = [violation.proto for violation in _VALIDATOR.collect_violations(message)]
+    found = [(_field(violation), _rule(violation)) for violation in violations]
+    # The contents of what has too many elements are not looked at.
+    too_many = {field for field, rule in found if rule in _COUNTS}
+    return [one for one in found if one[1] in _COUNTS or one[0].partition("[")[0] not in too_many]
 
 
 def refused_fields(judge: Callable[[], object]) -> list[str]:
@@ -34,13 +38,8 @@ def _field(violation: Any) -> str:
     path = ""
     for element in violation.field.elements if violation.field else ():
         path += f".{element.field_name}" if path else element.field_name
-        match element.subscript:
-            case None:
-                continue
-            case subscript if subscript.field == "index":
-                path += f"[{subscript.value}]"
-            case subscript:
-                path += f'["{subscript.value[:63]}"]'  # a path never echoes a key of any length
+        if element.subscript is not None and element.subscript.field == "index":  # a path never echoes a key
+            path += f"[{element.subscript.value}]"
     return path
 
 

@@ -16,11 +16,13 @@ from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
+from gateway_grpc.limits import CallLimits
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.service import SmsGateway
+from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import ChosenIds, Tracer
 
-READ_AHEAD = 4
+SETTINGS = GatewaySettings(batch_read_ahead=4)
 METHOD = "/sms.gateway.v1.SmsGatewayService/BatchSend"
 
 
@@ -48,9 +50,9 @@ def acceptance() -> FakeAcceptance:
 async def channel(acceptance: FakeAcceptance) -> AsyncIterator[grpc.aio.Channel]:
     tracer = Tracer(None, ChosenIds(), 1.0)
     history = DeferredHistory()
-    service = SmsGateway(cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, READ_AHEAD)
+    service = SmsGateway(cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, SETTINGS)
     server = grpc.aio.server()
-    watched: Any = Interceptor(server, tracer, DrainGate())
+    watched: Any = Interceptor(server, tracer, DrainGate(), CallLimits(SETTINGS))
     rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -74,9 +76,9 @@ async def stands_still(count: Callable[[], int]) -> int:
 async def test_setting_limits_the_chunks_in_progress(acceptance: FakeAcceptance, channel: grpc.aio.Channel) -> None:
     call = rpc.SmsGatewayServiceStub(channel).BatchSend(iter([chunk(n) for n in range(12)]), timeout=30)
     async with asyncio.timeout(10):
-        while acceptance.in_progress < READ_AHEAD:
+        while acceptance.in_progress < SETTINGS.batch_read_ahead:
             await asyncio.sleep(0.01)
-    assert await stands_still(lambda: acceptance.in_progress) == READ_AHEAD
+    assert await stands_still(lambda: acceptance.in_progress) == SETTINGS.batch_read_ahead
     acceptance.open.set()
     assert [response.sequence async for response in call] == list(range(12))
 
@@ -114,7 +116,7 @@ async def test_error_while_the_requests_are_read_ends_the_call(
         if request.sequence:
             raise KeyError
 
-    monkeypatch.setattr("gateway_grpc.validation.check_chunk", broken)
+    monkeypatch.setattr("gateway_grpc.chunk.check_chunk", broken)
     acceptance.open.set()
     call = rpc.SmsGatewayServiceStub(channel).BatchSend(iter([chunk(0), chunk(1)]), timeout=5)
     answered, code, _ = await ended(call)

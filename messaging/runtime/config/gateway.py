@@ -50,9 +50,44 @@ class GatewaySettings:
     accept_budget_s: float = setting(
         "SMSGW_ACCEPT_BUDGET_S", 8.0, seconds(0.2, 60), "how long accepting one message may take before UNAVAILABLE"
     )
-    connection_age_s: float = setting(
-        "SMSGW_CONNECTION_AGE_S", 0.0, seconds(0, 86400), "age at which a caller is asked to reconnect; 0: never"
-    )
     batch_read_ahead: int = setting(
         "SMSGW_BATCH_READ_AHEAD", 4, whole(1, 64), "chunks of one BatchSend stream that are processed at once"
+    )
+    request_max_bytes: int = setting(
+        "SMSGW_REQUEST_MAX_BYTES", 262_144, whole(65_536, 4_194_304), "size limit of a request other than BatchSend's"
+    )
+    chunk_max_bytes: int = setting(
+        "SMSGW_CHUNK_MAX_BYTES", 4_194_304, whole(262_144, 67_108_864), "size limit of one chunk of BatchSend"
+    )
+    chunks_at_work: int = setting(
+        "SMSGW_CHUNKS_AT_WORK", 16, whole(1, 1024), "chunks of all BatchSend streams that are processed at once"
+    )
+    chunk_bytes_at_work: int = setting(
+        "SMSGW_CHUNK_BYTES_AT_WORK", 67_108_864, whole(1_048_576, 2**34), "the same, as bytes of chunks"
+    )
+    max_calls: int = setting(
+        "SMSGW_MAX_CALLS", 2000, whole(1, 1_000_000), "unary calls under way in one process; more are UNAVAILABLE"
+    )
+    max_batches: int = setting("SMSGW_MAX_BATCHES", 64, whole(1, 100_000), "the same for BatchSend streams")
+    max_watches: int = setting("SMSGW_MAX_WATCHES", 10_000, whole(1, 1_000_000), "the same for WatchStatus streams")
+    stream_s: float = setting(
+        "SMSGW_STREAM_S", 14_400.0, seconds(1, 604_800), "how long a BatchSend or WatchStatus call may be open"
+    )
+    stream_idle_s: float = setting(
+        "SMSGW_STREAM_IDLE_S", 300.0, seconds(1, 604_800), "how long a BatchSend stream may send nothing"
+    )
+    max_connections: int = setting(
+        "SMSGW_MAX_CONNECTIONS", 4000, whole(1, 1_000_000), "connections to one process; more are closed"
+    )
+    streams_per_connection: int = setting(
+        "SMSGW_STREAMS_PER_CONNECTION", 1000, whole(1, 1_000_000), "calls under way on one connection; more wait"
+    )
+    connection_age_s: float = setting(
+        "SMSGW_CONNECTION_AGE_S", 3600.0, seconds(0, 86400), "age at which a caller is asked to reconnect; 0: never"
+    )
+    connection_idle_s: float = setting(
+        "SMSGW_CONNECTION_IDLE_S", 900.0, seconds(0, 86400), "time without calls after which it is; 0: never"
+    )
+    ping_interval_s: float = setting(
+        "SMSGW_PING_INTERVAL_S", 10.0, seconds(1, 3600), "shortest time between a caller's keep-alive pings"
     )

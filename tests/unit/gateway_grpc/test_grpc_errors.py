@@ -1,11 +1,13 @@
+import base64
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
 
-from gateway_grpc.errors import CODES, DOMAIN, code_of, grpc_status_of
+from gateway_grpc.errors import CODES, DOMAIN, MAX_STATUS_BYTES, code_of, grpc_status_of, without_fields
 from messaging import errors
 
 CODE = grpc.StatusCode
@@ -26,6 +28,8 @@ SAMPLES: list[errors.GatewayError] = [
     errors.StoreDown("reading"),
     errors.StoreRefuses("writing"),
     errors.ClockWrong(),
+    errors.GatewayBusy("SMSGW_MAX_CALLS", 10),
+    errors.CallTooLong("idle", 300.0),
     errors.Draining(),
     errors.SetupError(SECRET),
     errors.ConfigError([("SMSGW_X", SECRET)]),
@@ -111,6 +115,46 @@ def test_bad_request_is_given_for_invalid_requests_only_and_lists_all_fields(err
     if isinstance(error, errors.InvalidRequest):
         assert isinstance(found, details.BadRequest)
         assert [(one.field, one.description) for one in found.field_violations] == error.violations
+
+
+LONG: list[errors.GatewayError] = [
+    errors.InvalidRequest([(f"field{number}" * 50, "is wrong, and here is how to mend it " * 50)] * count)
+    for number, count in enumerate((1, 19, 20, 21, 5000))
+]
+LONG += [
+    errors.InvalidRequest([("recipient", "é👋" * 10_000)] * 20),
+    errors.NoRoute(("x" * 5000,)),
+    errors.NotFound("é" * 50_000),
+    errors.NotCancelable("m" * 5000, "S" * 5000),
+    errors.BacklogFull("p" * 2000, 10, 2.5),
+    errors.StreamFull("s" * 5000),
+]
+
+
+@pytest.mark.parametrize("error", [*SAMPLES, *LONG], ids=lambda error: type(error).__name__)
+def test_no_status_is_larger_than_a_caller_takes(error: errors.GatewayError) -> None:
+    status = grpc_status_of(error)
+    assert status.ByteSize() <= MAX_STATUS_BYTES == 4096
+    in_header = quote(status.message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
+    assert len(in_header) + len(base64.b64encode(status.SerializeToString())) < 7000, "of 8 kB of trailers"
+    found = unpacked(status)
+    assert {"ErrorInfo"} <= set(found)
+    if isinstance(error, errors.InvalidRequest):
+        assert isinstance(found["BadRequest"], details.BadRequest)
+        assert 1 <= len(found["BadRequest"].field_violations) <= 20
+
+
+def test_violations_beyond_twenty_are_counted() -> None:
+    refused = errors.InvalidRequest([(f"providers[{number}]", "is not a provider") for number in range(50)])
+    assert len(refused.violations) == 20
+    assert str(refused).endswith("providers[19]: is not a provider; and 30 more")
+
+
+def test_status_without_its_fields_says_the_same() -> None:
+    status = grpc_status_of(errors.InvalidRequest([("body", "is required")]))
+    shorter = without_fields(status)
+    assert (shorter.code, shorter.message) == (status.code, status.message)
+    assert set(unpacked(shorter)) == {"ErrorInfo"}
 
 
 @EVERY

@@ -11,6 +11,8 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor, current_call
+from gateway_grpc.limits import CallLimits
+from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import ChosenIds, Tracer
 
 SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
@@ -18,7 +20,7 @@ SERVICE = api.DESCRIPTOR.services_by_name["SmsGatewayService"]
 
 def interceptor() -> tuple[Interceptor, Mock]:
     server = Mock()
-    return Interceptor(server, Tracer(None, ChosenIds(), 0.0), DrainGate()), server
+    return Interceptor(server, Tracer(None, ChosenIds(), 0.0), DrainGate(), CallLimits(GatewaySettings())), server
 
 
 def test_every_method_of_the_service_is_registered() -> None:

@@ -16,6 +16,7 @@ from gateway_grpc.lookup import Found, Lookup
 from gateway_grpc.service import SmsGateway
 from messaging import codec
 from messaging.errors import Draining
+from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import ChosenIds, Tracer
 
 MESSAGE_ID = "01a20146-8421-72d3-98b7-7a8dce1a5a06"
@@ -65,7 +66,11 @@ def shown(*looks: Look) -> tuple[list[str], bool]:
     """The states that a watcher is shown, and whether the call ended by itself."""
     script = Scripted(looks)
     service = SmsGateway(
-        cast("Acceptance", script), cast("Lookup", script), DeferredHistory(), Tracer(None, ChosenIds(), 0.0), 1
+        cast("Acceptance", script),
+        cast("Lookup", script),
+        DeferredHistory(),
+        Tracer(None, ChosenIds(), 0.0),
+        GatewaySettings(),
     )
     states: list[str] = []
 

@@ -1,0 +1,35 @@
+"""Decodes the requests of unary calls, after their size was looked at.
+
+grpc would decode them itself, and answer what cannot be decoded with UNKNOWN and a traceback in the log.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from messaging.errors import InvalidRequest
+
+Decode = Callable[[bytes], Any]
+
+
+def decoder(deserialize: Decode | None, longest: int) -> Decode:
+    """Return what decodes the requests of one method, of at most `longest` bytes; it raises InvalidRequest."""
+    if deserialize is None:
+        return _undecoded
+    kind = getattr(getattr(deserialize, "__self__", None), "__name__", "message of this method")
+
+    def decode(raw: bytes) -> Any:
+        if len(raw) > longest:
+            cure = "shorten it, or send many messages with BatchSend"
+            raise InvalidRequest([("request", f"has {len(raw)} bytes, at most {longest} are read: {cure}")])
+        try:
+            return deserialize(raw)
+        except DecodeError as exc:
+            raise InvalidRequest([("request", f"cannot be parsed: it is not a {kind}")]) from exc
+
+    return decode
+
+
+def _undecoded(raw: bytes) -> bytes:
+    return raw
