@@ -10,6 +10,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.sync import BreakerSync
+from dispatcher.duties.forwarder import Forwarder
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.source_watch import SourceWatch
 from dispatcher.rate.allocator import Timing
@@ -130,11 +131,23 @@ async def _send(
             group.create_task(view.run(), name="fleet-view"),
             group.create_task(breaker.run(), name="breaker-sync"),
             group.create_task(lease.run(), name="lease"),
+            group.create_task(_forwarder(settings, life, view, context).run(), name="forwarder"),
         ]
         await worker.run(stopping, settings.process.drain_s)
         for task in background:
             task.cancel()
     await lease.give_back()
+
+
+def _forwarder(settings: Settings, life: Lifetime, view: FleetView, context: DispatchContext) -> Forwarder:
+    return Forwarder(
+        connection=life.connection,
+        view=view,
+        limits=LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET)),
+        tracer=life.tracer,
+        context=context,
+        settings=settings,
+    )
 
 
 def _lease(

@@ -15,7 +15,7 @@ from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
 from messaging.runtime.backoff import Backoff, retry
-from messaging.status import overlay, status_of
+from messaging.status import as_of, overlay, status_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
@@ -115,7 +115,7 @@ class Lookup:
         sequence = last.sequence if last else 0
         if accepted is not None:
             command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
-            return Found(status_of(command, event), sequence, command, event)
+            return Found(as_of(status_of(command, event), time.time()), sequence, command, event)
         try:
             stored = await self._history.find(client, message_id)
         except StoreDown:
@@ -126,7 +126,7 @@ class Lookup:
             return Found(overlay(stored or pb.MessageStatus(), event), sequence, None, event)
         if stored is None:
             raise NotFound("message_id")
-        return Found(stored, 0)
+        return Found(as_of(stored, time.time()), 0)
 
     async def _from_history(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
         """Answer from the history while the stream is away; raises `down` when the history does not have it."""
@@ -136,7 +136,7 @@ class Lookup:
             raise down from None
         if status is None:
             raise down
-        return Found(status, 0)
+        return Found(as_of(status, time.time()), 0)
 
     async def cancel(self, client: str, *, message_id: str = "", request_id: str = "") -> pb.MessageStatus:
         """Cancel a message; raises NotCancelable when a provider may have it or it is final.

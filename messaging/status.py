@@ -13,6 +13,13 @@ def first_state(command: wire.Command) -> pb.MessageState.ValueType:
     return pb.MESSAGE_STATE_SCHEDULED if later else pb.MESSAGE_STATE_ACCEPTED
 
 
+def as_of(status: pb.MessageStatus, now: float) -> pb.MessageStatus:
+    """Show a scheduled message whose time has come as QUEUED: it waits for its provider. Changes `status`."""
+    if status.state == pb.MESSAGE_STATE_SCHEDULED and codec.unix(status.schedule_time) <= now:
+        status.state = pb.MESSAGE_STATE_QUEUED
+    return status
+
+
 def deadline_of(command: wire.Command, event: wire.Event | None) -> float:
     """Return the deadline in force (Unix seconds); `event` is the message's last one, None when there is none."""
     return codec.unix(event.deadline if event is not None and event.HasField("deadline") else command.deadline)

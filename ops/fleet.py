@@ -1,7 +1,7 @@
 """Snapshots of the fleet for operators: rates, shares, backlogs and breakers of every provider."""
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -15,7 +15,7 @@ from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.clock import StreamClock, sentence
 from messaging.stream.connection import open_connection
-from messaging.stream.fleet import FleetView
+from messaging.stream.fleet import FleetView, names_in_queue
 from messaging.stream.interface import Connection
 from messaging.stream.notices import NoticeBoard
 
@@ -68,6 +68,7 @@ class FleetWatch:
         self._breakers = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
         self._providers = providers
         self._limit = limit
+        self._connection = connection
         self._notices = NoticeBoard(connection)
         self._clock = StreamClock(connection)
         self._before: dict[str, tuple[float, int]] = {}
@@ -90,9 +91,25 @@ class FleetWatch:
         await self._clock.compare()
         own = () if self._clock.right else (f"here: {sentence(self._clock.ahead_s)}",)
         notices = sorted((await self._notices.all()).items())
-        return own + tuple(
-            f"{notice.service} {pod}: {detail}" for pod, notice in notices for _, detail in notice.problems
+        return (
+            own
+            + tuple(await self._unknown())
+            + tuple(f"{notice.service} {pod}: {detail}" for pod, notice in notices for _, detail in notice.problems)
         )
+
+    async def _unknown(self) -> Iterable[str]:
+        """Say what waits for providers that are not in the file."""
+        known = {provider.name for provider in self._providers}
+        waiting = {name: count for name, count in self._view.backlog.items() if count and name not in known}
+        uncounted = await self._view.queued() - self._view.waiting
+        if uncounted > 0:  # either it has just arrived, or its provider has no consumer
+            names = await names_in_queue(self._connection)
+            waiting |= {name: count for name, count in names.items() if name not in self._view.backlog}
+        return [
+            f"{name} is not in the providers file, and {count:,} wait for it: dispatchers send them to other "
+            "providers, except those whose callers allow no other"
+            for name, count in sorted(waiting.items())
+        ]
 
     def _lane(
         self,

@@ -9,7 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Policy, Progress, VerdictFacts
 from messaging import routing
-from messaging.routing import ProviderFacts, Rotation
+from messaging.routing import Choice, ProviderFacts, Rotation
 from messaging.runtime.providers_file import Provider
 from messaging.stream.clock import wall_time
 
@@ -42,6 +42,18 @@ class DispatchContext:
             self.provider_facts(), command.providers, self.turns, self.provider.name, progress.tried
         )
         return choice.provider if choice else None
+
+    def provider_when_due(self, job: Job) -> Choice | None:
+        """Choose anew for a scheduled message that is due, if its provider may get no new messages; None to stay.
+
+        Days may have passed since it was accepted.
+        """
+        if job.sequence or not job.command.HasField("schedule_time"):
+            return None
+        own = self.provider_facts().get(self.provider.name)
+        if own is not None and own.available:
+            return None
+        return routing.choose(self.provider_facts(), job.command.providers, self.turns, (self.provider.name,))
 
     def verdict_facts(self, job: Job, *, resolved_attempt: int = 0) -> VerdictFacts:
         """Collect the facts for a verdict now. Attempt number `resolved_attempt` no longer counts as unclear."""

@@ -1,26 +1,41 @@
 """Takes a job from its last event to its acknowledgement, also after a redelivery."""
 
 from functools import partial
+from typing import Protocol
 
 import attrs
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from dispatcher.work.event_log import EventLog
-from dispatcher.work.intake import Intake
 from dispatcher.work.job import Job
 from dispatcher.work.recovery import Recovery
 from dispatcher.work.redelivery import RedeliveryAction, action_for
 from messaging.errors import StreamDown
 from messaging.runtime.backoff import Backoff, retry
+from messaging.stream.interface import Delivery
 
 _STREAM_AWAY = Backoff(first_s=0.5, longest_s=0.5)
+
+
+class JobHolder(Protocol):
+    """What holds the jobs of a pod; an intake is one."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it hands out no more jobs."""
+
+    def put_back(self, job: Job) -> None:
+        """Take a job that is to start again."""
+
+    def release(self, delivery: Delivery) -> None:
+        """Stop holding a delivery."""
 
 
 @attrs.define
 class JobFinisher:
     """Ends this pod's part in each job."""
 
-    intake: Intake
+    intake: JobHolder
     event_log: EventLog
     recovery: Recovery
 

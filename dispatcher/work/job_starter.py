@@ -14,6 +14,7 @@ from dispatcher.work.job_finisher import JobFinisher
 from dispatcher.work.job_tasks import JobTasks
 from dispatcher.work.recovery import Recovery
 from messaging.documents import Mode
+from messaging.routing import Choice
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
 
@@ -41,6 +42,10 @@ class JobStarter:
     async def start(self, job: Job) -> None:
         """Return when the job has a task (attempt, move or expiry) or was given back to the stream."""
         cost = self.context.cost(job.command)
+        if (choice := self.context.provider_when_due(job)) is not None:
+            await self._slots.acquire()
+            self.tasks.spawn(self._reroute(job, choice), job, self._slots)
+            return
         while True:
             if self.context.now() >= job.deadline:
                 await self._slots.acquire()
@@ -89,6 +94,9 @@ class JobStarter:
 
     async def _move(self, job: Job, target: str) -> None:
         await self._continue(job, written=await self.recovery.move(job, target))
+
+    async def _reroute(self, job: Job, choice: Choice) -> None:
+        await self._continue(job, written=await self.recovery.reroute(job, choice, "ROUTED_WHEN_DUE"))
 
     async def _expire(self, job: Job) -> None:
         await self._continue(job, written=await self.recovery.expire(job))

@@ -16,6 +16,7 @@ from dispatcher.work.verdict import Verdict, expire, hold, judge, move
 from messaging import codec
 from messaging.errors import StreamDown
 from messaging.model import outcome_name
+from messaging.routing import Choice
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
 from providers.base import ACCEPTED, AMBIGUOUS, Outcome
@@ -39,6 +40,12 @@ class Recovery:
     async def move(self, job: Job, target: str) -> bool:
         """Move a message that waits behind an open breaker to the provider `target`."""
         return await self._write(job, move(self.context.verdict_facts(job), target))
+
+    async def reroute(self, job: Job, choice: Choice, reason: str) -> bool:
+        """Move a message to another provider, chosen anew; `reason` says why."""
+        verdict = move(self.context.verdict_facts(job), choice.provider)
+        detail = f"{self.context.provider.name} is no longer used: {choice.reason}"
+        return await self._write(job, attrs.evolve(verdict, reason=reason, detail=detail))
 
     async def expire(self, job: Job) -> bool:
         """End a message whose deadline has passed."""

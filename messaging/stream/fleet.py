@@ -103,6 +103,15 @@ class FleetView:
         self.storage_fill = _fill(account)
         self.storage_limited = limited(account)
 
+    @property
+    def waiting(self) -> int:
+        """The messages that wait for a provider, known or not, as of the last reading."""
+        return sum(self.backlog.values())
+
+    async def queued(self) -> int:
+        """Count the messages in the work queue, also those that no consumer would deliver; raises StreamDown."""
+        return int((await self._connection.api(f"STREAM.INFO.{topo.SEND}"))["state"]["messages"])
+
     async def _consumers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
@@ -128,6 +137,22 @@ class FleetView:
             except (StreamDown, ApiError) as exc:
                 _log.warning("fleet view is stale", error=str(exc))
             await pause()
+
+
+async def names_in_queue(connection: Connection) -> dict[str, int]:
+    """Count the messages in the work queue by the provider that their subjects name; reads every subject."""
+    found: dict[str, int] = {}
+    offset = 0
+    while True:
+        body = {"subjects_filter": "sms.send.>", "offset": offset}
+        info = await connection.api(f"STREAM.INFO.{topo.SEND}", body)
+        subjects = info["state"].get("subjects") or {}
+        for subject, count in subjects.items():
+            name = subject.split(".")[2]
+            found[name] = found.get(name, 0) + int(count)
+        offset += len(subjects)
+        if not subjects or offset >= info.get("total", 0):
+            return found
 
 
 def limited(account: Mapping[str, Any]) -> bool:

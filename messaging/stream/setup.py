@@ -77,6 +77,14 @@ async def _ensure(connection: Connection, settings: Settings, providers: list[st
     return findings
 
 
+async def ensure_queue(connection: Connection, settings: Settings, provider: str) -> None:
+    """Create the consumers of one provider's queue, for one that no process has in its file; raises StreamDown."""
+    for stream in topo.streams(settings, [provider]):
+        if stream.name == topo.SEND:
+            for durable, config in stream.consumers.items():
+                await _ensure_consumer(connection, stream.name, durable, config)
+
+
 async def inspect(connection: Connection, settings: Settings, providers: list[str]) -> list[Finding]:
     """Compare everything with the topology and change nothing; also finds consumers of providers not in the file."""
     findings = []

@@ -4,7 +4,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import FINAL_STATES
-from messaging.status import first_state, overlay, status_of
+from messaging.status import as_of, first_state, overlay, status_of
 
 COMMAND = wire.Command(
     message_id="id-1",
@@ -92,3 +92,11 @@ def test_event_without_a_provider_keeps_the_last_one() -> None:
     nameless = event(state=pb.MESSAGE_STATE_CANCELED)
     nameless.provider = ""
     assert status_of(COMMAND, nameless).provider == "alpha"
+
+
+def test_scheduled_message_whose_time_has_come_is_shown_as_queued() -> None:
+    status = pb.MessageStatus(state=pb.MESSAGE_STATE_SCHEDULED, schedule_time=codec.timestamp(100.0))
+    assert as_of(status, 99.0).state == pb.MESSAGE_STATE_SCHEDULED
+    assert as_of(status, 100.0).state == pb.MESSAGE_STATE_QUEUED
+    status.state = pb.MESSAGE_STATE_CANCELED
+    assert as_of(status, 101.0).state == pb.MESSAGE_STATE_CANCELED
