@@ -79,8 +79,15 @@ class Address:
         return f"{self.client}.{self.key}.{self.time}"
 
 
+def is_client(name: str) -> bool:
+    """Whether a name can be a client's; no other may become part of a subject, where * and > are wildcards."""
+    return _CLIENT.fullmatch(name) is not None
+
+
 def address_of(client: str, message_id: str) -> Address:
-    """Return a message's address; raises ValueError when `message_id` is not a UUIDv7."""
+    """Return a message's address; raises ValueError when `message_id` is not a UUIDv7, or `client` no client's name."""
+    if not is_client(client):
+        raise ValueError("not the name of a client")
     digits = uuid.UUID(message_id).hex
     if not _KEY.fullmatch(digits[12:]):
         raise ValueError("not a UUIDv7")

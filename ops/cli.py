@@ -57,6 +57,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except UnicodeEncodeError as exc:  # of an argument, because bytes that are not UTF-8 become half a pair
+            raise click.UsageError("the arguments must be UTF-8") from exc
         except Exception as exc:
             if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
                 raise

@@ -9,7 +9,7 @@ import click
 from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from messaging import codec
-from messaging.errors import CorruptRecord, StoreDown
+from messaging.errors import CorruptRecord
 from messaging.model import Address, address_of, mask, state_name
 from messaging.runtime.config import Settings
 from messaging.status import deadline_of
@@ -18,12 +18,12 @@ from messaging.stream.interface import Connection
 from ops import discovery
 from ops.commands import options, queue_position
 from ops.commands.failure import FAILED, UNAVAILABLE, Failure
-from ops.commands.options import reveal_option
+from ops.commands.options import client_option, reveal_option
 from ops.commands.output import console, json_option, moment, print_json, span, table
-from ops.commands.servers import connected, store_away, wrong_database
+from ops.commands.request_address import address_of_request
+from ops.commands.servers import connected, history
 from ops.commands.timeline import Step, follows, step_of_acceptance, steps_of_history, steps_of_stream
 
-_STORE_S = 5.0
 _STREAM, _HISTORY = "the message stream", "the history"
 
 
@@ -49,17 +49,24 @@ class Timeline:
 
 
 @click.command()
-@click.argument("message_id", callback=options.message_id)
-@click.option("--client", default="default", show_default=True, help="Whose message.")
+@click.argument("message_id", required=False, callback=options.message_id)
+@click.option("--request-id", help="Name the message by the request id that its caller gave.")
+@client_option
 @reveal_option
 @json_option
-def explain(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
+def explain(message_id: str | None, request_id: str | None, client: str, *, reveal: bool, as_json: bool) -> None:
     """Show what happened to a message, step by step: every attempt and reason, what comes next, and where it is now.
 
     Asks the stream and PostgreSQL; one of them is enough.
     """
-    address = address_of(client, message_id)
-    timeline = asyncio.run(_gather(discovery.settings(), address))
+    if bool(message_id) == bool(request_id):
+        raise click.UsageError("name the message by either MESSAGE_ID or --request-id")
+    settings = discovery.settings()
+    if request_id:
+        address = asyncio.run(address_of_request(settings, client, request_id))
+    else:
+        address = address_of(client, str(message_id))
+    timeline = asyncio.run(_gather(settings, address))
     if not timeline.steps():
         raise _nothing(timeline, address)
     if as_json:
@@ -126,34 +133,18 @@ async def _read_stream(connection: Connection, address: Address, timeline: Timel
 
 
 async def _ask_history(settings: Settings, address: Address) -> Timeline:
-    await asyncio.to_thread(_load_store)  # takes a second
-    from messaging.store.engine import open_engine
-    from messaging.store.reader import HistoryReader
-
     timeline = Timeline()
     try:
-        engine = open_engine(settings.servers.database.reveal(), pool_size=1, timeout_s=_STORE_S)
-    except ValueError as exc:
-        timeline.notes.append(wrong_database(exc).message)
+        async with history(settings) as messages:
+            status = await messages.find(address.client, address.message_id)
+            timeline.command = await messages.command(address.client, address.message_id)
+            stored = await messages.events(address.client, address.message_id)
+            timeline.events = steps_of_history(stored, status.attempts if status else ())
+            timeline.deadline = codec.unix(status.deadline) if status else 0.0
+    except Failure as failure:
+        timeline.notes.append(failure.message)
         timeline.away.append(_HISTORY)
-        return timeline
-    try:
-        messages = HistoryReader(engine)
-        status = await messages.find(address.client, address.message_id)
-        timeline.command = await messages.command(address.client, address.message_id)
-        stored = await messages.events(address.client, address.message_id)
-        timeline.events = steps_of_history(stored, status.attempts if status else ())
-        timeline.deadline = codec.unix(status.deadline) if status else 0.0
-    except StoreDown as exc:
-        timeline.notes.append(store_away(settings, exc).message)
-        timeline.away.append(_HISTORY)
-    finally:
-        await engine.dispose()
     return timeline
-
-
-def _load_store() -> None:
-    import messaging.store.reader  # noqa: F401
 
 
 def _facts(timeline: Timeline, address: Address, *, reveal: bool) -> Mapping[str, str]:

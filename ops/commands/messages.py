@@ -1,8 +1,6 @@
 """`smsctl status`, `cancel` and `list`: messages as the gateway knows them."""
 
 import asyncio
-import re
-import time
 from collections.abc import AsyncIterator
 
 import click
@@ -12,15 +10,13 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
 from messaging.model import mask, outcome_name, priority_name, state_name
+from ops.bulk.identity import bare
 from ops.commands import options
 from ops.commands.gateway_client import CALL_S, calling, gateway_option
 from ops.commands.options import reveal_option
 from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
-from ops.commands.request import BadField, read_time
 
 _STATES = tuple(name.removeprefix("MESSAGE_STATE_") for name in pb.MessageState.keys() if not name.endswith("FIED"))  # noqa: SIM118 - not a mapping
-_AGO = re.compile(r"(\d{1,6})([smhd])")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PAGE = 200
 
 
@@ -111,33 +107,37 @@ def _attempt(one: pb.Attempt) -> tuple[str, ...]:
     return str(one.number), one.provider, outcome_name(one.outcome), one.code, moment(began), took, one.detail
 
 
-def _since(_: click.Context, __: click.Parameter, value: str | None) -> Timestamp | None:
-    if value is None:
-        return None
-    if ago := _AGO.fullmatch(value):
-        return codec.timestamp(time.time() - int(ago[1]) * _UNITS_S[ago[2]])
-    try:
-        return read_time("since", value, None)
-    except BadField as exc:
-        raise click.BadParameter(f"{exc.reason}, or how long ago, such as 15m, 2h or 1d") from exc
-
-
 @click.command("list")
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Repeatable.")
 @click.option("--provider", default="", help="Only those at this provider.")
-@click.option("--since", callback=_since, metavar="TIME", help="RFC 3339, or how long ago: 15m, 2h, 1d.")
+@click.option("--recipient", default="", help="Only those to this number, in E.164.")
+@click.option("--reference", default="", help="Only those with this client_reference.")
+@options.since_option
+@options.until_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number to show.")
 @gateway_option
 @json_option
 def list_messages(
-    states: tuple[str, ...], provider: str, since: Timestamp | None, limit: int, gateway: str | None, *, as_json: bool
+    states: tuple[str, ...],
+    provider: str,
+    recipient: str,
+    reference: str,
+    since: Timestamp | None,
+    until: Timestamp | None,
+    limit: int,
+    gateway: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """List messages, newest first. Very recent changes may be missing."""
     request = api.ListMessagesRequest(
-        states=[pb.MessageState.Value(f"MESSAGE_STATE_{name}") for name in states], provider=provider
+        states=[pb.MessageState.Value(f"MESSAGE_STATE_{name}") for name in states],
+        provider=provider,
+        recipient=bare(recipient),
+        client_reference=reference,
+        start_time=since,
+        end_time=until,
     )
-    if since is not None:
-        request.start_time.CopyFrom(since)
     asyncio.run(_list(request, limit, gateway, as_json=as_json))
 
 

@@ -3,20 +3,24 @@
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any, TypeVar
 
+import attrs
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console, JustifyMethod
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from messaging.model import mask
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_WIDTH_OF_FILES, _LEAST_WIDTH = 200, 132
+_WIDTH_OF_FILES, _LEAST_WIDTH, _LEAST_FOLDED = 200, 40, 16
 _FOLDED = frozenset({"why", "detail", "details", "next", "meaning", "value", "reason", "breaker", "attempt"})
 _NEVER = frozenset({"body", "unreadable", "fingerprint", "callback_url"})
 
@@ -27,13 +31,13 @@ def json_option(function: _F) -> _F:
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Make a console that uses colours only on terminals, and is wide enough never to wrap an id."""
+    """Make a console that uses colours only on terminals; a file gets lines of 200 characters, or of $COLUMNS."""
     stream = file or sys.stdout
     is_terminal = stream.isatty()
-    width = max(shutil.get_terminal_size().columns, _LEAST_WIDTH) if is_terminal else _WIDTH_OF_FILES
+    width = shutil.get_terminal_size((_WIDTH_OF_FILES, 24)).columns
     return Console(
         file=stream, highlight=False, markup=False, emoji=False, force_terminal=is_terminal,
-        width=width,
+        width=max(width, _LEAST_WIDTH),
     )  # fmt: skip
 
 
@@ -47,15 +51,59 @@ def print_line(row: Any) -> None:
     click.echo(json.dumps(row, ensure_ascii=False, default=str, separators=(",", ":")))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> Table:
+@attrs.frozen
+class FittingTable:
+    """A table where it fits; else each row as several lines of `column value`, none wider than the terminal."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: Sequence[str]
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        """Render it; rich's protocol."""
+        width = options.max_width
+        if self._least_width() <= width:
+            yield self._table()
+            return
+        for row in self.rows:
+            yield Text("\n".join(self._lines(row, width)))
+
+    def _least_width(self) -> int:
+        least = []
+        for at, name in enumerate(self.columns):
+            widest = max([cell_len(name), *(cell_len(row[at]) for row in self.rows)])
+            least.append(min(widest, _LEAST_FOLDED) if name in _FOLDED else widest)
+        return sum(least) + 2 * (len(least) - 1)
+
+    def _table(self) -> Table:
+        made = Table(box=None, pad_edge=False, header_style="bold")
+        for column in self.columns:
+            justify: JustifyMethod = "right" if column in self.numbers else "left"
+            made.add_column(column, justify=justify, overflow="fold", no_wrap=column not in _FOLDED)
+        for row in self.rows:
+            made.add_row(*row)
+        return made
+
+    def _lines(self, row: Sequence[str], width: int) -> list[str]:
+        lines, line = [], ""
+        for name, cell in zip(self.columns, row, strict=True):
+            if not cell:
+                continue
+            pair = f"{name} {cell}"
+            if line and cell_len(line) + 2 + cell_len(pair) <= width:
+                line += f"  {pair}"
+                continue
+            if line:
+                lines.append(line)
+            indent = "  " if lines else ""
+            *full, line = textwrap.wrap(pair, width, initial_indent=indent, subsequent_indent="    ") or [""]
+            lines += full
+        return [*lines, line]
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> FittingTable:
     """Make a table; `numbers` names the columns to align right."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        justify: JustifyMethod = "right" if column in numbers else "left"
-        made.add_column(column, justify=justify, overflow="fold", no_wrap=column not in _FOLDED)
-    for row in rows:
-        made.add_row(*(str(cell) for cell in row))
-    return made
+    return FittingTable(columns, [tuple(map(str, row)) for row in rows], numbers)
 
 
 def as_document(record: Message, *, reveal: bool = False) -> dict[str, Any]:

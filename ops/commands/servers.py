@@ -1,7 +1,9 @@
 """The servers that commands use directly: the stream and PostgreSQL."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from messaging.errors import StoreDown, StreamDown
 from messaging.runtime.config import Settings
@@ -11,6 +13,9 @@ from messaging.stream.connection import open_connection
 from messaging.stream.interface import ApiError, Connection
 from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure
 from ops.commands.library_logs import silence_libraries
+
+if TYPE_CHECKING:
+    from messaging.store.reader import HistoryReader
 
 _CONNECT_S = 3.0
 _TIMEOUT_S = 5.0
@@ -53,3 +58,26 @@ def store_away(settings: Settings, exc: StoreDown) -> Failure:
 def wrong_database(exc: ValueError) -> Failure:
     """Return the failure for a database URL that is not valid."""
     return Failure(f"these settings are wrong:\n  SMSGW_DATABASE_URL: {exc}", WRONG_SETTINGS)
+
+
+@contextlib.asynccontextmanager
+async def history(settings: Settings) -> AsyncIterator["HistoryReader"]:
+    """Open the history; its errors end the command with a sentence that names the server."""
+    await asyncio.to_thread(_load_store)  # takes a second
+    from messaging.store.engine import open_engine
+    from messaging.store.reader import HistoryReader
+
+    try:
+        engine = open_engine(settings.servers.database.reveal(), pool_size=1, timeout_s=_TIMEOUT_S)
+    except ValueError as exc:
+        raise wrong_database(exc) from exc
+    try:
+        yield HistoryReader(engine)
+    except StoreDown as exc:
+        raise store_away(settings, exc) from exc
+    finally:
+        await engine.dispose()
+
+
+def _load_store() -> None:
+    import messaging.store.reader  # noqa: F401

@@ -186,6 +186,7 @@ def test_empty_list_of_dead_letters_is_a_sentence(fresh_nats: dict[str, str]):
     for options in ([], ["--grouped"], ["--reason", "EXPIRED"]):
         done = run("dlq", "list", *options, **fresh_nats)
         assert (done.exit_code, done.stdout) == (0, "No dead letters.\n")
+        assert "smsctl list --state FAILED" in done.stderr
     assert run("dlq", "list", "--json", **fresh_nats).stdout == "", "NDJSON of an empty list is empty"
     assert document(run("dlq", "list", "--grouped", "--json", **fresh_nats)) == []
 

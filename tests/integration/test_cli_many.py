@@ -111,7 +111,8 @@ def test_dead_letters_are_listed_shown_replayed_and_discarded(smsctl: Smsctl):
     until(smsctl, first, "SENT")
     told = [step["state"] for step in document(smsctl("explain", first, "--json"))["steps"]]
     assert told == ["ACCEPTED", "EXPIRED", "QUEUED", "SENDING", "SENT"]
-    gone = smsctl("dlq", "discard", second, "--yes", "--json")
+    gone = smsctl("dlq", "discard", second, "--yes", "--json", "--by", "ann")
+    assert "ann discarded its dead letter" in smsctl("explain", second).stdout
     assert [one["result"] for one in lines(gone)] == ["discarded"]
     assert document(smsctl("status", second, "--json"))["state"] == "MESSAGE_STATE_EXPIRED"
     said_in_one_sentence(smsctl("dlq", "show", second), 1, "no dead letter")

@@ -126,6 +126,32 @@ def test_explain_shows_each_attempt_with_its_code_and_the_next_step(smsctl: Smsc
     said_in_one_sentence(smsctl("explain", message_id, "--client", "another"), 1, "no message")
 
 
+def test_explain_takes_the_request_id_of_the_caller_from_either_source(smsctl: Smsctl, system: System):
+    message_id = sent(smsctl, "--request-id", "explained-1")
+    until(smsctl, message_id, "SENT")
+    assert document(smsctl("explain", "--request-id", "explained-1", "--json"))["message"] == message_id
+    no_stream = f"nats://127.0.0.1:{free_port()}"
+    end = time.monotonic() + 30
+    while (found := smsctl("explain", "--request-id", "explained-1", SMSGW_NATS_URL=no_stream)).exit_code:
+        assert time.monotonic() < end, found.stderr  # the projector needs a moment
+    assert message_id in found.stdout
+    said_in_one_sentence(smsctl("explain", "--request-id", "never-given"), 1, "no message of client default")
+    said_in_one_sentence(smsctl("explain", message_id, "--request-id", "explained-1"), 2, "either")
+
+
+def test_list_filters_by_recipient_reference_and_time(smsctl: Smsctl):
+    message_id = sent(smsctl, "--reference", "order 7")
+    end = time.monotonic() + 30
+    while not (found := lines(smsctl("list", "--json", "--reference", "order 7", "--recipient", "+233 20 123-4567"))):
+        assert time.monotonic() < end  # the projector needs a moment
+    assert [one["message_id"] for one in found] == [message_id]
+    for other in (("--recipient", "+233201234568"), ("--reference", "order 8"), ("--until", "1h")):
+        assert lines(smsctl("list", "--json", "--reference", "order 7", *other)) == []
+    narrow = smsctl("list", "--reference", "order 7", COLUMNS="80")
+    assert max(map(len, narrow.stdout.splitlines())) <= 80
+    assert message_id in narrow.stdout
+
+
 def test_explain_needs_only_one_of_its_sources(smsctl: Smsctl, system: System):
     message_id = sent(smsctl)
     until(smsctl, message_id, "SENT")

@@ -18,7 +18,7 @@ from messaging.store.reader import HistoryReader
 from messaging.store.writer import HistoryWriter
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
-from ops.dead_letters import DeadLetters, Ready
+from ops.dead_letters import DeadLetters, Ready, Wish
 from tests.descriptors import filled
 from tests.integration.dead_letters.letters import queued
 from tests.integration.streams import an_address
@@ -64,7 +64,7 @@ async def test_every_field_of_a_command_survives_store_sweep_dead_letter_and_rep
     assert letter is not None
     assert letter.content.command == command
     assert letter.content.last.state == pb.MESSAGE_STATE_EXPIRED
-    assert isinstance(await letters.replay(letter, ttl_s=600, now=now), Ready)
+    assert isinstance(await letters.replay(letter, Wish(ttl_s=600), now=now), Ready)
     found = await queued(connection, address)
     assert found is not None
     replayed = found[1].command

@@ -16,7 +16,7 @@ from messaging.store.writer import HistoryWriter
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
-from ops.dead_letters import DeadLetters, Letter, Ready, Stays
+from ops.dead_letters import DeadLetters, Letter, Ready, Stays, Wish
 from tests.integration.dead_letters.letters import append, dead_letter, last_event, letters_of, queued
 from tests.integration.records import NOW, accepted, event, new_id
 
@@ -39,7 +39,7 @@ async def crash_after(
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, dies)
         with pytest.raises(Crash):
-            await letters.replay(letter, ttl_s=ttl_s, now=time.time())
+            await letters.replay(letter, Wish(ttl_s=ttl_s), now=time.time())
 
 
 @pytest.mark.parametrize("step", ["append_event", "enqueue"])
@@ -66,7 +66,7 @@ async def test_new_deadline_after_a_crash_is_written_again(
     await crash_after(letters, monkeypatch, "append_event", letter, ttl_s=5)
     now = time.time() + 60
     assert isinstance(await letters.replay(letter, now=now), Stays)
-    assert isinstance(await letters.replay(letter, ttl_s=90, now=now), Ready)
+    assert isinstance(await letters.replay(letter, Wish(ttl_s=90), now=now), Ready)
     last, sequence = await last_event(connection, letter.address)
     found = await queued(connection, letter.address)
     assert found is not None
@@ -97,7 +97,7 @@ async def test_message_that_fails_again_before_its_old_letter_is_deleted_keeps_a
     _, sequence = await last_event(connection, letter.address)
     again = await dead_letter(connection, letter.address, expected=sequence)
     assert again.sequence > letter.sequence
-    await letters.discard(letter)
+    await letters.discard(letter, "ann", now=time.time())
     assert await letters.find("default", letter.address.message_id) == again
     assert isinstance(await letters.replay(again, now=time.time()), Ready)
 
@@ -143,7 +143,7 @@ async def test_history_takes_over_the_new_deadline_and_the_message_is_not_swept(
 
 async def test_sweeper_obeys_the_new_deadline_before_the_history_has_it(connection: Connection, letters: DeadLetters):
     letter = await dead_letter(connection, ttl_s=-60)
-    await letters.replay(letter, ttl_s=90, now=time.time())
+    await letters.replay(letter, Wish(ttl_s=90), now=time.time())
     sweeper = Sweeper(connection, Lagging(letter.content.command), "test", 7 * 86_400)
     assert await sweeper.sweep(time.time()) == 0
     assert (await last_event(connection, letter.address))[0].reason == "REPLAYED"

@@ -10,7 +10,7 @@ from messaging import codec
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection
 from messaging.stream.publisher import Publisher
-from ops.dead_letters import DeadLetters, Ready, Stays
+from ops.dead_letters import DeadLetters, Ready, Stays, Wish
 from tests.integration.dead_letters.letters import address, append, command, dead_letter, last_event, letters_of, queued
 
 
@@ -39,7 +39,7 @@ async def test_walk_ends_although_every_letter_is_written_again(connection: Conn
     async for letter in letters.walk():
         seen += 1
         await dead_letter(connection)
-        await letters.discard(letter)
+        await letters.discard(letter, "ann", now=time.time())
     assert seen == 3
 
 
@@ -70,7 +70,7 @@ async def test_replay_writes_the_event_then_the_queue_entry_and_deletes_the_lett
 
 async def test_replay_to_another_provider_names_it_in_event_and_queue(connection: Connection, letters: DeadLetters):
     letter = await dead_letter(connection)
-    await letters.replay(letter, "p2", now=time.time())
+    await letters.replay(letter, Wish("p2"), now=time.time())
     last, _ = await last_event(connection, letter.address)
     found = await queued(connection, letter.address)
     assert found is not None
@@ -99,7 +99,7 @@ async def test_replay_after_the_deadline_needs_a_new_one_which_then_applies_ever
     assert "--ttl" in stays.why
     assert await queued(connection, letter.address) is None
     now = time.time()
-    done = await letters.replay(letter, ttl_s=90, now=now)
+    done = await letters.replay(letter, Wish(ttl_s=90), now=now)
     assert isinstance(done, Ready)
     last, _ = await last_event(connection, letter.address)
     found = await queued(connection, letter.address)
@@ -110,7 +110,7 @@ async def test_replay_after_the_deadline_needs_a_new_one_which_then_applies_ever
 
 async def test_deadline_of_an_earlier_replay_still_applies(connection: Connection, letters: DeadLetters):
     first = await dead_letter(connection, ttl_s=-5)
-    await letters.replay(first, ttl_s=90, now=time.time())
+    await letters.replay(first, Wish(ttl_s=90), now=time.time())
     _, sequence = await last_event(connection, first.address)
     again = await append(
         connection,
@@ -158,10 +158,10 @@ async def test_replay_to_an_unknown_or_forbidden_provider_is_refused(connection:
     assert isinstance(stays, Stays)
     assert "gone is not configured" in stays.why
     bound = await dead_letter(connection, providers=["p1"])
-    refused = await letters.replay(bound, "p2", now=time.time())
+    refused = await letters.replay(bound, Wish("p2"), now=time.time())
     assert isinstance(refused, Stays)
     assert "allows only p1" in refused.why
-    assert isinstance(await letters.replay(letter, "p2", now=time.time()), Ready)
+    assert isinstance(await letters.replay(letter, Wish("p2"), now=time.time()), Ready)
 
 
 async def test_unreadable_letters_are_listed_and_can_only_be_discarded(connection: Connection, letters: DeadLetters):
@@ -177,23 +177,28 @@ async def test_unreadable_letters_are_listed_and_can_only_be_discarded(connectio
         stays = await letters.replay(letter, now=time.time())
         assert isinstance(stays, Stays)
         assert "only be discarded" in stays.why
-        assert await letters.discard(letter)
+        assert await letters.discard(letter, "ann", now=time.time())
     assert [letter async for letter in letters.walk()] == []
 
 
-async def test_discard_does_not_change_the_message(connection: Connection, letters: DeadLetters):
+async def test_discard_changes_only_the_messages_story(connection: Connection, letters: DeadLetters):
     letter = await dead_letter(connection)
-    before = await last_event(connection, letter.address)
-    assert await letters.discard(letter)
-    assert not await letters.discard(letter)
-    assert await last_event(connection, letter.address) == before
+    before, _ = await last_event(connection, letter.address)
+    assert await letters.discard(letter, "ann", now=time.time())
+    assert not await letters.discard(letter, "ann", now=time.time())
+    after, _ = await last_event(connection, letter.address)
+    assert after.detail.endswith("ann discarded its dead letter")
+    for told in (before, after):
+        for field in ("detail", "time", "pod", "nonce", "traceparent", "next"):
+            told.ClearField(field)
+    assert after == before
     assert await letters.find("default", letter.address.message_id) is None
 
 
 async def test_examine_changes_nothing(connection: Connection, letters: DeadLetters):
     letter = await dead_letter(connection)
     before = await last_event(connection, letter.address)
-    assert isinstance(await letters.examine(letter, "p2", now=time.time()), Ready)
+    assert isinstance(await letters.examine(letter, Wish("p2"), now=time.time()), Ready)
     assert await last_event(connection, letter.address) == before
     assert await queued(connection, letter.address) is None
     assert await letters_of(letters, letter.address) == [letter.sequence]

@@ -10,7 +10,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.model import Address
 from messaging.stream import topology as topo
-from ops.dead_letters import DeadLetters, Letter, Ready, Stays
+from ops.dead_letters import DeadLetters, Letter, Ready, Stays, Wish
 from tests.memory_stream import Crash
 from tests.unit.fake_provider import Reply
 from tests.unit.processes import Process
@@ -47,7 +47,7 @@ async def test_replayed_message_is_sent_and_its_letter_is_gone() -> None:
     address, letter = await a_letter(fleet)
     assert isinstance(await letters(fleet).examine(letter, now=time.time()), Ready)
     assert fleet.letters(address) == ["exhausted"], "looking changes nothing"
-    done = await letters(fleet).replay(letter, "p2", 500, now=time.time())
+    done = await letters(fleet).replay(letter, Wish("p2", 500), now=time.time())
     assert isinstance(done, Ready)
     assert done.provider == "p2"
     assert codec.unix(fleet.last(address).deadline) == time.time() + 500
@@ -103,7 +103,7 @@ async def test_letter_stays_where_a_replay_would_be_wrong() -> None:
     address, letter = await a_letter(fleet)
     now = time.time()
     refused = {
-        "configured": await letters(fleet).replay(letter, "p9", now=now),
+        "configured": await letters(fleet).replay(letter, Wish("p9"), now=now),
         "deadline": await letters(fleet).replay(letter, now=now + 1000),
     }
     await letters(fleet).replay(letter, now=now)
@@ -138,8 +138,68 @@ async def test_letters_are_counted_walked_by_provider_and_reason_and_discarded()
     assert walked[2].content.reason == "UNREADABLE"
     assert isinstance(await one.examine(walked[2], now=time.time()), Stays)
     [expired] = [letter async for letter in one.walk("p2", "EXPIRED")]
-    assert await one.discard(expired)
-    assert not await one.discard(expired)
+    assert await one.discard(expired, "ann", now=time.time())
+    assert not await one.discard(expired, "ann", now=time.time())
     assert [letter async for letter in one.walk("p2", "EXPIRED")] == []
     assert fleet.last(addresses[0]).state == pb.MESSAGE_STATE_FAILED, "the message stays what it is"
     await fleet.close()
+
+
+@in_virtual_time
+async def test_discard_and_its_author_stand_in_the_story_and_change_no_state() -> None:
+    fleet = a_fleet()
+    address, letter = await a_letter(fleet)
+    before = fleet.last(address)
+    assert await letters(fleet).discard(letter, "ann", now=time.time())
+    after = fleet.last(address)
+    assert (after.state, after.reason) == (before.state, before.reason)
+    assert after.detail == f"{before.detail}; ann discarded its dead letter"
+    assert fleet.story(address)[-2:] == ["FAILED EXHAUSTED", "FAILED EXHAUSTED"]
+    assert fleet.letters(address) == []
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_discard_of_a_letter_whose_message_was_replayed_writes_nothing() -> None:
+    fleet = a_fleet()
+    address, letter = await a_letter(fleet)
+    await letters(fleet).replay(letter, Wish(author="ben"), now=time.time())
+    assert fleet.last(address).detail == "ben put it back into a queue"
+    told = fleet.story(address)
+    await letters(fleet).discard(letter, "ann", now=time.time())
+    assert fleet.story(address) == told
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_replay_goes_beyond_the_callers_providers_only_when_told_so() -> None:
+    fleet = a_fleet()
+    _, letter = await a_letter(fleet)
+    letter.content.command.providers.append("p1")
+    now = time.time()
+    refused = await letters(fleet).replay(letter, Wish("p2"), now=now)
+    assert isinstance(refused, Stays)
+    assert "--over-callers-choice" in refused.why
+    done = await letters(fleet).replay(letter, Wish("p2", over_callers_choice=True), now=now)
+    assert isinstance(done, Ready)
+    assert (done.provider, list(done.entry.command.providers)) == ("p2", ["p2", "p1"])
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_letters_given_up_before_a_time_are_left_out() -> None:
+    fleet = a_fleet()
+    _, letter = await a_letter(fleet)
+    at = codec.unix(letter.content.time)
+    one = letters(fleet)
+    assert [found async for found in one.walk(since=at)] == [letter]
+    assert [found async for found in one.walk(since=at + 0.001)] == []
+
+
+@pytest.mark.parametrize("token", ["*", ">", "p1.*", "a b", ""])
+@in_virtual_time
+async def test_wildcard_is_no_name_of_a_provider_or_reason(token: str) -> None:
+    fleet = a_fleet()
+    for walk in (letters(fleet).walk(provider=token), letters(fleet).walk(reason=token)):
+        with pytest.raises(ValueError, match="only letters"):
+            await anext(walk)
