@@ -223,7 +223,7 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
             await run_until(
                 stopping,
                 coordinator=coordinator.run(),
-                scheduler=Scheduler(life.connection, settings.fleet.ack_wait_s).run(),
+                scheduler=Scheduler(life.connection, settings.fleet.ack_wait_s, settings.gateway.window_s).run(),
                 source_watch=SourceWatch(life.connection).run(),
             )
             await coordinator.resign()

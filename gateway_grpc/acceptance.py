@@ -1,17 +1,18 @@
 """Accepts messages: from a request to an acknowledged publish, after which a message is never lost."""
 
 import asyncio
-import hashlib
 import os
+from collections.abc import Sequence
 
 from opentelemetry.trace import Span, SpanKind
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 
 from gateway_grpc.admission import Admission
-from gateway_grpc.validation import CheckedRequest, Rules, check
+from gateway_grpc.repeats import fingerprint, repeats, window_start
+from gateway_grpc.validation import REQUEST_ID, CheckedRequest, Rules, check
 from messaging import codec, routing
-from messaging.errors import BacklogFull, ClockWrong, Draining, NoRoute, RequestIdReused, StreamFull
+from messaging.errors import BacklogFull, CallerError, ClockWrong, Draining, NoRoute, RequestIdReused, StreamFull
 from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
 from messaging.runtime import telemetry
 from messaging.runtime.config import GatewaySettings
@@ -63,17 +64,20 @@ class Acceptance:
         if not self._clock.right:
             raise ClockWrong
         now = self._clock.now()
-        checked = check(request, self._rules, now)
         address = new_address(client, int(now * 1000), self._key(client, request.request_id))
-        choice = routing.choose(self._view.facts(), request.providers, self._rotation)
-        if choice is None:
-            raise NoRoute(tuple(request.providers))
         try:
-            self._admission.check(choice.provider)
-        except (BacklogFull, StreamFull):
-            if (response := await self._already_accepted(address, request)) is not None:
-                return response
+            checked = check(request, self._rules, now)
+            choice = self._choose(request)
+        except (CallerError, BacklogFull, StreamFull):
+            # Today's rules do not matter to what was accepted before.
+            if (repeated := await self._repeated(address, request, (topo.ACCEPT, topo.LATER_STREAM))) is not None:
+                return repeated
             raise
+        # The window of a scheduled message counts from its time, that of the stream of acceptances from acceptance.
+        if request.HasField("schedule_time") and (
+            (repeated := await self._repeated(address, request, (topo.LATER_STREAM,))) is not None
+        ):
+            return repeated
         entry = wire.QueueEntry()
         command = entry.command
         _fill(command, checked, address, choice, now)
@@ -97,7 +101,9 @@ class Acceptance:
                 )
         if isinstance(result, Accepted):
             return _response(command)
-        return await self._replay(result.record, request)
+        if (repeated := await self._replay(result.record, request)) is not None:
+            return repeated
+        raise RequestIdReused(parse_address(result.record.subject).message_id)
 
     def estimate(self, request: api.SendSmsRequest) -> tuple[CheckedRequest, list[str], str]:
         """Check a message as `accept` does, and publish nothing: (checked, providers in failover order, reason)."""
@@ -117,15 +123,44 @@ class Acceptance:
     def _key(self, client: str, request_id: str) -> str:
         return self.key(client, request_id) if request_id else key_from_bytes(os.urandom(KEY_BYTES))
 
-    async def _already_accepted(self, address: Address, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
-        if not request.request_id:
-            return None
-        record = await self._connection.last(topo.ACCEPT, topo.accept_key_filter(address.client, address.key))
-        return None if record is None else await self._replay(record, request)
+    def _choose(self, request: api.SendSmsRequest) -> routing.Choice:
+        choice = routing.choose(self._view.facts(), request.providers, self._rotation)
+        if choice is None:
+            raise NoRoute(tuple(request.providers))
+        self._admission.check(choice.provider)
+        return choice
 
-    async def _replay(self, record: Record, request: api.SendSmsRequest) -> api.SendSmsResponse:
+    async def _repeated(
+        self, address: Address, request: api.SendSmsRequest, streams: Sequence[str]
+    ) -> api.SendSmsResponse | None:
+        """Answer a repeat of what these streams hold; None when it is none, or cannot be read to be compared.
+
+        Raises RequestIdReused, and StreamDown when it cannot be known.
+        """
+        if not request.request_id or not REQUEST_ID.fullmatch(request.request_id):
+            return None
+        for stream in streams:
+            filters = (
+                (topo.accept_key_filter(address.client, address.key),)
+                if stream == topo.ACCEPT
+                else topo.later_key_filters(address.client, address.key)
+            )
+            for record in await asyncio.gather(*(self._connection.last(stream, one) for one in filters)):
+                if record is not None and (stream == topo.ACCEPT or self._remembers(record)):
+                    return await self._replay(record, request)
+        return None
+
+    def _remembers(self, record: Record) -> bool:
+        """Whether the idempotency window of a schedule is open; the stream keeps it longer."""
         command = codec.decode(wire.QueueEntry, record.subject, record.data).command
-        if command.fingerprint != fingerprint(request):
+        return self._clock.now() < window_start(command) + self._settings.window_s
+
+    async def _replay(self, record: Record, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
+        command = codec.decode(wire.QueueEntry, record.subject, record.data).command
+        is_same = repeats(command, request, self._rules)
+        if is_same is None:
+            return None
+        if not is_same:
             raise RequestIdReused(command.message_id)
         response = _response(command)
         response.replayed = True
@@ -133,11 +168,6 @@ class Acceptance:
         if event is not None:
             response.state = codec.decode(wire.Event, event.subject, event.data).state
         return response
-
-
-def fingerprint(request: api.SendSmsRequest) -> bytes:
-    """Hash a request: equal for equal contents, in any order of labels."""
-    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
 def _fill(command: wire.Command, checked: CheckedRequest, address: Address, choice: routing.Choice, now: float) -> None:

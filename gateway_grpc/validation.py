@@ -91,8 +91,14 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     schedule = codec.unix(request.schedule_time) if request.HasField("schedule_time") else None
     if schedule is not None and schedule <= now:
         schedule = None
-    ttl = request.ttl.seconds + request.ttl.nanos / 1e9 if request.HasField("ttl") else DEFAULT_TTL_S[lane]
-    return CheckedRequest(request, recipient, segmentation, lane, schedule, (schedule or now) + ttl)
+    return CheckedRequest(request, recipient, segmentation, lane, schedule, (schedule or now) + ttl_of(request))
+
+
+def ttl_of(request: api.SendSmsRequest) -> float:
+    """Return how many seconds the message is worth sending: its ttl, or the default of its priority."""
+    if request.HasField("ttl"):
+        return request.ttl.seconds + request.ttl.nanos / 1e9
+    return DEFAULT_TTL_S[LANE_OF_PRIORITY[request.priority]]
 
 
 def structural(request: api.SendSmsRequest, now: float) -> list[Violation]:

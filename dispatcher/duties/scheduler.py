@@ -26,8 +26,10 @@ _OVERDUE_S = 30.0
 class Scheduler:
     """Runs in the coordinator's process. Several may run: scheduling a message again replaces its schedule."""
 
-    def __init__(self, connection: Connection, ack_wait_s: float) -> None:
+    def __init__(self, connection: Connection, ack_wait_s: float, window_s: float = topo.DUE_KEPT_S) -> None:
+        """`window_s`: how long after its time a message must be found by its request_id."""
         self._connection = connection
+        self._kept_s = max(window_s, topo.DUE_KEPT_S)
         self._ack_wait_s = ack_wait_s
         self._deliveries: list[Delivery] = []
         self._publisher = Publisher(connection)
@@ -70,7 +72,7 @@ class Scheduler:
         if event is None:
             lane = LANE_OF_PRIORITY[command.priority]
             due = codec.unix(command.schedule_time)
-            await self._publisher.schedule(entry, address, command.provider, lane, due)
+            await self._publisher.schedule(entry, address, command.provider, lane, due, kept_s=self._kept_s)
             event, _ = await self._event_log.last_event(address)
         if event is not None and event.state in FINAL_STATES:
             await self._publisher.unschedule(address)

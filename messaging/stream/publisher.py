@@ -119,14 +119,18 @@ class Publisher:
         lane: str,
         due: float,
         *,
+        kept_s: float = topo.DUE_KEPT_S,
         budget_s: float | None = None,
     ) -> None:
-        """Have a message put into a provider's queue at `due` (Unix seconds); a repeat replaces the schedule."""
+        """Have a message put into a provider's queue at `due` (Unix seconds); a repeat replaces the schedule.
+
+        What has fired is kept for `kept_s`: repeated requests are recognised by it.
+        """
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(due)) + f".{int(due % 1 * 1000):03d}Z"
         headers = {
             topo.H_SCHEDULE: f"@at {stamp}",
             topo.H_SCHEDULE_TARGET: topo.due_subject(provider, lane, address),
-            topo.H_SCHEDULE_TTL: topo.DUE_TTL,
+            topo.H_SCHEDULE_TTL: f"{int(kept_s)}s",
         }
         await self._write(topo.later_subject(address), entry, headers, budget_s)
 

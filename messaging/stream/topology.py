@@ -28,7 +28,8 @@ H_SCHEDULE, H_SCHEDULE_TARGET, H_SCHEDULE_TTL = "Nats-Schedule", "Nats-Schedule-
 H_SCHEDULER, H_SCHEDULE_NEXT = "Nats-Scheduler", "Nats-Schedule-Next"
 
 NANOS = 1_000_000_000
-DUE_TTL = "72h"
+DUE_KEPT_S = 72 * 3600
+"""How long a schedule that has fired is kept: as long as a message may be valid after it."""
 MIN_API_LEVEL = 4
 
 
@@ -60,6 +61,11 @@ def event_subject(address: Address) -> str:
 def later_subject(address: Address) -> str:
     """Name the subject of a message's schedule."""
     return f"sms.later.{address}"
+
+
+def later_key_filters(client: str, key: str) -> tuple[str, str]:
+    """Match every schedule under one idempotency key: those that wait, and those that have fired."""
+    return f"sms.later.{client}.{key}.*", f"sms.due.*.*.{client}.{key}.*"
 
 
 def due_subject(provider: str, lane: str, address: Address) -> str:

@@ -62,9 +62,11 @@ async def test_message_canceled_while_it_is_scheduled_leaves_no_schedule(
     schedule = Publisher.schedule
     canceled: list[int] = []
 
-    async def after_cancel(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+    async def after_cancel(
+        one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any, **options: Any
+    ) -> None:
         canceled.append((await lookup.cancel("default", message_id=address.message_id)).state)
-        await schedule(one, entry, address, *rest)
+        await schedule(one, entry, address, *rest, **options)
         assert await scheduled(connection, address) is not None
 
     monkeypatch.setattr(Publisher, "schedule", after_cancel)
@@ -82,9 +84,11 @@ async def test_schedule_that_could_not_be_removed_at_first_is_removed_later(
     schedule, last = Publisher.schedule, NatsConnection.last
     refused: list[str] = []
 
-    async def after_cancel(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+    async def after_cancel(
+        one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any, **options: Any
+    ) -> None:
         await lookup.cancel("default", message_id=address.message_id)
-        await schedule(one, entry, address, *rest)
+        await schedule(one, entry, address, *rest, **options)
 
     async def fail_once(one: NatsConnection, stream: str, subject: str) -> Record | None:
         if stream == topo.LATER_STREAM and subject not in refused and await last(one, stream, subject) is not None:
@@ -105,11 +109,11 @@ async def test_full_stream_does_not_end_the_scheduler(connection: Connection, mo
     schedule = Publisher.schedule
     refused: list[Address] = []
 
-    async def full_once(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any) -> None:
+    async def full_once(one: Publisher, entry: wire.QueueEntry, address: Address, *rest: Any, **options: Any) -> None:
         if not refused:
             refused.append(address)
             raise StreamFull(topo.LATER_STREAM)
-        await schedule(one, entry, address, *rest)
+        await schedule(one, entry, address, *rest, **options)
 
     monkeypatch.setattr(Publisher, "schedule", full_once)
     address = await accept_for_later(connection)
@@ -157,3 +161,20 @@ async def test_cancel_that_could_not_remove_the_schedule_fails_and_the_next_one_
     status = await lookup.cancel("default", message_id=address.message_id)
     assert status.state == pb.MESSAGE_STATE_CANCELED
     assert await scheduled(connection, address) is None
+
+
+async def test_schedule_is_found_by_its_key_until_it_fires_and_after_that(connection: Connection) -> None:
+    address = an_address()
+    entry = entry_of(address)
+    waiting, fired = topo.later_key_filters(address.client, address.key)
+    await Publisher(connection).schedule(entry, address, "p1", "normal", time.time() + 1.5, kept_s=300_000)
+    record = await connection.last(topo.LATER_STREAM, waiting)
+    assert record is not None
+    assert record.subject == topo.later_subject(address)
+    assert await connection.last(topo.LATER_STREAM, fired) is None
+    async with asyncio.timeout(10):
+        while (record := await connection.last(topo.LATER_STREAM, fired)) is None:
+            await asyncio.sleep(0.05)
+    assert record.headers[topo.H_TTL] == "300000s"
+    assert record.data == entry.SerializeToString()
+    assert await connection.last(topo.LATER_STREAM, waiting) is None

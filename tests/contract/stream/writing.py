@@ -78,7 +78,7 @@ async def a_schedule_fires_into_its_lane_when_it_is_due_and_is_then_removed(worl
     assert not await scheduled(world.one, address)
     fired = await last(world.one, topo.LATER_STREAM, "sms.due.>")
     assert fired.subject == topo.due_subject("p2", "bulk", address)
-    assert fired.headers[topo.H_TTL] == topo.DUE_TTL
+    assert fired.headers[topo.H_TTL] == f"{topo.DUE_KEPT_S}s"
 
 
 @claim()

@@ -14,7 +14,8 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
-from gateway_grpc.acceptance import _fill, _response, fingerprint
+from gateway_grpc.acceptance import _fill, _response
+from gateway_grpc.repeats import fingerprint
 from gateway_grpc.validation import Rules, check
 from messaging.model import Address
 from messaging.routing import Choice

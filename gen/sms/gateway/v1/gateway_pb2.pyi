@@ -71,7 +71,10 @@ class SendSmsRequest(message.Message):
     """The sender ID: a number of 3 to 15 digits, or up to 11 letters, digits and " ._&-". Empty: the provider's default."""
     priority: message_pb2.Priority.ValueType
     request_id: builtins.str
-    """Makes a repeated call safe: for 24 hours the same request_id is answered with the first message, and nothing is sent."""
+    """Makes a repeated call safe: for 24 hours, counted from schedule_time if that is later, the same message with the same
+    request_id is answered with the first one, and nothing is sent. Another message is refused with ALREADY_EXISTS. A
+    number, ttl or priority that is only written in another way is the same.
+    """
     client_reference: builtins.str
     """For your own use; returned unchanged."""
     callback_url: builtins.str
