@@ -83,7 +83,8 @@ class BreakerState:
 class Lease:
     """What a pod reports: the rate it wants (`demand`), its costliest waiting message (`floor`), the table it applied.
 
-    `demand` and `floor` are units a second, `version` is that of the table. `sent` counts its sends since it started.
+    `demand` and `floor` are units a second, `version` is that of the table. `sent` counts its sends since it started,
+    and `lately` those in the second before the report; None from a pod of an older version.
     `gone`: the pod has stopped sending and gives its share back.
     """
 
@@ -93,6 +94,7 @@ class Lease:
     version: int = 0
     sent: int = 0
     gone: bool = False
+    lately: int | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Convert it for the bucket."""
@@ -165,6 +167,13 @@ class _Fields:
             raise CorruptRecord(self._key, f"its {name} is out of range")
         return number
 
+    def count_or_none(self, name: str) -> int | None:
+        """Read a count that may be absent or null."""
+        number = self._read(name, int, -1) if self._document.get(name) is not None else -1
+        if not -1 <= number < 2**63:
+            raise CorruptRecord(self._key, f"its {name} is out of range")
+        return None if number < 0 else number
+
     def texts(self, name: str) -> dict[str, str]:
         """Read an object of texts; at most `_MOST_TEXTS` of them, each cut to a readable length."""
         found = list(self._read(name, dict, None).items())[:_MOST_TEXTS]
@@ -211,6 +220,7 @@ def read_lease(key: str, document: object) -> Lease:
         fields.count("version", 0),
         fields.count("sent", 0),
         gone=fields.flag("gone"),
+        lately=fields.count_or_none("lately"),
     )
 
 

@@ -19,10 +19,13 @@ from messaging.stream.fleet import FleetView, names_in_queue
 from messaging.stream.interface import Connection
 from messaging.stream.notices import NoticeBoard
 
+_SILENT_S = 3.0
+"""A pod whose report is older sends nothing: it renews its lease at least once a second."""
+
 
 @attrs.frozen
 class LaneSnapshot:
-    """One provider at one moment. `rate` is sends a second since the previous snapshot, None in the first one."""
+    """One provider at one moment. `rate` is what was sent in the last second; None while it is not known."""
 
     provider: str
     pods: int
@@ -59,8 +62,17 @@ class FleetSnapshot:
         return sum(lane.backlog for lane in self.lanes)
 
 
+@attrs.frozen
+class _Seen:
+    """A pod's report as it was first seen, at a monotonic time."""
+
+    revision: int
+    at: float
+    sent: int
+
+
 class FleetWatch:
-    """Takes snapshots; rates are computed from the send counts in the pods' leases."""
+    """Takes snapshots. Rates are what the pods' leases say that was sent in a whole second: never above the limit."""
 
     def __init__(self, connection: Connection, providers: Sequence[Provider], limit: int) -> None:
         self._view = FleetView(connection, providers, room_s=30)
@@ -71,7 +83,7 @@ class FleetWatch:
         self._connection = connection
         self._notices = NoticeBoard(connection)
         self._clock = StreamClock(connection)
-        self._before: dict[str, tuple[float, int]] = {}
+        self._before: dict[str, _Seen] = {}
 
     async def snapshot(self) -> FleetSnapshot:
         """Read the current values; raises StreamDown."""
@@ -83,9 +95,9 @@ class FleetWatch:
         grants = table.grants if table else {}
         paused = await self._breakers.paused()
         alive = {pod: lease for pod, (_, lease) in leases.items() if not lease.gone}
-        rates = self._rates(alive, now)
+        rates = self._rates({pod: leases[pod] for pod in alive}, now)
         lanes = tuple(self._lane(one, alive, grants, rates, paused) for one in self._providers)
-        return FleetSnapshot(lanes, self._limit, self._view.later, await self._notes())
+        return FleetSnapshot(lanes, self._limit, await self._view.scheduled(), await self._notes())
 
     async def _notes(self) -> tuple[str, ...]:
         await self._clock.compare()
@@ -136,13 +148,19 @@ class FleetWatch:
             name in paused,
         )
 
-    def _rates(self, leases: Mapping[str, Lease], now: float) -> dict[str, float]:
+    def _rates(self, leases: Mapping[str, tuple[int, Lease]], now: float) -> dict[str, float]:
+        """Return what each pod says that it sent in a second; 0 for one that has stopped reporting."""
         rates = {}
-        for pod, lease in leases.items():
-            if pod in self._before:
-                at, before = self._before[pod]
-                rates[pod] = max(0.0, lease.sent - before) / max(now - at, 0.001)
-            self._before[pod] = (now, lease.sent)
+        for pod, (revision, lease) in leases.items():
+            before = self._before.get(pod)
+            changed = before is None or before.revision != revision
+            seen = _Seen(revision, now, lease.sent) if before is None or changed else before
+            if lease.lately is not None:
+                rates[pod] = float(lease.lately) if now - seen.at < _SILENT_S else 0.0
+            elif before is not None:  # a pod of an older version
+                rates[pod] = max(0.0, lease.sent - before.sent) / max(now - before.at, 0.001)
+                seen = _Seen(revision, now, lease.sent)
+            self._before[pod] = seen
         return rates
 
 

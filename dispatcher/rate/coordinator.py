@@ -45,7 +45,7 @@ class Coordinator:
 
     def _on_lease(self, pod: str, lease: Lease) -> None:
         """Allocate at once when a pod changes its demand or confirms a table."""
-        request = attrs.evolve(lease, sent=0)
+        request = attrs.evolve(lease, sent=0, lately=None)
         if self._requests.get(pod) != request:
             self._requests[pod] = request
             self._changed.set()

@@ -154,6 +154,7 @@ class LeaseHolder:
             floor=self._reported_floor,
             version=self._applied_version,
             sent=self._pacer.sent_units,
+            lately=self._pacer.sent_in_last_second(),
         )
         if self._valid_until is None:
             self._valid_until = began + self._timing.lease_s

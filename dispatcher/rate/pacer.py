@@ -44,6 +44,10 @@ class Pacer:
         """Units a second sent lately. The span is short, so that a pod that has become idle soon reports 0."""
         return self._window.used(self._clock(), _RATE_SPAN_S) / _RATE_SPAN_S
 
+    def sent_in_last_second(self) -> int:
+        """Count the units sent in the last second: never more than the share, because no longer window has more."""
+        return self._window.sent_in(self._clock(), 1.0)
+
     def set_share(self, share: int) -> None:
         """Apply the share of a new table; a lower share is effective at once."""
         self._window.share = share

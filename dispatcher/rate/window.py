@@ -139,10 +139,13 @@ class Window:
                 self._busy.remove(slot)
                 insort(self._free, slot, key=_ready)
 
+    def sent_in(self, now: float, span_s: float) -> int:
+        """Count the units sent in the last `span_s`, at most the window."""
+        return sum(cost for at, cost in self._sent if at > now - span_s)
+
     def used(self, now: float, span_s: float) -> int:
         """Count the units sent in the last `span_s` (at most the window), and those held by permits."""
-        lately = sum(cost for at, cost in self._sent if at > now - span_s)
-        return lately + len(self._busy) + len(self._leaving)
+        return self.sent_in(now, span_s) + len(self._busy) + len(self._leaving)
 
 
 def _ready(slot: _Slot) -> float:

@@ -20,6 +20,8 @@ from messaging.stream.interface import ApiError, Connection
 _log = structlog.get_logger(__name__)
 
 _PAGE = 256
+_PAST_ALL = 2**31 - 1
+"""An offset behind all subjects: only their number is wanted."""
 UNLIMITED = (
     "the stream's account has no storage limit, so SMSGW_STORAGE_FILL cannot hold: "
     "give the account a max_file in nats-server's configuration"
@@ -48,7 +50,6 @@ class FleetView:
         self._fresh_at = float("-inf")
         self.breakers: dict[str, BreakerState] = {}
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
-        self.later = 0
         self.storage_fill = 0.0
         self.storage_limited = True
         self._cached: tuple[object, object, dict[str, ProviderFacts]] = (None, None, {})
@@ -90,15 +91,13 @@ class FleetView:
         self.breakers = await self._board.breakers()
 
     async def refresh_backlog(self) -> None:
-        """Read each provider's backlog, the number of schedules, and how full the storage is; raises StreamDown."""
+        """Read each provider's backlog, and how full the storage is; raises StreamDown."""
         backlog = dict.fromkeys(self._providers, 0)
         for info in await self._consumers():
             provider = info["name"].removeprefix("dispatch-").rpartition("-")[0]
             waiting = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
             backlog[provider] = backlog.get(provider, 0) + waiting
         self.backlog = backlog
-        state = (await self._connection.api(f"STREAM.INFO.{topo.LATER_STREAM}"))["state"]
-        self.later = int(state.get("messages", 0))
         account = await self._connection.api("INFO")
         self.storage_fill = _fill(account)
         self.storage_limited = limited(account)
@@ -111,6 +110,14 @@ class FleetView:
     async def queued(self) -> int:
         """Count the messages in the work queue, also those that no consumer would deliver; raises StreamDown."""
         return int((await self._connection.api(f"STREAM.INFO.{topo.SEND}"))["state"]["messages"])
+
+    async def scheduled(self) -> int:
+        """Count the messages that wait for their time; raises StreamDown.
+
+        The stream also keeps what has fired, until it is forgotten, under other subjects.
+        """
+        body = {"subjects_filter": "sms.later.>", "offset": _PAST_ALL}
+        return int((await self._connection.api(f"STREAM.INFO.{topo.LATER_STREAM}", body)).get("total", 0))
 
     async def _consumers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

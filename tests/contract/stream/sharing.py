@@ -102,7 +102,13 @@ async def the_fleet_view_reads_breakers_backlog_and_schedules(world: World) -> N
     await view.refresh_breakers()
     await view.refresh_backlog()
     assert view.breakers == {"p2": BreakerState(Mode.OPEN)}
-    assert (view.backlog, view.later) == ({"p1": 3, "p2": 0}, 1)
+    assert view.backlog == {"p1": 3, "p2": 0}
+    assert await view.scheduled() == 1
+    await Publisher(world.one).unschedule(address)
+    assert await view.scheduled() == 0
+    fired = topo.due_subject("p1", "otp", address)
+    await world.one.publish(fired, b"it fired, and is kept")
+    assert await view.scheduled() == 0
     assert (view.storage_fill, view.storage_limited) == (0.0, False)
     await held.ack()
     await view.refresh_backlog()

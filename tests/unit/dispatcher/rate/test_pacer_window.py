@@ -194,3 +194,21 @@ def test_send_in_progress_counts_as_used_after_its_slot_was_retired() -> None:
     window.take(0.0, 1)
     window.share = 0
     assert (window.share, window.used(0.0, WINDOW_S)) == (0, 1)
+
+
+def test_what_a_pod_reports_of_a_second_is_never_above_its_share_and_nearly_all_of_it_under_backlog():
+    pod = Pod()
+    pod.pacer = Pacer(1.002, lambda: pod.now)  # the window of real pods
+    pod.pacer.renewed(float("inf"))
+    pod.share(50)
+    reported = []
+    for step in range(4000):
+        pod.now = step / 1000
+        if pod.take(1):
+            pod.enter(-1)
+        for _ in range(len(pod.taken)):
+            pod.enter(0)
+        pod.wrote(0)
+        reported.append(pod.pacer.sent_in_last_second())
+    assert max(reported) <= 50
+    assert min(reported[2000:]) >= 47
