@@ -15,6 +15,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.answers import page_of, shortened
 from gateway_grpc.batch import Batches
 from gateway_grpc.interceptors import current_call
 from gateway_grpc.lookup import Found, Lookup, StoredMessages
@@ -68,7 +69,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802
         """Return a message's status."""
         found = await self._lookup.find(current_call().client, **_key(request))
-        return api.GetStatusResponse(status=found.status)
+        return api.GetStatusResponse(status=shortened(found.status))
 
     async def WatchStatus(  # noqa: N802
         self, request: api.WatchStatusRequest, context: _Context
@@ -80,7 +81,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
             found = await self._lookup.find(current_call().client, message_id=request.message_id)
             if previous is None or found.newer_than(previous):
                 previous = found
-                yield api.WatchStatusResponse(status=found.status)
+                yield api.WatchStatusResponse(status=shortened(found.status))
                 if found.status.state in SETTLED_STATES:
                     return
             if self._acceptance.closed:
@@ -93,15 +94,17 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         size = request.page_size or _DEFAULT_PAGE
         after = _after(request.page_token)
         found = await self._history.list_page(current_call().client, request, after, size + 1)
-        page = found[:size]
-        token = base64.urlsafe_b64encode(uuid.UUID(page[-1].message_id).bytes).decode() if len(found) > size else ""
+        page = page_of(found, size)
+        token = (
+            base64.urlsafe_b64encode(uuid.UUID(page[-1].message_id).bytes).decode() if len(found) > len(page) else ""
+        )
         return api.ListMessagesResponse(messages=page, next_page_token=token)
 
     async def CancelMessage(self, request: api.CancelMessageRequest, context: _Context) -> api.CancelMessageResponse:  # noqa: N802
         """Cancel a message."""
         status = await self._lookup.cancel(current_call().client, **_key(request))
         current_call().add_log_fields(message_id=status.message_id)
-        return api.CancelMessageResponse(status=status)
+        return api.CancelMessageResponse(status=shortened(status))
 
     async def EstimateSms(self, request: api.EstimateSmsRequest, context: _Context) -> api.EstimateSmsResponse:  # noqa: N802
         """Return what SendSms would do."""

@@ -8,6 +8,7 @@ request_id is never sent again when its outcome is unclear.
 import asyncio
 import contextlib
 import itertools
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +26,20 @@ from ops.commands.gateway_client import Refusal, no_gateway_at, refusal_in, refu
 
 _Call: TypeAlias = "grpc.aio.StreamStreamCall[api.BatchSendRequest, api.BatchSendResponse]"
 
+TOO_LARGE = Refusal("TOO_LARGE", "the gateway takes no message of this size: shorten its labels or its text")
 UNCLEAR = Refusal("UNCLEAR", "it may have been accepted; it has no request_id, so it is not sent again")
 
 _IN_FLIGHT = 6
+_CHUNK_BYTES = 3 * 1024 * 1024
+"""Larger chunks are divided: gRPC servers take no more than 4 MiB unless they are told to."""
+_FRAME_BYTES = 8
 _FIRST_CONNECT_S = 5.0
 _REFUSED_PAUSE_S = 1.0
 _BROKEN = Backoff(first_s=0.2, longest_s=3.0)
 _RESUMABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED})
 _FOR_NOW = frozenset({grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]})
+_TOO_LARGE = re.compile("larger than max|exceeds (the )?maximum size|message too large", re.IGNORECASE)
+"""How gRPC libraries say that a message is too large; the code alone also means that the gateway is busy."""
 _CERTAINLY_NOT_ACCEPTED = frozenset({"BACKLOG_FULL", "STREAM_FULL", "DRAINING"})
 
 
@@ -75,6 +82,7 @@ class Transmission:
         self._callbacks = callbacks
         self._address = address
         self._size = chunk
+        self._max_bytes = _CHUNK_BYTES
         self._patience_s = patience_s
         self._sequence = itertools.count(1)
         self._again: deque[Sequence[Row]] = deque()
@@ -96,6 +104,9 @@ class Transmission:
                 await self._stream()
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_in(error)
+                if _is_too_large(error, refusal):
+                    self._divide()
+                    continue
                 if not _is_broken_stream(error, refusal):
                     raise
                 why = refusal.reason if refusal else error.code().name
@@ -132,6 +143,35 @@ class Transmission:
             if safe := [row for row in chunk.rows if row.request.request_id]:
                 self._again.appendleft(safe)
         self._unanswered.clear()
+
+    def _divide(self) -> None:
+        """Queue what has no answer in smaller chunks; refuse a row that is alone in its chunk and still too large."""
+        self._has_connected = True
+        largest = max(self._unanswered, key=lambda chunk: _size_of(chunk.rows), default=None)
+        if largest is None:
+            raise Failure(f"the gateway at {self._address} takes no message of any size", UNAVAILABLE)
+        self._unanswered.remove(largest)
+        self._reclaim()
+        if len(largest.rows) == 1:
+            self._callbacks.refused(largest.rows[0], TOO_LARGE)
+        else:
+            self._max_bytes = _size_of(largest.rows) // 2
+            self._again.appendleft(largest.rows)  # whichever chunk it was: this one was not read either
+        self._settled_at = time.monotonic()
+        self._callbacks.broken("a chunk is too large for the gateway; smaller ones follow", 0.0)
+
+    def _pieces(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        """Divide rows into chunks that are not too large; a row that is too large is alone."""
+        piece, size = list[Row](), 0
+        for row in rows:
+            row_bytes = _size_of([row])
+            if piece and size + row_bytes > self._max_bytes:
+                yield piece
+                piece, size = [], 0
+            piece.append(row)
+            size += row_bytes
+        if piece:
+            yield piece
 
     async def _stream(self) -> None:
         """Send over one stream until everything is done or it breaks."""
@@ -179,10 +219,12 @@ class Transmission:
             if self._again:
                 await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
                 self._check_patience()
-                return self._again.popleft()
+                first, *rest = self._pieces(self._again.popleft())
+                self._again.extendleft(reversed(rest))
+                return first
             if not self._exhausted:
                 if rows := await self._read_file():
-                    return rows
+                    self._again.append(rows)
                 continue
             if not self._unanswered:
                 return None
@@ -227,6 +269,16 @@ class Transmission:
         if len(later) < len(chunk.rows):
             self._settled_at = time.monotonic()
         self._answered.set()
+
+
+def _size_of(rows: Sequence[Row]) -> int:
+    return sum(row.request.ByteSize() + _FRAME_BYTES for row in rows)
+
+
+def _is_too_large(error: grpc.aio.AioRpcError, refusal: Refusal | None) -> bool:
+    """Whether a library between here and there refused a message for its size."""
+    exhausted = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and refusal is None
+    return exhausted and _TOO_LARGE.search(error.details() or "") is not None
 
 
 def _is_broken_stream(error: grpc.aio.AioRpcError, refusal: Refusal | None) -> bool:

@@ -11,7 +11,7 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
-from gateway_grpc.lookup import Lookup
+from gateway_grpc.lookup import Lookup, StoredMessages
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import GatewaySettings, Settings
@@ -51,14 +51,14 @@ class MemoryGateway:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: GatewaySettings) -> AsyncIterator[MemoryGateway]:
+async def serving(settings: GatewaySettings, history: StoredMessages | None = None) -> AsyncIterator[MemoryGateway]:
     """Serve on a free port."""
     stream = MemoryStream(Settings(), [provider.name for provider in PROVIDERS], time.time)
     connection = MemoryConnection(stream)
     view = FleetView(connection, PROVIDERS, 3.0)
     await view.refresh_backlog()
     admission = Admission(view, settings.max_backlog, settings.max_backlog_per_provider, settings.storage_fill)
-    tracer, history = Tracer(None, ChosenIds(), 0.0), EmptyHistory()
+    tracer, history = Tracer(None, ChosenIds(), 0.0), history or EmptyHistory()
     acceptance = Acceptance(connection, view, admission, settings, tracer)
     lookup = Lookup(connection, history, acceptance.key, "pod")
     service = SmsGateway(acceptance, lookup, history, tracer, settings)

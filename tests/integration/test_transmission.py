@@ -1,6 +1,7 @@
 """Sending a file over BatchSend to a scripted gateway that refuses, breaks the stream or stops answering."""
 
 import asyncio
+import contextlib
 import io
 import time
 from collections.abc import AsyncIterator, Callable
@@ -53,6 +54,8 @@ class Scripted(rpc.SmsGatewayServiceServicer):
             results = [self._result(message) for message in chunk.messages]
             if fate == "after":
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            if fate == "busy":
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
             if fate == "reset":
                 await context.abort(grpc.StatusCode.INTERNAL, "RST_STREAM")
             if fate == "bug":
@@ -93,15 +96,21 @@ class Heard:
         self.broken.append(why)
 
 
-@pytest_asyncio.fixture
-async def gateway() -> AsyncIterator[tuple[Scripted, rpc.SmsGatewayServiceStub]]:
-    servicer, server = Scripted(), grpc.aio.server()  # type: ignore[abstract]
+@contextlib.asynccontextmanager
+async def scripted(*options: tuple[str, int]) -> AsyncIterator[tuple[Scripted, rpc.SmsGatewayServiceStub]]:
+    servicer, server = Scripted(), grpc.aio.server(options=options)  # type: ignore[abstract]
     rpc.add_SmsGatewayServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield servicer, rpc.SmsGatewayServiceStub(channel)
     await server.stop(None)
+
+
+@pytest_asyncio.fixture
+async def gateway() -> AsyncIterator[tuple[Scripted, rpc.SmsGatewayServiceStub]]:
+    async with scripted() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -273,3 +282,43 @@ async def test_rows_that_were_being_read_when_the_stream_broke_are_not_lost(gate
     heard = Heard()
     await Transmission(stub, slow(), heard.callbacks(), ADDRESS, chunk=1, patience_s=20).run()
     assert sorted([*heard.accepted, *heard.repeated]) == [2, 3, 4, 5]
+
+
+def with_labels(count: int, label_bytes: int, *, huge: int = -1) -> bytes:
+    rows = (f"+2332{n:08d},Text {n},{'x' * (label_bytes if n != huge else 120_000)}" for n in range(count))
+    return ("recipient,body,label.a\n" + "\n".join(rows) + "\n").encode()
+
+
+async def test_chunk_of_more_bytes_than_any_server_takes_is_divided_before_it_is_sent(gateway):
+    servicer, stub = gateway
+    heard = await transmit(stub, with_labels(1000, 20_000), chunk=1000)
+    assert sorted(heard.accepted) == list(range(2, 1002))
+    assert (servicer.calls, heard.broken) == (1, [])
+    assert len(servicer.chunks) == 7
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+async def test_too_large_is_not_busy(with_ids: bool):  # noqa: FBT001
+    async with scripted(("grpc.max_receive_message_length", 100_000)) as (servicer, stub):
+        heard = await transmit(stub, with_labels(500, 2000), chunk=500, with_ids=with_ids, patience_s=5)
+    unclear = {line for line, reason in heard.refused if reason == "UNCLEAR"}
+    assert set(heard.accepted) | set(heard.repeated) | unclear == set(range(2, 502))
+    assert not unclear or not with_ids
+    assert len(heard.accepted) == len(servicer.accepted)
+    assert 0 < len(heard.broken) < 10
+    assert all("too large" in why for why in heard.broken)
+
+
+async def test_row_that_is_too_large_alone_is_refused_and_the_others_are_sent():
+    async with scripted(("grpc.max_receive_message_length", 100_000)) as (servicer, stub):
+        heard = await transmit(stub, with_labels(100, 1000, huge=50), chunk=40, patience_s=5)
+    assert heard.refused == [(52, "TOO_LARGE")]
+    assert sorted({*heard.accepted, *heard.repeated}) == [line for line in range(2, 102) if line != 52]
+    assert len(servicer.accepted) == 99
+
+
+async def test_gateway_that_is_busy_without_saying_more_is_tried_again(gateway):
+    servicer, stub = gateway
+    servicer.breaks = {2: "busy"}
+    heard = await transmit(stub, file_of(30))
+    assert (len(heard.accepted) + len(heard.repeated), heard.broken) == (30, ["RESOURCE_EXHAUSTED"])

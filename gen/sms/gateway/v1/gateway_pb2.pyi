@@ -350,7 +350,7 @@ class ListMessagesRequest(message.Message):
     RECIPIENT_FIELD_NUMBER: builtins.int
     CLIENT_REFERENCE_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """1 to 500; 0 means 50."""
+    """At most this many: 1 to 500; 0 means 50. A page is shorter when it would have more than 3 MiB."""
     page_token: builtins.str
     """From the previous page; the filters must be the same."""
     provider: builtins.str
