@@ -1,15 +1,17 @@
-"""Ends messages whose deadline passed while they waited in a queue that no pod draws from.
+"""Ends messages whose deadline passed while they waited: in a queue, for a later attempt, or with an unclear outcome.
 
-A lane may be paused, its breaker open or its pods down; messages there are drawn late or never. The sweeper finds them
+A lane may be paused, its breaker open, its pods down, or thousands may wait before a message; it is drawn late or
+never. The sweeper finds them
 by their deadlines in the history. The event log still decides, by compare-and-set, and the queue entry that remains is
 recognised as stale when it is drawn.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+import attrs
 import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
@@ -17,21 +19,24 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec, events
 from messaging.errors import CorruptRecord, Unavailable
 from messaging.lifecycle import may_follow
-from messaging.model import address_of
+from messaging.model import Address, address_of
 from messaging.status import deadline_of, first_state
 from messaging.store.reader import Overdue
 from messaging.stream import topology as topo
 from messaging.stream.clock import wall_time
-from messaging.stream.interface import Connection
+from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Publisher
 
 _log = structlog.get_logger(__name__)
 
-_EVERY_S = 1.0
-_BATCH = 200
+EVERY_S = 0.5
+BATCH = 500
+_MOST_OWED = 5000
 _BUDGET_S = 5.0
-_DISPATCH_FIRST_S = 1.0
+DISPATCH_FIRST_S = 0.5
 """How long after its deadline a message is left to the pod that holds it."""
+
+_NEVER_TRIED = frozenset({pb.MESSAGE_STATE_ACCEPTED, pb.MESSAGE_STATE_SCHEDULED})
 
 _UNCLEAR_S = 180.0
 """No attempt lasts this long: the pod of one without a recorded end must have vanished."""
@@ -43,8 +48,8 @@ class Deadlines(Protocol):
     async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> Sequence[Overdue]:
         """Return a page of messages that are not final and whose deadline is before a time; raises StoreDown."""
 
-    async def command(self, client: str, message_id: str) -> wire.Command | None:
-        """Return the message as it was accepted; None when the store has none. Raises StoreDown."""
+    async def commands(self, wanted: Sequence[Overdue]) -> Mapping[str, wire.Command]:
+        """Return messages as they were accepted, by id, without those that it does not have; raises StoreDown."""
 
 
 class Sweeper:
@@ -65,59 +70,95 @@ class Sweeper:
         self._events_kept_s = events_kept_s
         self._now = now
         self._after: Overdue | None = None
+        self._owed: list[_Ended] = []
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             try:
-                await self.sweep(self._now())
+                while len(ended := await self._end_page(self._now())) > BATCH // 2 and len(self._owed) < _MOST_OWED:
+                    self._owed += ended  # there may be more, and they are late already
+                await self._follow_up([*self._owed, *ended])
             except Unavailable as exc:
                 _log.warning("not swept", error=str(exc))
-            await asyncio.sleep(_EVERY_S)
+            self._owed.clear()
+            await asyncio.sleep(EVERY_S)
 
     async def sweep(self, now: float) -> int:
-        """End one page of the messages overdue at `now` (Unix seconds); return how many. Raises Unavailable.
+        """End one page of the messages overdue at `now` (Unix seconds); return how many. Raises Unavailable."""
+        ended = await self._end_page(now)
+        await self._follow_up(ended)
+        return len(ended)
 
-        The next sweep continues after that page, and starts again after the last one, so messages that cannot be ended
+    async def _end_page(self, now: float) -> "list[_Ended]":
+        """Write the final states of one page: callers wait for them. What follows from them is owed.
+
+        The next page continues after that page, and starts again after the last one, so messages that cannot be ended
         do not block the others.
         """
-        before = datetime.fromtimestamp(now - _DISPATCH_FIRST_S, UTC)
-        late = await self._deadlines.overdue(before, _BATCH, self._after)
-        self._after = late[-1] if len(late) == _BATCH else None
-        ended = await asyncio.gather(*(self._try(one, now) for one in late))
-        return sum(ended)
+        before = datetime.fromtimestamp(now - DISPATCH_FIRST_S, UTC)
+        late = await self._deadlines.overdue(before, BATCH, self._after)
+        self._after = late[-1] if len(late) == BATCH else None
+        commands = await self._deadlines.commands(late)
+        ended = await asyncio.gather(*(self._try(one, commands.get(one.message_id), now) for one in late))
+        return [one for one in ended if one is not None]
 
-    async def _try(self, one: Overdue, now: float) -> bool:
+    async def _try(self, one: Overdue, command: wire.Command | None, now: float) -> "_Ended | None":
         try:
-            return await self._end(one.client, one.message_id, now)
+            return None if command is None else await self._end(one, command, now)
         except CorruptRecord as exc:
             _log.warning("not swept", message_id=one.message_id, error=str(exc))
-            return False
+            return None
 
-    async def _end(self, client: str, message_id: str, now: float) -> bool:
-        command = await self._deadlines.command(client, message_id)
-        if command is None:
-            return False
-        address = address_of(client, message_id)
+    async def _end(self, one: Overdue, command: wire.Command, now: float) -> "_Ended | None":
+        address = address_of(one.client, one.message_id)
+        may_be_forgotten = now > deadline_of(command, None) + self._events_kept_s / 2
+        if one.state in _NEVER_TRIED and not may_be_forgotten:
+            ended = await self._append(address, command, None, now)
+            if ended is not None:
+                return ended
+            # The history lags: there is an event by now.
         record = await self._connection.last(topo.EVENT, topo.event_subject(address))
-        last = codec.decode(wire.Event, record.subject, record.data) if record else wire.Event()
-        if record is None and now > deadline_of(command, last) + self._events_kept_s / 2:
+        if record is None and may_be_forgotten:
             # The stream may have deleted its events, and only they say what became of the message.
-            _log.warning("too old to be ended", message_id=message_id)
-            return False
+            _log.warning("too old to be ended", message_id=one.message_id)
+            return None
+        return await self._append(address, command, record, now)
+
+    async def _append(
+        self, address: Address, command: wire.Command, record: Record | None, now: float
+    ) -> "_Ended | None":
+        """Append the event that ends a message upon its last one, `record`; None when it does not end now."""
+        last = codec.decode(wire.Event, record.subject, record.data) if record else wire.Event()
         before = last.state if record else first_state(command)
         change = end_of(command, last, before, now)
         if change is None or not may_follow(before, change.state):
-            return False
+            return None
         event = events.following(command, last, change, events.Writer(self._pod), now)
         expected = record.sequence if record else 0
         sequence = await self._publisher.append_event(address, event, expected, budget_s=_BUDGET_S)
-        if sequence is None:
-            return False
-        await self._publisher.bury(events.dead_letter(command, event, sequence), address, budget_s=_BUDGET_S)
-        await self._publisher.unschedule(address)
-        _log.info("swept", message_id=message_id, reason=event.reason)
-        return True
+        return None if sequence is None else _Ended(address, command, event, sequence)
+
+    async def _follow_up(self, ended: "Sequence[_Ended]") -> None:
+        for first in range(0, len(ended), BATCH):
+            await asyncio.gather(*map(self._bury, ended[first : first + BATCH]))
+
+    async def _bury(self, ended: "_Ended") -> None:
+        """Write the dead letter and delete the schedule of a message that has ended."""
+        letter = events.dead_letter(ended.command, ended.event, ended.sequence)
+        await self._publisher.bury(letter, ended.address, budget_s=_BUDGET_S)
+        await self._publisher.unschedule(ended.address)
+        _log.info("swept", message_id=ended.command.message_id, reason=ended.event.reason)
+
+
+@attrs.frozen
+class _Ended:
+    """A message that has ended, and the event that ended it with its sequence."""
+
+    address: Address
+    command: wire.Command
+    event: wire.Event
+    sequence: int
 
 
 def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> events.Change | None:
@@ -126,7 +167,9 @@ def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> 
     if now < deadline:
         return None
     state, reason = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN"
-    if before == pb.MESSAGE_STATE_SENDING:
+    if before == pb.MESSAGE_STATE_SENDING and last.held:
+        detail = last.detail or "an attempt is unclear, and the deadline has passed"
+    elif before == pb.MESSAGE_STATE_SENDING:
         if now < deadline + _UNCLEAR_S:
             return None
         detail = "an attempt has no recorded end, and the deadline has passed"

@@ -6,6 +6,7 @@ import time
 import attrs
 import structlog
 from opentelemetry.trace import SpanKind
+from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.transport.client import ProviderClient
 from dispatcher.work.attempt import GATE_WAIT_S
@@ -89,11 +90,21 @@ class Recovery:
             facts = self.context.verdict_facts(job, resolved_attempt=job.last.attempt_count)
             if outcome.kind != ACCEPTED and facts.now >= job.deadline:
                 return await self._write(job, expire(facts), outcome)
-            return await self._write(job, judge(outcome, facts), outcome)
+            return await self._write(job, judge(outcome, facts), outcome) or await self._write_late(job, outcome)
         if facts.now >= job.deadline - _DEADLINE_SLACK_S:
             facts = attrs.evolve(facts, now=max(facts.now, job.deadline))
         waited_s = facts.now - codec.unix(job.last.time)
         return await self._write(job, hold(facts, job.last.detail, least_wait_s=2 * waited_s))
+
+    async def _write_late(self, job: Job, outcome: Outcome) -> bool:
+        """Record a yes that came after the message had become UNKNOWN at its deadline."""
+        number = job.last.attempt_count
+        last, sequence = await self.event_log.last_event(job.address)
+        ended = last is not None and last.state == pb.MESSAGE_STATE_UNKNOWN and last.attempt_count == number
+        if outcome.kind != ACCEPTED or not ended:
+            return False
+        job.set_last(last, sequence)
+        return await self._write(job, judge(outcome, self.context.verdict_facts(job, resolved_attempt=number)), outcome)
 
     async def _look_up(self, job: Job) -> Outcome | None:
         if not self.context.can_look_up:

@@ -35,7 +35,7 @@ from messaging.runtime.config import FleetSettings, Settings
 from messaging.runtime.lifetime import Lifetime
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.spans import ChosenIds, Tracer
-from messaging.status import deadline_of
+from messaging.status import deadline_of, first_state
 from messaging.store.reader import Overdue
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
@@ -231,12 +231,14 @@ class StreamDeadlines:
             last = codec.decode(wire.Event, stored.subject, stored.data) if stored else wire.Event()
             deadline = datetime.fromtimestamp(deadline_of(command, last), UTC)
             if deadline < before and last.state not in FINAL_STATES | {pb.MESSAGE_STATE_SENT}:
-                found.append(Overdue(command.client, command.message_id, last.state, deadline))
+                found.append(Overdue(command.client, command.message_id, last.state or first_state(command), deadline))
         return found[:limit]
 
-    async def command(self, client: str, message_id: str) -> wire.Command | None:
+    async def commands(self, wanted: Sequence[Overdue]) -> dict[str, wire.Command]:
+        ids = {one.message_id for one in wanted}
+        found = {}
         for message in self._stream.log(topo.ACCEPT).messages.values():
             command = codec.decode(wire.QueueEntry, message.subject, message.data).command
-            if (command.client, command.message_id) == (client, message_id):
-                return command
-        return None
+            if command.message_id in ids:
+                found[command.message_id] = command
+        return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -161,5 +162,5 @@ class Lagging:
     async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
         return [Overdue(self._command.client, self._command.message_id, pb.MESSAGE_STATE_QUEUED, before)]
 
-    async def command(self, client: str, message_id: str) -> wire.Command:
-        return self._command
+    async def commands(self, _wanted: Sequence[Overdue]) -> dict[str, wire.Command]:
+        return {self._command.message_id: self._command}

@@ -8,7 +8,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dispatcher.duties.sweeper import Sweeper
+from dispatcher.duties.sweeper import BATCH, Sweeper
 from messaging import codec
 from messaging.model import Address
 from messaging.store.reader import HistoryReader, Overdue
@@ -36,8 +36,9 @@ class FakeHistory:
         rest = self._late if after is None else self._late[self._late.index(after) + 1 :]
         return [one for one in rest if one.deadline < before][:limit]
 
-    async def command(self, client: str, message_id: str) -> wire.Command | None:
-        return self._commands.get(message_id)
+    async def commands(self, wanted: Sequence[Overdue]) -> dict[str, wire.Command]:
+        found = {one.message_id: self._commands.get(one.message_id) for one in wanted}
+        return {key: command for key, command in found.items() if command is not None}
 
 
 def overdue_command(late_s: float = 60.0) -> tuple[Address, wire.Command]:
@@ -49,7 +50,7 @@ def overdue_command(late_s: float = 60.0) -> tuple[Address, wire.Command]:
 
 async def test_messages_that_cannot_be_ended_do_not_block_the_others(connection: Connection) -> None:
     address, command = overdue_command()
-    stuck = [an_address().message_id for _ in range(450)]
+    stuck = [an_address().message_id for _ in range(2 * BATCH + 50)]
     sweeper = Sweeper(connection, FakeHistory([*stuck, address.message_id], [command]), "test", KEPT_S)
     assert [await sweeper.sweep(time.time()) for _ in range(3)] == [0, 0, 1]
     assert (await last_event(connection, address))[0].state == pb.MESSAGE_STATE_EXPIRED

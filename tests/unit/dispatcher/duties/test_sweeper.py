@@ -9,7 +9,7 @@ import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.duties.sweeper import Sweeper
+from dispatcher.duties.sweeper import BATCH, Sweeper
 from messaging import codec
 from messaging.errors import StoreDown, StreamDown
 from messaging.model import Address
@@ -26,7 +26,7 @@ AMBIGUOUS = pb.Attempt(number=1, provider="p1", outcome=pb.ATTEMPT_OUTCOME_AMBIG
 # The last event of a message, the time of the sweep after its deadline, and how the message ends (None: it does not).
 ENDS: dict[str, tuple[dict[str, object] | None, float, str | None]] = {
     "never drawn": (None, 2, "EXPIRED EXPIRED"),
-    "only just overdue": (None, 0.5, None),
+    "only just overdue": (None, 0.4, None),
     "waiting for another attempt": ({"state": pb.MESSAGE_STATE_QUEUED}, 2, "EXPIRED EXPIRED"),
     "waiting after an unclear attempt": (
         {"state": pb.MESSAGE_STATE_QUEUED, "attempts": [AMBIGUOUS], "attempt_count": 1},
@@ -34,6 +34,11 @@ ENDS: dict[str, tuple[dict[str, object] | None, float, str | None]] = {
         "UNKNOWN UNKNOWN",
     ),
     "being sent": ({"state": pb.MESSAGE_STATE_SENDING}, 170, None),
+    "held, with an unclear outcome": (
+        {"state": pb.MESSAGE_STATE_SENDING, "held": True, "attempts": [AMBIGUOUS], "attempt_count": 1},
+        1,
+        "UNKNOWN UNKNOWN",
+    ),
     "being sent by a pod that vanished": ({"state": pb.MESSAGE_STATE_SENDING}, 190, "UNKNOWN UNKNOWN"),
     "sent": ({"state": pb.MESSAGE_STATE_SENT}, 2, None),
     "replayed with a later deadline": (
@@ -55,8 +60,8 @@ class FakeHistory:
         self.asked.append(after)
         return self.pages.pop(0) if self.pages else []
 
-    async def command(self, client: str, message_id: str) -> wire.Command | None:
-        return None
+    async def commands(self, _wanted: Sequence[Overdue]) -> dict[str, wire.Command]:
+        return {}
 
 
 def sweeper(fleet: SmallFleet, plan: Callable[[str], None] = lambda _: None) -> Sweeper:
@@ -127,7 +132,7 @@ async def test_message_is_ended_by_either_the_sweeper_or_a_pod() -> None:
     event = wire.Event(message_id=address.message_id, state=pb.MESSAGE_STATE_EXPIRED, reason="OTHER")
 
     def meanwhile(step: str) -> None:
-        if step == "after last SMS_EVENT" and not fleet.story(address):
+        if step == "before publish sms.event" and not fleet.story(address):
             fleet.stream.publish(topo.event_subject(address), event.SerializeToString(), {})
 
     slow = sweeper(fleet, meanwhile)
@@ -161,7 +166,7 @@ async def test_unknown_or_unreadable_message_does_not_block_the_others() -> None
 
 @in_virtual_time
 async def test_next_sweep_continues_after_a_full_page_and_starts_again_after_the_last() -> None:
-    page = [Overdue("default", f"{number}", 1, datetime.fromtimestamp(0, UTC)) for number in range(200)]
+    page = [Overdue("default", f"{number}", 1, datetime.fromtimestamp(0, UTC)) for number in range(BATCH)]
     history = FakeHistory(page, page[:3], [])
     one = Sweeper(SmallFleet().caller.connection, history, "sweeper", KEPT_S)
     for _ in range(3):
@@ -191,11 +196,11 @@ async def test_sweeper_continues_after_store_and_stream_were_down() -> None:
 
 
 class FailsTwice:
-    """Makes the first two reads of the stream fail."""
+    """Makes the first two events of the sweeper fail."""
 
     failures = 0
 
     def __call__(self, step: str) -> None:
-        if step == "before last SMS_EVENT" and self.failures < 2:
+        if step == "before publish sms.event" and self.failures < 2:
             self.failures += 1
             raise StreamDown(step)
