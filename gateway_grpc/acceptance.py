@@ -10,6 +10,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 
 from gateway_grpc.admission import Admission
 from gateway_grpc.repeats import fingerprint, repeats, window_start
+from gateway_grpc.segments import Segmentation, segment
 from gateway_grpc.validation import REQUEST_ID, CheckedRequest, Rules, check
 from messaging import codec, routing
 from messaging.errors import BacklogFull, CallerError, ClockWrong, Draining, NoRoute, RequestIdReused, StreamFull
@@ -100,7 +101,7 @@ class Acceptance:
                     budget_s=self._settings.accept_budget_s,
                 )
         if isinstance(result, Accepted):
-            return _response(command)
+            return _response(command, checked.segmentation)
         if (repeated := await self._replay(result.record, request)) is not None:
             return repeated
         raise RequestIdReused(parse_address(result.record.subject).message_id)
@@ -162,7 +163,7 @@ class Acceptance:
             return None
         if not is_same:
             raise RequestIdReused(command.message_id)
-        response = _response(command)
+        response = _response(command, segment(request.body, smart=request.smart_encoding))
         response.replayed = True
         event = await self._connection.last(topo.EVENT, topo.event_subject(parse_address(record.subject)))
         if event is not None:
@@ -200,7 +201,7 @@ def _fill(command: wire.Command, checked: CheckedRequest, address: Address, choi
         codec.set_timestamp(command.schedule_time, checked.schedule)
 
 
-def _response(command: wire.Command) -> api.SendSmsResponse:
+def _response(command: wire.Command, found: Segmentation | None = None) -> api.SendSmsResponse:
     response = api.SendSmsResponse()
     response.message_id = command.message_id
     response.state = first_state(command)
@@ -210,4 +211,11 @@ def _response(command: wire.Command) -> api.SendSmsResponse:
     response.recipient = command.recipient
     response.accept_time.CopyFrom(command.accept_time)
     response.deadline.CopyFrom(command.deadline)
+    if found is not None and found.replaced:
+        response.replacements.extend(replacements_of(found))
     return response
+
+
+def replacements_of(found: Segmentation) -> list[api.Replacement]:
+    """Return what smart encoding replaced, as the API says it."""
+    return [api.Replacement(**{"from": old, "to": new}) for old, new in found.replaced]

@@ -86,7 +86,7 @@ def _quota(error: errors.GatewayError, _room: int) -> list[Message]:
 
 
 def _metadata(error: errors.GatewayError) -> dict[str, str]:
-    names = ("message_id", "state", "scope", "limit", "stream")
+    names = ("message_id", "state", "scope", "stream")
     return {name: str(getattr(error, name))[:_MAX_FIELD] for name in names if hasattr(error, name)}
 
 

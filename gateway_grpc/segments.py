@@ -52,18 +52,34 @@ LOOKALIKES: dict[str, str] = {
     "\u2022": "*",
     "\u00b7": ".",
     "\u00a0": " ",
+    "\u2000": " ",
+    "\u2001": " ",
     "\u2002": " ",
     "\u2003": " ",
     "\u2007": " ",
     "\u2009": " ",
     "\u202f": " ",
     "\u200a": " ",
+    "\u2004": " ",
+    "\u2005": " ",
+    "\u2006": " ",
+    "\u2008": " ",
+    "\u205f": " ",
+    "\u3000": " ",
     "\t": " ",
-    "\u200b": "",
-    "\ufeff": "",
-    "\u00e7": "Ç",
+    "\u2028": "\n",
+    "\u2029": "\n",
+    "\u00e7": "c",
+    **dict.fromkeys(
+        "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+        "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufe0e\ufe0f\ufeff",
+        "",
+    ),
 }
-"""Smart encoding's replacements."""
+"""Smart encoding's replacements: look-alikes, and nothing for what cannot be seen between characters of GSM-7.
+
+GSM-7 has Ç and no ç: a c is nearer to it within a word than a capital.
+"""
 
 
 @attrs.frozen

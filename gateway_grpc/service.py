@@ -14,7 +14,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc import validation
-from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.acceptance import Acceptance, replacements_of
 from gateway_grpc.answers import page_of, shortened
 from gateway_grpc.batch import Batches
 from gateway_grpc.interceptors import current_call
@@ -119,7 +119,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
             units=segmentation.units,
             units_left=segmentation.units_left,
             culprits=[api.Culprit(character=char, position=position) for position, char in segmentation.non_gsm7],
-            replacements=[api.Replacement(**{"from": old, "to": new}) for old, new in segmentation.replaced],
+            replacements=replacements_of(segmentation),
             providers=order,
             route_reason=why,
             deadline=codec.timestamp(checked.deadline),

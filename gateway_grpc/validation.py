@@ -15,8 +15,9 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc.numbers import region_of, to_e164
-from gateway_grpc.segments import MAX_SEGMENTS, Segmentation, segment
+from gateway_grpc.segments import LOOKALIKES, MAX_SEGMENTS, UCS2_PART, Segmentation, segment
 from gateway_grpc.spelling import foreign_character
+from gateway_grpc.texts import named, sender_fault, text_fault
 from gateway_grpc.times import malformed_times
 from messaging import codec
 from messaging.errors import InvalidRequest
@@ -31,7 +32,7 @@ CALLBACK = re.compile(r"(https?://[^\x00-\x20]+)?")
 LABEL_KEY = re.compile(r"[a-z0-9_.-]{1,63}")
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-MAX_BODY, MAX_TEXT, MAX_CALLBACK, MAX_PROVIDERS, MAX_LABELS, MAX_CHUNK = 1600, 255, 2048, 10, 16, 1000
+MAX_BODY, MAX_TEXT, MAX_CALLBACK, MAX_PROVIDERS, MAX_LABELS, MAX_CHUNK = 1530, 255, 2048, 10, 16, 1000
 MIN_TTL_S, MAX_TTL_S = 5, 259_200
 PAST_S, AHEAD_S = 300, 3_024_000
 MAX_PAGE, MAX_TOKEN, MAX_STATES = 500, 512, 12
@@ -78,9 +79,11 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     if "recipient" not in wrong:
         recipient, fault = to_e164(request.recipient, rules.default_region, strict=rules.strict_numbers)
         faults += [("recipient", fault)] if fault else []
+    if "sender" not in wrong and request.sender and (fault := sender_fault(request.sender)):
+        faults.append(("sender", fault))
     segmentation = segment("" if "body" in wrong else request.body, smart=request.smart_encoding)
-    if segmentation.segments > MAX_SEGMENTS:
-        faults.append(("body", f"needs {segmentation.segments} segments, at most {MAX_SEGMENTS} are sent: shorten it"))
+    if "body" not in wrong and (fault := text_fault(request.body) or _length_fault(segmentation)):
+        faults.append(("body", fault))
     for index, name in enumerate(() if "providers" in wrong else request.providers):
         if f"providers[{index}]" not in wrong and name not in rules.providers:
             known = ", ".join(sorted(rules.providers))
@@ -92,6 +95,18 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
     if schedule is not None and schedule <= now:
         schedule = None
     return CheckedRequest(request, recipient, segmentation, lane, schedule, (schedule or now) + ttl_of(request))
+
+
+def _length_fault(found: Segmentation) -> str:
+    """Say that a text needs too many segments, and which characters make it so long; empty when it does not."""
+    if found.segments <= MAX_SEGMENTS:
+        return ""
+    why = ""
+    if found.non_gsm7:
+        cure = "smart_encoding can replace them" if all(char in LOOKALIKES for _, char in found.non_gsm7) else ""
+        cure = cure or "replace them"
+        why = f"; these characters make it UCS-2, with {UCS2_PART} in a segment: {named(found.non_gsm7)}; {cure}, or"
+    return f"needs {found.segments} segments, at most {MAX_SEGMENTS} are sent{why or ':'} shorten it"
 
 
 def ttl_of(request: api.SendSmsRequest) -> float:

@@ -116,7 +116,7 @@ class BacklogFull(GatewayError):
         self.scope = scope
         self.limit = limit
         self.retry_after_s = retry_after_s
-        super().__init__(f"the limit of {limit} waiting messages for {scope} is reached: try again later")
+        super().__init__(f"too many messages wait for {scope}: try again later")
 
 
 class Unavailable(GatewayError):

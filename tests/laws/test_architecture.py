@@ -158,7 +158,7 @@ PURE = {
         "status",
         "stream/topology",
     ),
-    "gateway_grpc": ("answers", "chunk", "numbers", "repeats", "segments", "spelling", "times", "validation"),
+    "gateway_grpc": ("answers", "chunk", "numbers", "repeats", "segments", "spelling", "texts", "times", "validation"),
     "dispatcher": ("breaker/breaker", "work/verdict", "work/redelivery", "work/job", "rate/allocator", "rate/window"),
     "ops/bulk": ("cells", "header", "identity", "row", "text"),
     "providers": tuple(sorted(path.stem for path in ROOT.joinpath("providers").rglob("*.py"))),

@@ -26,7 +26,10 @@ from tests.descriptors import changed, differing, fields_of, filled
 LEFT_OUT: dict[type[Message], dict[str, str]] = {
     api.SendSmsRequest: {},
     wire.Command: {"traceparent": "`accept` writes it: the span of the publish begins when the command is made"},
-    api.SendSmsResponse: {"replayed": "true of a repeat only: `_replay` sets it"},
+    api.SendSmsResponse: {
+        "replayed": "true of a repeat only: `_replay` sets it",
+        "replacements": "they follow from the request, whose text is not kept",
+    },
     pb.MessageStatus: {},
 }
 

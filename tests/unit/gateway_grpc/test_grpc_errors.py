@@ -186,5 +186,5 @@ def test_metadata_has_the_typed_fields_that_a_program_needs() -> None:
 
     assert metadata(errors.NotCancelable("0190-7", "SENT")) == {"message_id": "0190-7", "state": "SENT"}
     assert metadata(errors.RequestIdReused("0190-7")) == {"message_id": "0190-7"}
-    assert metadata(errors.BacklogFull("provider alpha", 10, 2.5)) == {"scope": "provider alpha", "limit": "10"}
+    assert metadata(errors.BacklogFull("provider alpha", 10, 2.5)) == {"scope": "provider alpha"}, "no setting"
     assert metadata(errors.StreamFull("SMS_ACCEPT")) == {"stream": "SMS_ACCEPT"}

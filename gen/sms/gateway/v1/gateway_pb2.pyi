@@ -66,9 +66,13 @@ class SendSmsRequest(message.Message):
     is accepted when the gateway has a default region.
     """
     body: builtins.str
-    """The text. At most 10 segments."""
+    """The text: at most 10 segments, which hold 1,530 characters of GSM-7 or 670 of UCS-2. It must not be blank, and must
+    not have control characters but line feed, carriage return, form feed and tab.
+    """
     sender: builtins.str
-    """The sender ID: a number of 3 to 15 digits, or up to 11 letters, digits and " ._&-". Empty: the provider's default."""
+    """The sender ID: a number of 3 to 15 digits, or up to 11 letters, digits and " ._&-", at least one of them a letter or
+    a digit. Empty: the provider's default.
+    """
     priority: message_pb2.Priority.ValueType
     request_id: builtins.str
     """Makes a repeated call safe: for 24 hours, counted from schedule_time if that is later, the same message with the same
@@ -80,8 +84,8 @@ class SendSmsRequest(message.Message):
     callback_url: builtins.str
     """Where to send reports about this message. Stored, but not used yet."""
     smart_encoding: builtins.bool
-    """Replace typographic characters (curly quotes, dashes, special spaces) with similar ones if the whole text then fits
-    GSM-7.
+    """If the whole text then fits GSM-7: replace typographic characters (curly quotes, dashes, special spaces) and ç with
+    similar ones, and remove zero-width ones. `replacements` in the answer says what was replaced.
     """
     @builtins.property
     def ttl(self) -> duration_pb2.Duration:
@@ -138,6 +142,7 @@ class SendSmsResponse(message.Message):
     RECIPIENT_FIELD_NUMBER: builtins.int
     ACCEPT_TIME_FIELD_NUMBER: builtins.int
     DEADLINE_FIELD_NUMBER: builtins.int
+    REPLACEMENTS_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     """UUIDv7."""
     state: message_pb2.MessageState.ValueType
@@ -153,6 +158,10 @@ class SendSmsResponse(message.Message):
     def accept_time(self) -> timestamp_pb2.Timestamp: ...
     @builtins.property
     def deadline(self) -> timestamp_pb2.Timestamp: ...
+    @builtins.property
+    def replacements(self) -> containers.RepeatedCompositeFieldContainer[Replacement]:
+        """What smart encoding replaced in the text."""
+
     def __init__(
         self,
         *,
@@ -165,10 +174,11 @@ class SendSmsResponse(message.Message):
         recipient: builtins.str = ...,
         accept_time: timestamp_pb2.Timestamp | None = ...,
         deadline: timestamp_pb2.Timestamp | None = ...,
+        replacements: abc.Iterable[Replacement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["accept_time", b"accept_time", "deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accept_time", b"accept_time", "deadline", b"deadline", "encoding", b"encoding", "message_id", b"message_id", "provider", b"provider", "recipient", b"recipient", "replayed", b"replayed", "segments", b"segments", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accept_time", b"accept_time", "deadline", b"deadline", "encoding", b"encoding", "message_id", b"message_id", "provider", b"provider", "recipient", b"recipient", "replacements", b"replacements", "replayed", b"replayed", "segments", b"segments", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
