@@ -61,6 +61,8 @@ class Outcome:
     code: str = attrs.field(default="", converter=clean_code)
     detail: str = attrs.field(default="", converter=clean_detail)
     retry_after_s: float | None = attrs.field(default=None, converter=bounded_pause)
+    said: str = attrs.field(default="", repr=False, converter=clean_detail)
+    """What the provider wrote about it. It may repeat anything, so it goes nowhere but through echoes.py."""
     stalled: bool = False
     """Our own process stood still during the call, so the outcome says nothing about the provider's health."""
 

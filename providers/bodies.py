@@ -2,10 +2,12 @@
 
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+ROOT = "$"
+"""The path of the whole document."""
 
 
 def json_body(document: Any) -> bytes:
@@ -13,12 +15,12 @@ def json_body(document: Any) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def form_body(fields: Mapping[str, str]) -> bytes:
-    """Encode fields as a form."""
-    return urllib.parse.urlencode(fields).encode()
+def form_body(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Encode pairs of name and value as a form."""
+    return urllib.parse.urlencode(list(pairs)).encode()
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes | str) -> Any:
     """Read a JSON document; None when it is not one, is cut off, or is nested too deeply."""
     try:
         return json.loads(body)
@@ -27,9 +29,12 @@ def read_json(body: bytes) -> Any:
 
 
 def text_at(document: Any, path: str) -> str:
-    """Return the value at a dotted path (`data.0.id`) as text; empty when there is none or it is not a single value."""
+    """Return the value at a dotted path (`data.0.id`) as text; empty when there is none or it is not a single value.
+
+    The path `$` is the whole document.
+    """
     node = document
-    for step in path.split(".") if path else ():
+    for step in path.split(".") if path and path != ROOT else ():
         if isinstance(node, dict):
             node = node.get(step)
         elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):

@@ -1,13 +1,17 @@
 """The dialect of `http-json`: HTTP requests and answers as the providers file describes them (see http_shape.py)."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
+from providers.answer_form import Contents, known_charset, read_contents
 from providers.base import ACCEPTED, AMBIGUOUS, THROTTLED, TRANSIENT, Answer, Outcome, Request, Submission, clean_code
-from providers.bodies import FORM, JSON, form_body, json_body, read_json, text_at
-from providers.http_shape import LookUp, Shape, read_shape
-from providers.http_template import NOTHING, Template, message_url, values_of
+from providers.http_request import read_request
+from providers.http_settings import read_shape
+from providers.http_shape import MATCHES, LookUp, Shape
+from providers.http_template import Faults
 from providers.retry_after import retry_after_s
 from providers.statuses import OUTCOMES, name_of_status
 
@@ -17,64 +21,88 @@ class HttpGeneric:
 
     def __init__(self, provider: Provider, shape: Shape | None = None) -> None:
         self._shape = shape = shape or read_shape(provider)
-        self._template = Template(shape.headers, shape.fields, provider.secrets)
-        self._url = provider.url
-        self._query_url = provider.url.partition("#")[0].partition("?")[0]
-        self._sender = provider.sender
+        faults: Faults = []
+        self._request = read_request(provider, shape, faults)
+        if faults:
+            raise ConfigError([(f"provider[{provider.name}]{key}", text) for key, text in faults])
         self._statuses = _inverted(shape.statuses)
         self._codes = _inverted(shape.codes)
+        self._charset = known_charset(shape.charset) if shape.charset else ""
+        self._matches = {name: re.compile(text) if (text := getattr(shape, name)) else None for name in MATCHES}
         self.can_look_up = shape.look_up is not None
         self.missing_after_s = shape.look_up.waits_s(provider.timeout_s) if shape.look_up else 0.0
 
     def request(self, submission: Submission) -> Request:
         """Make the request that sends a message."""
-        method, template = self._shape.method, self._template
-        values = values_of(submission, self._sender)
-        headers = template.headers(values)
-        headers["traceparent"] = submission.traceparent
-        match self._shape.encoding:
-            case "json":
-                headers.setdefault("content-type", JSON)
-                return Request(method, self._url, headers, json_body(template.document(values)))
-            case "form":
-                headers.setdefault("content-type", FORM)
-                return Request(method, self._url, headers, form_body(template.fields(values)))
-            case "query":
-                query = form_body(template.fields(values)).decode()
-                return Request(method, f"{self._query_url}?{query}" if query else self._query_url, headers)
+        return self._request.send(submission)
 
     def read(self, answer: Answer) -> Outcome:
         """Judge an answer by the provider's code, or by the status when the code is not known."""
-        shape, document = self._shape, read_json(answer.body)
-        name = self._statuses.get(answer.status) or name_of_status(answer.status)
-        code = clean_code(text_at(document, shape.code_path)) or str(answer.status)
+        contents = read_contents(answer, self._shape.answer, self._charset)
+        status = answer.status
+        name = self._statuses.get(status) or self._statuses.get(-(status // 100)) or name_of_status(status)
+        code = clean_code(self._value(contents, "code")) or str(status)
         name = self._codes.get(code, name)
-        if name == "accepted" and answer.status // 100 == 2:
-            if document is None:
-                return Outcome(AMBIGUOUS, code=code, detail="the answer has a success status and cannot be read")
-            if shape.success_path and text_at(document, shape.success_path) not in shape.success_values:
-                return Outcome(AMBIGUOUS, code=code, detail="the answer has a success status and no success value")
+        if name == "accepted" and status // 100 == 2:
+            if code not in self._codes and self._says_no(contents):
+                name = self._shape.failure_means
+            elif doubt := self._doubt(contents):
+                detail = f"the answer has a success status and {doubt}"
+                return Outcome(AMBIGUOUS, code=code, detail=detail, said=self._error_text(contents))
         kind = OUTCOMES[name]
-        detail = "" if kind == ACCEPTED else f"the provider answered {answer.status}, which means {name}"
+        detail = "" if kind == ACCEPTED else f"the provider answered {status}, which means {name}"
         retry = retry_after_s(answer) if kind == THROTTLED else None
-        return Outcome(kind, text_at(document, shape.id_path), code, detail, retry)
+        said = "" if kind == ACCEPTED else self._error_text(contents)
+        return Outcome(kind, self._value(contents, "id"), code, detail, retry, said=said)
+
+    def _value(self, contents: Contents, what: str) -> str:
+        """Return what the settings name: the value at its path, or what its pattern finds."""
+        path = getattr(self._shape, f"{what}_path")
+        return (contents.at(path) if path else "") or contents.matched(self._matches[f"{what}_match"]) or ""
+
+    def _says_no(self, contents: Contents) -> bool:
+        shape = self._shape
+        if shape.failure_path and contents.at(shape.failure_path) in shape.failure_values:
+            return True
+        return contents.matched(self._matches["failure_match"]) is not None
+
+    def _doubt(self, contents: Contents) -> str:
+        """Say what an answer with the status of a yes lacks to be one; empty for nothing."""
+        shape = self._shape
+        if shape.answer == "status" or (contents.is_empty and shape.empty_is_success):
+            return ""
+        if shape.answer != "text" and contents.document is None:
+            return "cannot be read"
+        if shape.success_path and contents.at(shape.success_path) not in shape.success_values:
+            return "no success value"
+        if shape.success_match and contents.matched(self._matches["success_match"]) is None:
+            return "no success value"
+        if shape.answer != "json" and not (shape.success_path or shape.success_match or self._value(contents, "id")):
+            return "no id"
+        return ""
+
+    def _error_text(self, contents: Contents) -> str:
+        """Return what the provider says is wrong, as it wrote it."""
+        if self._shape.error_path or self._shape.error_match:
+            return self._value(contents, "error")
+        return contents.error_text()
 
     def look_up_request(self, message_id: str, traceparent: str) -> Request:
         """Make the request that asks whether the provider has taken a message."""
-        url = message_url(self._look_up.url, self._url, message_id)
-        return Request("GET", url, {**self._template.headers(NOTHING), "traceparent": traceparent})
+        return self._request.ask(message_id, traceparent)
 
     def read_look_up(self, answer: Answer) -> Outcome | None:
         """Judge the answer: a yes has to show it, and a no has to be worth something."""
-        look_up, document = self._look_up, read_json(answer.body)
-        if answer.status in look_up.found:
-            found = text_at(document, look_up.id_path or self._shape.id_path)
+        look_up = self._look_up
+        if _among(answer.status, look_up.found):
+            contents = read_contents(answer, self._shape.answer, self._charset)
+            found = contents.at(look_up.id_path) if look_up.id_path else self._value(contents, "id")
             if look_up.success_path:
-                says_yes = text_at(document, look_up.success_path) in look_up.success_values
+                says_yes = contents.at(look_up.success_path) in look_up.success_values
             else:
                 says_yes = bool(found)
             return Outcome(ACCEPTED, found, detail="found by look-up") if says_yes else None
-        if answer.status in look_up.missing and look_up.authoritative:
+        if _among(answer.status, look_up.missing) and look_up.authoritative:
             return Outcome(TRANSIENT, code=str(answer.status), detail="the provider does not know the message")
         return None
 
@@ -83,6 +111,10 @@ class HttpGeneric:
         if self._shape.look_up is None:
             raise ValueError("this provider has no look-up")
         return self._shape.look_up
+
+
+def _among(status: int, statuses: tuple[int, ...]) -> bool:
+    return status in statuses or -(status // 100) in statuses
 
 
 def _inverted(table: Mapping[str, tuple[Any, ...]]) -> dict[Any, str]:

@@ -18,6 +18,7 @@ import httpx
 
 from dispatcher.transport.gate import GateClosed, OpenGate, WriteGate
 from dispatcher.transport.guarded import Guarded, log_failure, unsendable
+from dispatcher.transport.sample import faults_of_requests
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
 from providers.base import AMBIGUOUS, TRANSIENT, Answer, Dialect, Outcome, Request, Submission
@@ -160,11 +161,10 @@ class HttpProviderClient:
 
 
 def open_client(provider: Provider, dialect: Dialect) -> HttpProviderClient:
-    """Make the client of one provider, which connects on first use; raises ConfigError for an invalid URL."""
-    try:
-        httpx.URL(provider.url)
-    except httpx.InvalidURL as exc:
-        raise ConfigError([(f"provider[{provider.name}].url", f"is not a URL: {exc}")]) from exc
+    """Make the client of one provider, which connects on first use; raises ConfigError if no request can be sent."""
+    faults = [(f"provider[{provider.name}].{key}", text) for key, text in faults_of_requests(dialect)]
+    if faults:
+        raise ConfigError(faults)
     caller = HttpCaller(
         timeout_s=provider.timeout_s, max_connections=provider.max_in_flight, keepalive_s=provider.keepalive_s
     )

@@ -12,10 +12,12 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn
 
 from messaging.errors import ConfigError
-from messaging.runtime.secret import MASK, Secret
+from messaging.runtime.secret import MASK, Secret, mask_address
 
 _CURE = "write one like providers.example.toml and set this to its path, or run this where `smsctl up` runs"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_SENDER = re.compile(r"([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?")
+"""The form of a sender ID, as the API has it."""
 
 
 @attrs.frozen
@@ -105,6 +107,9 @@ def _wrong(provider: Provider) -> list[tuple[str, str]]:
         faults.append(("name", "may contain up to 32 of a-z, 0-9 and -, and must begin with a letter or digit"))
     if not re.match(r"https?://[^\s/]+", provider.url):
         faults.append(("url", "must be an http or https URL"))
+    if not _SENDER.fullmatch(provider.sender):
+        sentence = "no network takes it: it must be 3 to 15 digits, or up to 11 letters, digits, spaces and ._&-"
+        faults.append(("sender", f"{sentence}; write an id of another kind into the adapter's fields themselves"))
     for key, (low, high) in _RANGES.items():
         if not low <= getattr(provider, key) <= high:
             faults.append((key, f"must be between {low:g} and {high:g}"))
@@ -177,4 +182,24 @@ def as_table(provider: Provider) -> dict[str, Any]:
     """Return a provider as people may see it: with its secrets masked."""
     table = attrs.asdict(provider, recurse=False)
     table["secrets"] = dict.fromkeys(provider.secrets, MASK)
+    table["url"] = mask_address(provider.url)
+    table["settings"] = _masked(provider.settings)
     return table
+
+
+_KEY_OF_A_KEY = re.compile(r"(?i)auth|key|token|secret|passw|pwd|signature|credential|(^|[^a-z])(pin|pass|sig|sid)$")
+
+
+def _masked(value: Any, key: str = "") -> Any:
+    """Mask what is probably a key although the file should not contain one; names in braces are shown."""
+    if isinstance(value, dict):
+        return {name: _masked(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_masked(one, key) for one in value]
+    if isinstance(value, str) and "://" in value:
+        return mask_address(value)
+    if isinstance(value, str) and key == "url":
+        return mask_address(value)
+    if isinstance(value, str | int) and not isinstance(value, bool) and _KEY_OF_A_KEY.search(key):
+        return value if not value or (isinstance(value, str) and "{secret." in value) else MASK
+    return value

@@ -44,6 +44,34 @@ def _mask_one(url: str, *, name_is_open: bool) -> str:
     return f"{scheme}{sep}{shown}@{place}" if at else url
 
 
+def mask_address(url: str) -> str:
+    """Mask user, password and every value of the query in a provider's URL; names in braces are shown."""
+    base, mark, query = url.partition("?")
+    head, slashes, rest = base.partition("//")
+    authority, slash, path = rest.partition("/") if slashes else ("", "", rest)
+    if ":" in authority and not authority.rpartition(":")[2].isdecimal():  # a slash within a password, perhaps
+        authority, slash, path = rest, "", ""
+    user, at, place = authority.rpartition("@")
+    if at:
+        authority = f"{_unless_braces(user)}@{place}"
+    query, sharp, fragment = query.partition("#")
+    pairs = [part.partition("=") for part in query.split("&")]
+    shown = "&".join(
+        f"{name}{sign}{_unless_braces(value)}" if sign else _unless_braces(name) for name, sign, value in pairs
+    )
+    return f"{head}{slashes}{authority}{slash}{path}{mark}{shown}{sharp}{fragment}"
+
+
+def _mask_parameter(part: str) -> str:
+    name, sign, value = part.partition("=")
+    return f"{name}{sign}{_unless_braces(value)}" if sign else _unless_braces(name)
+
+
+def _unless_braces(text: str) -> str:
+    """Mask a text, unless it is empty or names in braces with nothing but a colon between them."""
+    return MASK if re.sub(r"\{[^{}]*\}", "", text).strip(":") else text
+
+
 class Url(Secret):
     """A URL whose `repr` and `str` have no password."""
 

@@ -90,6 +90,32 @@ def test_check_config_masks_secrets(tmp_path: pathlib.Path):
         assert "postgresql://me:****@db/sms" in done.stdout
 
 
+def test_check_config_masks_what_a_providers_urls_and_settings_hold(tmp_path: pathlib.Path):
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        """[[provider]]
+name = "x"
+adapter = "http-json"
+url = "https://user:hush-1@h/send?key=hush-2&id={digits}"
+[provider.settings]
+headers = {x-api-key = "hush-3", accept = "text/plain"}
+fields = {password = "hush-4", nested = {api_token = "hush-5"}, to = "{digits}"}
+look_up = {url = "/status/{message_id}?key=hush-6"}
+"""
+    )
+    for options in ([], ["--json"]):
+        done = run("check-config", *options, SMSGW_PROVIDERS_FILE=str(path))
+        assert done.exit_code == 0, done.stderr
+        assert "hush" not in done.output
+        assert "text/plain" in done.stdout
+        assert "{digits}" in done.stdout
+
+
+def test_check_config_says_which_region_was_meant():
+    done = run("check-config", SMSGW_DEFAULT_REGION="uk")
+    said_in_one_sentence(done, 78, "SMSGW_DEFAULT_REGION", "did you mean GB?")
+
+
 def test_check_config_markdown_lists_every_setting():
     done = run("check-config", "--markdown")
     rows = done.stdout.splitlines()

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from messaging.runtime.config.regions import OFTEN_MEANT, REGIONS
 from messaging.runtime.secret import DATABASE_SCHEMES, Url
 
 
@@ -67,7 +68,11 @@ def region(text: str) -> str:
     """Read a country code, or nothing."""
     if text and not (len(text) == 2 and text.isalpha()):
         raise ValueError("must be an ISO 3166-1 alpha-2 code such as GH, or empty")
-    return text.upper()
+    code = text.upper()
+    if code and code not in REGIONS:
+        meant = f": did you mean {OFTEN_MEANT[code]}?" if code in OFTEN_MEANT else ""
+        raise ValueError(f"{code} is no ISO 3166-1 alpha-2 code of a region with phone numbers, such as GH{meant}")
+    return code
 
 
 def word(text: str) -> str:

@@ -29,7 +29,7 @@ def keys_of(heading: str, head: str) -> list[str]:
     """The names in the first column of the table below a heading."""
     section = PAGE.read_text().split(f"{heading}\n")[1]
     rows = section.split(f"{head}\n")[1].split("\n\n")[0].splitlines()[1:]
-    return [row.split("`")[1] for row in rows]
+    return [name for row in rows for name in row.split("|")[1].split("`")[1::2]]
 
 
 def test_the_page_tells_every_key_of_a_provider() -> None:

@@ -41,7 +41,7 @@ def test_path_through_nothing_ends_in_nothing(document: Any) -> None:
 
 def test_json_is_compact_and_a_form_is_quoted() -> None:
     assert json_body({"to": "é", "n": [1, None]}) == '{"to":"é","n":[1,null]}'.encode()
-    assert form_body({"to": "+233", "text": "é & b"}) == b"to=%2B233&text=%C3%A9+%26+b"
+    assert form_body([("to", "+233"), ("text", "é & b"), ("to", "x")]) == b"to=%2B233&text=%C3%A9+%26+b&to=x"
 
 
 UNREADABLE = [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": 1} x', b"1" * 5000]

@@ -54,7 +54,7 @@ ALL_NAMES = {
     name: f"{{{name}}}"
     for name in ("message_id", "recipient", "digits", "sender", "body", "segments", "attempt", "unicode", "validity_s")
 }
-QUERY = "https://api.example/v2/send"
+QUERY = "https://api.example/v2/send?account=7"
 REQUESTS: dict[str, tuple[dict[str, Any], Request]] = {
     "no settings": (
         {},
@@ -94,12 +94,12 @@ REQUESTS: dict[str, tuple[dict[str, Any], Request]] = {
     "put": ({"method": "PUT", "encoding": "form", "fields": {"n": "{segments}"}}, Request("PUT", URL, FORM, b"n=2")),
     "query": (
         {"method": "GET", "encoding": "query", "fields": {"to": "{recipient}", "text": "{body}"}},
-        Request("GET", f"{QUERY}?to=%2B233201234567&text=Hi+%C3%A9+%26+4711", TRACE),
+        Request("GET", f"{QUERY}&to=%2B233201234567&text=Hi+%C3%A9+%26+4711", TRACE),
     ),
     "query of nothing": ({"method": "GET", "encoding": "query", "fields": {}}, Request("GET", QUERY, TRACE)),
     "query by post": (
         {"encoding": "query", "fields": {"to": "{digits}"}},
-        Request("POST", f"{QUERY}?to=233201234567", TRACE),
+        Request("POST", f"{QUERY}&to=233201234567", TRACE),
     ),
 }
 

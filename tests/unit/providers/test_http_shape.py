@@ -8,8 +8,9 @@ from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
 from messaging.runtime.secret import Secret
 from providers.catalogue import CATALOGUE, dialect_of
-from providers.http_shape import Shape, read_shape
-from providers.http_template import nest
+from providers.field_tree import plant
+from providers.http_settings import read_shape
+from providers.http_shape import Shape
 from providers.simulated import Simulated
 from providers.statuses import OUTCOMES
 
@@ -91,7 +92,7 @@ def test_wrong_setting_is_a_fault_that_names_it(settings: dict[str, Any], named:
 
 def test_faults_of_a_shape_are_reported_together() -> None:
     shown = faults(provider(statuses={"fatal": [1]}, codes={"fatal": ["x"]}, fields={"a": "{b}"}, method="GET"))
-    for part in ("statuses.fatal", "codes.fatal", "'b'", "encoding"):
+    for part in ("statuses.fatal", "codes.fatal", "{b}", "encoding"):
         assert part in shown
 
 
@@ -131,7 +132,7 @@ def test_adapter_that_is_not_known_is_a_fault_that_lists_those_there_are() -> No
     ],
 )
 def test_dotted_keys_make_nested_objects(fields: dict[str, Any], document: dict[str, Any]) -> None:
-    assert nest(fields) == document
+    assert plant(fields) == document
 
 
 def test_every_outcome_has_one_word_in_the_file() -> None:

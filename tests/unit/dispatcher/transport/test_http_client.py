@@ -40,13 +40,45 @@ def client(caller: HttpCaller, **settings: object) -> HttpProviderClient:
     return HttpProviderClient(dialect_of(Provider("alpha", "http-json", "http://h/send", settings=settings)), caller)
 
 
-@pytest.mark.parametrize("url", ["http://h:port/send", "http://h/\x00"])
+BAD_URLS = [
+    "http://h:port/send",
+    "http://h/\x00",
+    "http://h:65536/send",
+    "http://h:99999999999/send",
+    "http://h:0/send",
+    "http://[::1",
+    "http://[x]/",
+    "http://@/",
+    "http://:80/",
+    "http://user:hush@h:port/",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
 def test_address_that_cannot_be_called_is_a_fault_of_the_settings(url: str) -> None:
     provider = Provider("alpha", "http-json", url)
     with pytest.raises(ConfigError) as refused:
         open_client(provider, dialect_of(provider))
-    ((key, _),) = refused.value.faults
+    ((key, text),) = refused.value.faults
     assert key == "provider[alpha].url"
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/{message_id}", "http://[x/{message_id}"])
+def test_address_of_a_look_up_that_cannot_be_called_is_a_fault_of_its_own(url: str) -> None:
+    provider = Provider("alpha", "http-json", "http://h/", settings={"look_up": {"url": url}})
+    with pytest.raises(ConfigError) as refused:
+        open_client(provider, dialect_of(provider))
+    ((key, _),) = refused.value.faults
+    assert key == "provider[alpha].settings.look_up.url"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h:65535/", "https://[::1]:8443/a", "http://user:pass@h/", "https://höst.example/"]
+)
+def test_address_that_can_be_called_is_none(url: str) -> None:
+    provider = Provider("alpha", "http-json", url)
+    open_client(provider, dialect_of(provider))
 
 
 @pytest.mark.parametrize("code", ["233201234567", "to-233201234567.bad", "+233201234567"])

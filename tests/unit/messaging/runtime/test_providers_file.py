@@ -180,6 +180,18 @@ def test_number_that_is_none_is_a_fault(key: str, value: str) -> None:
     assert set(parse(one(**{key: value}))) == {f"provider[a].{key}"}
 
 
+@pytest.mark.parametrize("sender", ["Twelve chars", "Café", "1234567890123456", "a+b", "x\\ny", "{secret.x}"])
+def test_default_sender_that_no_network_takes_is_a_fault(sender: str) -> None:
+    faults = parse(one(sender=f'"{sender}"'))
+    assert set(faults) == {"provider[a].sender"}
+    assert "no network takes it" in faults["provider[a].sender"]
+
+
+@pytest.mark.parametrize("sender", ["", "MyShop", "Bar & Co", "12345", "+233201234567"])
+def test_default_sender_of_a_usual_form_is_taken(sender: str) -> None:
+    assert parse(one(sender=f'"{sender}"')) == {}
+
+
 def test_unknown_key_is_a_fault_that_names_it() -> None:
     assert "rate" in str(parse(one(rate="5")))
 

@@ -1,0 +1,122 @@
+"""Answers in every form that providers write them: the values that the settings name, whatever holds them. Pure."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import attrs
+
+from providers.base import Answer
+from providers.bodies import read_json, text_at
+from providers.xml_body import Element, read_xml, xml_text_at
+
+Form = Literal["json", "text", "xml", "status"]
+
+_SEARCHED_CHARS = 4096
+"""A regular expression looks at this much of a text, so that no answer can keep it busy."""
+
+_CHARSETS = ("utf", "ascii", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "mac", "hz")
+_NAMED = re.compile(r"(?i)charset\s*=\s*[\"']?([A-Za-z0-9._:+-]{1,40})")
+_REPEATED_REPEAT = re.compile(r"\((?:[^()\\]|\\.)*(?<!\\)[*+}](?:[^()\\]|\\.)*\)\s*[*+{]")
+
+_ERROR_PATHS = (
+    "message",
+    "error.message",
+    "error",
+    "errors.0.message",
+    "errors.0",
+    "error_message",
+    "errorMessage",
+    "error_description",
+    "description",
+    "detail",
+    "msg",
+    "reason",
+    "title",
+)
+"""Where providers write in JSON what is wrong, if the settings do not say it."""
+
+
+@attrs.frozen(repr=False)
+class Contents:
+    """What an answer holds. `document` is None when the form wants one and the answer has none."""
+
+    text: str
+    document: Any
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing but blanks."""
+        return not self.text or self.text.isspace()
+
+    def at(self, path: str) -> str:
+        """Return the value at a path of the document; empty when there is none."""
+        if isinstance(self.document, Element):
+            return xml_text_at(self.document, path)
+        return text_at(self.document, path)
+
+    def matched(self, pattern: re.Pattern[str] | None) -> str | None:
+        """Return what a pattern finds: its first group, or all if it has none; None when it finds nothing."""
+        found = pattern.search(self.text[:_SEARCHED_CHARS]) if pattern is not None else None
+        if found is None:
+            return None
+        return (found[1] or "") if found.re.groups else found[0]
+
+    def error_text(self) -> str:
+        """Return what the provider says is wrong, where the settings do not name its place."""
+        for path in _ERROR_PATHS:
+            if found := text_at(self.document, path):
+                return found
+        plain = self.document is None and self.text[:1].isalpha() and "<" not in self.text[:200]
+        return self.text[:_SEARCHED_CHARS] if plain and self.text != "null" else ""
+
+
+def read_contents(answer: Answer, form: Form, charset: str) -> Contents:
+    """Read an answer in its form. `charset` is that of the settings; empty: what the answer says, or UTF-8."""
+    named = charset or _charset_of(answer)
+    text = answer.body.decode(named or "utf-8-sig", errors="replace")
+    # Without a name, both find out the encoding themselves. A byte that is none of its charset makes JSON unreadable.
+    match form:
+        case "json":
+            return Contents(text, read_json(_strict(answer.body, named) if named else answer.body))
+        case "xml":
+            return Contents(text, read_xml(text if named else answer.body))
+        case _:
+            return Contents(text, None)
+
+
+def _strict(body: bytes, charset: str) -> str:
+    try:
+        return body.decode(charset)
+    except UnicodeDecodeError:
+        return ""
+
+
+def _charset_of(answer: Answer) -> str:
+    """Return the charset that an answer names, if it is one that we read; UTF-8 is found without a name."""
+    named = _NAMED.search(answer.headers.get("content-type", "")[:256])
+    charset = known_charset(named[1]) if named else ""
+    return "" if charset.startswith("utf-8") else charset
+
+
+def known_charset(name: str) -> str:
+    """Return the name of a charset as Python has it; empty when it is none, or a conversion of another kind."""
+    try:
+        found = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        return ""
+    return found if found.startswith(_CHARSETS) else ""
+
+
+def faults_of_pattern(text: str) -> Iterator[str]:
+    """Find what is wrong with a regular expression of the settings."""
+    try:
+        pattern = re.compile(text)
+    except (re.error, OverflowError, RecursionError) as exc:
+        yield f"is no regular expression: {exc}"
+        return
+    if _REPEATED_REPEAT.search(text):
+        yield "repeats a group that itself repeats, such as (a+)+, which can take for ever"
+    if pattern.search("") is not None:
+        yield "matches an empty text, and so every answer"
