@@ -207,7 +207,7 @@ async def plans(engine: AsyncEngine, read: Any) -> list[dict[str, Any]]:
         for inner in node.get("Plans", []):
             walk(inner)
 
-    connection = await asyncpg.connect(engine.url.set(drivername="postgresql").render_as_string())
+    connection = await asyncpg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False))
     async with reading(engine, "look") as session:
         mode = await session.scalar(text("show plan_cache_mode"))
     for statement, parameters in statements:
