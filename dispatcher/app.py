@@ -187,7 +187,7 @@ async def assemble_worker(
         tracer=tracer,
     )
     finisher = JobFinisher(intake, event_log, recovery)
-    tasks = JobTasks(on_failure=finisher.release)
+    tasks = JobTasks(on_failure=finisher.release, on_corrupt=finisher.bury)
     starter = JobStarter(
         context=context,
         pacer=pacer,

@@ -23,7 +23,7 @@ from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.errors import grpc_status_of
 from gateway_grpc.limits import CallLimits, Places
 from gateway_grpc.requests import Decode, decoder
-from messaging.errors import GatewayError
+from messaging.errors import CorruptRecord, GatewayError
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
 
@@ -163,7 +163,9 @@ class Call:
         self._code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
         self._reason = error.reason
         if self._code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS}:
-            _log.error("call failed", method=self._method, reason=error.reason, exc_info=error)
+            # A record on the stream is at fault, not our code: no traceback would say more.
+            trace = {"error": str(error)} if isinstance(error, CorruptRecord) else {"exc_info": error}
+            _log.error("call failed", method=self._method, reason=error.reason, **trace)
         await self._context.abort_with_status(rpc_status.to_status(status))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:

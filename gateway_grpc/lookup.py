@@ -6,22 +6,26 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import attrs
+import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec, events
-from messaging.errors import NotCancelable, NotFound, StoreDown, StreamDown
+from messaging.errors import CorruptRecord, NotCancelable, NotFound, StoreDown, StreamDown
 from messaging.lifecycle import may_follow
 from messaging.model import Address, address_of, parse_address, state_name
 from messaging.runtime.backoff import Backoff, retry
 from messaging.status import as_of, overlay, status_of
 from messaging.stream import topology as topo
-from messaging.stream.interface import Connection
+from messaging.stream.interface import Connection, Record
 from messaging.stream.publisher import Publisher
+
+_log = structlog.get_logger(__name__)
 
 _CANCEL_BUDGET_S = 8.0
 _STREAM_AWAY = Backoff(first_s=0.1, longest_s=0.1)
+_MAX_LOGGED = 1000
 _OPEN = pb.ATTEMPT_OUTCOME_UNSPECIFIED
 
 
@@ -81,6 +85,7 @@ class Lookup:
         self._history = history
         self._key = key
         self._pod = pod
+        self._logged: set[int] = set()
 
     async def find(self, client: str, *, message_id: str = "", request_id: str = "") -> Found:
         """Find by message_id or request_id; raises NotFound, or StreamDown or StoreDown when it cannot be known."""
@@ -113,8 +118,7 @@ class Lookup:
             return await self._from_history(self._history.find(client, message_id), down)
         event = codec.decode(wire.Event, last.subject, last.data) if last else None
         sequence = last.sequence if last else 0
-        if accepted is not None:
-            command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+        if accepted is not None and (command := self._command(accepted)) is not None:
             return Found(as_of(status_of(command, event), time.time()), sequence, command, event)
         try:
             stored = await self._history.find(client, message_id)
@@ -127,6 +131,16 @@ class Lookup:
         if stored is None:
             raise NotFound("message_id")
         return Found(as_of(stored, time.time()), 0)
+
+    def _command(self, accepted: Record) -> wire.Command | None:
+        """Read an acceptance; None for one that cannot be read, which is logged once: the history may have more."""
+        try:
+            return codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+        except CorruptRecord as exc:
+            if accepted.sequence not in self._logged and len(self._logged) < _MAX_LOGGED:
+                self._logged.add(accepted.sequence)
+                _log.error("an unreadable acceptance counts as absent", error=str(exc))
+            return None
 
     async def _from_history(self, reading: Awaitable[pb.MessageStatus | None], down: StreamDown) -> Found:
         """Answer from the history while the stream is away; raises `down` when the history does not have it."""

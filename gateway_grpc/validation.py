@@ -21,7 +21,7 @@ from gateway_grpc.texts import named, sender_fault, text_fault
 from gateway_grpc.times import malformed_times
 from messaging import codec
 from messaging.errors import InvalidRequest
-from messaging.model import LANE_OF_PRIORITY, Lane
+from messaging.model import LANE_OF_PRIORITY, Lane, lane_of
 
 RECIPIENT = re.compile(r"[+]?[0-9 ().-]{3,32}")
 SENDER = re.compile(r"([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?")
@@ -90,7 +90,7 @@ def check(request: api.SendSmsRequest, rules: Rules, now: float, prefix: str = "
             faults.append((f"providers[{index}]", f"is not configured; the providers are {known}"))
     if faults:
         raise InvalidRequest([(prefix + field, text) for field, text in faults])
-    lane = LANE_OF_PRIORITY[request.priority]
+    lane = lane_of(request.priority)
     schedule = codec.unix(request.schedule_time) if request.HasField("schedule_time") else None
     if schedule is not None and schedule <= now:
         schedule = None

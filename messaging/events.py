@@ -1,13 +1,15 @@
 """Builds the next event of a message from its last one. Pure; nothing else builds events.
 
 Readers look at the last event only, so each event repeats what they need from the events before it. The three tables
-below say for every field of an event where its value comes from; a field in none of them fails a test. `last` is the
-last event, an empty one for a message that was only accepted. Times are Unix seconds.
+below say for every field of an event where its value comes from; a field in none of them fails a test. Fields that only
+a newer version knows are repeated too. `last` is the last event, an empty one for a message that was only accepted.
+Times are Unix seconds.
 """
 
 from typing import Protocol
 
 import attrs
+from google.protobuf.unknown_fields import UnknownFieldSet
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -17,6 +19,10 @@ from messaging.model import Address
 UNREADABLE = "UNREADABLE"
 """The reason of a dead letter whose record cannot be read."""
 
+MAX_UNREADABLE_BYTES = 500_000
+"""A dead letter keeps this much of such a record: with all of it, the server might not take the letter."""
+
+_MAX_UINT32 = 2**32 - 1
 MAX_ATTEMPTS = 50
 """An event holds this many of the newest attempts; `attempt_count` counts all of them."""
 
@@ -119,7 +125,7 @@ def attempt_started(command: wire.Command, last: wire.Event, provider: str, writ
     event = _begin(command, last, writer, now)
     event.state = pb.MESSAGE_STATE_SENDING
     event.provider = provider
-    event.attempt_count += 1
+    event.attempt_count = min(event.attempt_count + 1, _MAX_UINT32)
     event.attempts.extend(last.attempts[-(MAX_ATTEMPTS - 1) :])
     attempt = event.attempts.add()
     attempt.number = event.attempt_count
@@ -131,7 +137,7 @@ def attempt_started(command: wire.Command, last: wire.Event, provider: str, writ
 
 
 def _begin(command: wire.Command, last: wire.Event, writer: Writer, now: float) -> wire.Event:
-    event = wire.Event()
+    event = _with_unknown_fields_of(last)
     event.message_id = command.message_id
     event.client = command.client
     codec.set_timestamp(event.time, now)
@@ -140,6 +146,16 @@ def _begin(command: wire.Command, last: wire.Event, writer: Writer, now: float) 
     event.traceparent = writer.traceparent or last.traceparent or command.traceparent
     if last.HasField("deadline"):
         event.deadline.CopyFrom(last.deadline)
+    return event
+
+
+def _with_unknown_fields_of(last: wire.Event) -> wire.Event:
+    """Begin an event with the fields of the last one that only a newer version knows, such as a count of its own."""
+    event = wire.Event()
+    if len(UnknownFieldSet(last)):
+        event.CopyFrom(last)
+        for field in wire.Event.DESCRIPTOR.fields:
+            event.ClearField(field.name)  # type: ignore[arg-type]  # every field's name is one
     return event
 
 
@@ -162,8 +178,9 @@ def unreadable_letter(address: Address, provider: str, data: bytes, why: str, no
     letter = wire.DeadLetter(
         command=wire.Command(message_id=address.message_id, client=address.client, provider=provider),
         reason=UNREADABLE,
-        unreadable=data,
+        unreadable=data[:MAX_UNREADABLE_BYTES],
         time=codec.timestamp(now),
     )
-    letter.last.detail = why
+    cut = f"; only its first {MAX_UNREADABLE_BYTES} bytes of {len(data)} are kept"
+    letter.last.detail = why + (cut if len(data) > MAX_UNREADABLE_BYTES else "")
     return letter

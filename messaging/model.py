@@ -45,6 +45,17 @@ LANE_OF_PRIORITY: dict[int, Lane] = {
     pb.PRIORITY_BULK: Lane.BULK,
 }
 
+
+def priority_of(priority: int) -> int:
+    """Return a priority that this version knows: one that only a newer version knows counts as NORMAL."""
+    return priority if priority in LANE_OF_PRIORITY else pb.PRIORITY_NORMAL
+
+
+def lane_of(priority: int) -> Lane:
+    """Return the lane of a priority."""
+    return LANE_OF_PRIORITY[priority_of(priority)]
+
+
 FINAL_STATES = frozenset(
     {
         pb.MESSAGE_STATE_DELIVERED,

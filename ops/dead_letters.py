@@ -5,6 +5,7 @@ the dead letter is still there, and another replay continues where the first one
 the event log decides which one succeeds.
 """
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
@@ -17,7 +18,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec, events
 from messaging.errors import CorruptRecord
 from messaging.lifecycle import REPLAYABLE
-from messaging.model import LANE_OF_PRIORITY, Address, Lane, address_of, parse_address, state_name
+from messaging.model import Address, Lane, address_of, lane_of, parse_address, state_name
 from messaging.status import deadline_of
 from messaging.stream import topology as topo
 from messaging.stream.interface import Connection, Record
@@ -100,7 +101,7 @@ def plan_replay(letter: Letter, last: tuple[wire.Event, int] | None, wish: Wish,
         command.providers.insert(0, provider)
     command.deadline.CopyFrom(codec.timestamp(deadline))
     entry = wire.QueueEntry(command=command, last=event, last_sequence=sequence)
-    lane = LANE_OF_PRIORITY[command.priority]
+    lane = lane_of(command.priority)
     finishing = begun and wish.ttl_s is None and provider == event.provider
     return Ready(provider, lane, entry, None if finishing else _replayed(event, command, provider, now, wish))
 
@@ -155,7 +156,7 @@ class DeadLetters:
             info = await self._connection.api(f"STREAM.INFO.{topo.DLQ}", request)
             subjects = info["state"].get("subjects") or {}
             for subject, count in subjects.items():
-                provider, reason = subject.split(".")[2:4]
+                provider, reason = [*subject.split("."), "", ""][2:4]
                 found[provider, reason.upper()] += count
             offset += len(subjects)
             if not subjects or offset >= info.get("total", 0):
@@ -194,7 +195,11 @@ class DeadLetters:
 
     async def examine(self, letter: Letter, wish: Wish | None = None, *, now: float) -> Ready | Stays:
         """Return what `replay` would do, and change nothing; `now` is Unix seconds."""
-        found = plan_replay(letter, await self._last_event(letter), wish or Wish(), now=now)
+        try:
+            last = await self._last_event(letter)
+        except CorruptRecord:
+            return Stays("its last event cannot be read: it can only be discarded")
+        found = plan_replay(letter, last, wish or Wish(), now=now)
         if isinstance(found, Ready) and self._providers is not None and found.provider not in self._providers:
             return Stays(f"provider {found.provider} is not configured: name another one with --to")
         return found
@@ -224,7 +229,9 @@ class DeadLetters:
 
         False when it was deleted before. `now` is Unix seconds.
         """
-        last = await self._last_event(letter)
+        last = None
+        with contextlib.suppress(CorruptRecord):  # what cannot be read is no reason to keep the letter
+            last = await self._last_event(letter)
         event = discarded(letter, last, author, now)
         if event is not None and last is not None:
             await self._publisher.append_event(letter.address, event, last[1], budget_s=_BUDGET_S)

@@ -103,7 +103,7 @@ class Forwarder:
             return
         self._searched_at = now
         for name in await names_in_queue(self.connection):
-            if name not in self.view.backlog:
+            if name not in self.view.backlog and topo.is_token(name):
                 _log.warning("messages wait for a provider that nobody knows", provider=name)
                 await setup.ensure_queue(self.connection, self.settings, name)
 
@@ -164,7 +164,7 @@ class _RemovedQueue:
         self._event_log = event_log
         recovery = Recovery(context, _NoProvider(), event_log, tracer)  # type: ignore[arg-type]  # it is never called
         self._finisher = JobFinisher(self, event_log, recovery)
-        self._tasks = JobTasks(self._finisher.release)
+        self._tasks = JobTasks(self._finisher.release, self._finisher.bury)
         self._slots = asyncio.Semaphore(_BATCH)
         self._again: set[asyncio.Task[None]] = set()
         self.held: set[Delivery] = set()

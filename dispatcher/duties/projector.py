@@ -16,6 +16,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 
 from messaging import codec
 from messaging.errors import CorruptRecord, StoreDown, StoreRefuses
+from messaging.model import parse_address
 from messaging.runtime import telemetry
 from messaging.runtime.backoff import Backoff, retry
 from messaging.runtime.spans import Tracer
@@ -140,10 +141,12 @@ class Projector:
 
 
 def _from_accept(delivery: Delivery) -> Projected:
+    parse_address(delivery.subject)
     entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
     return Projected(sequence=delivery.sequence, entry=entry, event=None)
 
 
 def _from_event(delivery: Delivery) -> Projected:
+    parse_address(delivery.subject)
     event = codec.decode(wire.Event, delivery.subject, delivery.data)
     return Projected(sequence=delivery.sequence, entry=None, event=event)

@@ -1,6 +1,7 @@
 """Schedules accepted messages that are to be sent later, and checks that schedules fire."""
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -9,7 +10,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from dispatcher.work.event_log import EventLog
 from messaging import codec
 from messaging.errors import CorruptRecord, Unavailable
-from messaging.model import FINAL_STATES, LANE_OF_PRIORITY, parse_address
+from messaging.model import FINAL_STATES, lane_of, parse_address
 from messaging.stream import topology as topo
 from messaging.stream.ack_extender import extend_acks
 from messaging.stream.interface import ApiError, Connection, Delivery
@@ -32,6 +33,7 @@ class Scheduler:
         self._kept_s = max(window_s, topo.DUE_KEPT_S)
         self._ack_wait_s = ack_wait_s
         self._deliveries: list[Delivery] = []
+        self._readable_from = 1
         self._publisher = Publisher(connection)
         self._event_log = EventLog(connection)
 
@@ -51,13 +53,20 @@ class Scheduler:
         try:
             await self._schedule(delivery)
         except CorruptRecord as exc:
-            _log.error("unreadable record", error=str(exc))
+            _log.error("a scheduled message goes to the dead letters", error=str(exc))
+            await self._bury(delivery, exc.why)
         except Unavailable as exc:
             _log.warning("left for redelivery", error=str(exc))
             await asyncio.sleep(_RETRY_S)
             await delivery.give_back()
             return
         await delivery.ack()
+
+    async def _bury(self, delivery: Delivery, why: str) -> None:
+        """Put a record that makes no sense into the dead letters, unless its subject names no message either."""
+        with contextlib.suppress(CorruptRecord):
+            address = parse_address(delivery.subject)
+            await self._event_log.dead_letter_unreadable(delivery, address, delivery.subject.split(".")[2], why)
 
     async def _schedule(self, delivery: Delivery) -> None:
         """Schedule one message; after a crash it is scheduled again, which replaces the schedule.
@@ -70,8 +79,8 @@ class Scheduler:
         command = entry.command
         event, _ = await self._event_log.last_event(address)
         if event is None:
-            lane = LANE_OF_PRIORITY[command.priority]
             due = codec.unix(command.schedule_time)
+            lane = lane_of(command.priority)
             await self._publisher.schedule(entry, address, command.provider, lane, due, kept_s=self._kept_s)
             event, _ = await self._event_log.last_event(address)
         if event is not None and event.state in FINAL_STATES:
@@ -83,16 +92,23 @@ class Scheduler:
             await asyncio.sleep(_CHECK_EVERY_S)
             try:
                 await self._check_first()
-            except (Unavailable, ApiError, CorruptRecord) as exc:
+            except (Unavailable, ApiError) as exc:
                 _log.warning("schedules not checked", error=str(exc))
 
     async def _check_first(self) -> None:
         """Ask for another leader when the first schedule is overdue: one whose account was full may have stalled."""
-        first = await self._connection.next_after(topo.LATER_STREAM, 1, "sms.later.>")
-        if first is None:
-            return
-        entry = codec.decode(wire.QueueEntry, first.subject, first.data)
-        due = codec.unix(entry.last.due_time) or codec.unix(entry.command.schedule_time)
-        if due and time.time() > due + _OVERDUE_S:
+        entry = await self._first_schedule()
+        due = codec.unix(entry.last.due_time) or codec.unix(entry.command.schedule_time) if entry else 0.0
+        if entry and due and time.time() > due + _OVERDUE_S:
             _log.error("schedules are overdue", message_id=entry.command.message_id, seconds=round(time.time() - due))
             await self._connection.api(f"STREAM.LEADER.STEPDOWN.{topo.LATER_STREAM}", {})
+
+    async def _first_schedule(self) -> wire.QueueEntry | None:
+        """Read the first schedule that can be read; those before it are logged once and passed over from then on."""
+        while found := await self._connection.next_after(topo.LATER_STREAM, self._readable_from, "sms.later.>"):
+            try:
+                return codec.decode(wire.QueueEntry, found.subject, found.data)
+            except CorruptRecord as exc:
+                _log.error("an unreadable schedule is passed over", error=str(exc))
+                self._readable_from = found.sequence + 1
+        return None

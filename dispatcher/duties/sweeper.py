@@ -33,6 +33,7 @@ EVERY_S = 0.5
 BATCH = 500
 _MOST_OWED = 5000
 _BUDGET_S = 5.0
+_MAX_LOGGED = 1000
 DISPATCH_FIRST_S = 0.5
 """How long after its deadline a message is left to the pod that holds it."""
 
@@ -71,6 +72,7 @@ class Sweeper:
         self._now = now
         self._after: Overdue | None = None
         self._owed: list[_Ended] = []
+        self._logged: set[str] = set()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -107,11 +109,17 @@ class Sweeper:
         try:
             return None if command is None else await self._end(one, command, now)
         except CorruptRecord as exc:
-            _log.warning("not swept", message_id=one.message_id, error=str(exc))
+            self._log_once("a message cannot be ended", one, error=str(exc))
             return None
 
+    def _log_once(self, event: str, one: Overdue, **fields: str) -> None:
+        """Log what every sweep would log again about the same message."""
+        if one.message_id not in self._logged and len(self._logged) < _MAX_LOGGED:
+            self._logged.add(one.message_id)
+            _log.warning(event, message_id=one.message_id, **fields)
+
     async def _end(self, one: Overdue, command: wire.Command, now: float) -> "_Ended | None":
-        address = address_of(one.client, one.message_id)
+        address = _address(one)
         may_be_forgotten = now > deadline_of(command, None) + self._events_kept_s / 2
         if one.state in _NEVER_TRIED and not may_be_forgotten:
             ended = await self._append(address, command, None, now)
@@ -121,7 +129,7 @@ class Sweeper:
         record = await self._connection.last(topo.EVENT, topo.event_subject(address))
         if record is None and may_be_forgotten:
             # The stream may have deleted its events, and only they say what became of the message.
-            _log.warning("too old to be ended", message_id=one.message_id)
+            self._log_once("too old to be ended", one)
             return None
         return await self._append(address, command, record, now)
 
@@ -129,7 +137,7 @@ class Sweeper:
         self, address: Address, command: wire.Command, record: Record | None, now: float
     ) -> "_Ended | None":
         """Append the event that ends a message upon its last one, `record`; None when it does not end now."""
-        last = codec.decode(wire.Event, record.subject, record.data) if record else wire.Event()
+        last = _read(record)
         before = last.state if record else first_state(command)
         change = end_of(command, last, before, now)
         if change is None or not may_follow(before, change.state):
@@ -159,6 +167,23 @@ class _Ended:
     command: wire.Command
     event: wire.Event
     sequence: int
+
+
+def _address(one: Overdue) -> Address:
+    try:
+        return address_of(one.client, one.message_id)
+    except ValueError as exc:
+        raise CorruptRecord(f"the row of message {one.message_id}", "its id is not one of ours") from exc
+
+
+def _read(record: Record | None) -> wire.Event:
+    """Read a last event. One that cannot be read may have been an attempt: its outcome counts as unclear."""
+    if record is None:
+        return wire.Event()
+    try:
+        return codec.decode(wire.Event, record.subject, record.data)
+    except CorruptRecord:
+        return wire.Event(state=pb.MESSAGE_STATE_SENDING)
 
 
 def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> events.Change | None:

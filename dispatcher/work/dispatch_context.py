@@ -9,6 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.work.job import Job
 from dispatcher.work.verdict import Policy, Progress, VerdictFacts
 from messaging import routing
+from messaging.model import priority_of
 from messaging.routing import Choice, ProviderFacts, Rotation
 from messaging.runtime.providers_file import Provider
 from messaging.stream.clock import wall_time
@@ -67,7 +68,7 @@ class DispatchContext:
 
         return VerdictFacts(
             provider=self.provider.name,
-            priority=job.command.priority,
+            priority=priority_of(job.command.priority),
             deadline=job.deadline,
             progress=job.progress,
             policy=self.policy,

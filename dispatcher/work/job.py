@@ -58,4 +58,8 @@ class Job:
 
     def next_entry(self) -> wire.QueueEntry:
         """Make the queue entry that the last event asks for."""
-        return wire.QueueEntry(command=self.command, last=self.last, last_sequence=self.sequence)
+        entry = wire.QueueEntry()
+        entry.CopyFrom(self.entry)  # with the fields that only a newer version knows
+        entry.last.CopyFrom(self.last)
+        entry.last_sequence = self.sequence
+        return entry

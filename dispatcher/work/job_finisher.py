@@ -86,6 +86,12 @@ class JobFinisher:
         await job.delivery.give_back()
         self.release(job)
 
+    async def bury(self, job: Job, why: str) -> None:
+        """Put a job with a record that makes no sense into the dead letters; `why` says what is wrong."""
+        provider = job.delivery.subject.split(".")[2]
+        await self.event_log.dead_letter_unreadable(job.delivery, job.address, provider, why)
+        await self._acknowledge(job)
+
     def release(self, job: Job) -> None:
         """End the job's span, and stop extending its acknowledgement deadline."""
         job.span.end()

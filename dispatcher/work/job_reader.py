@@ -41,6 +41,7 @@ class JobReader:
             return None
         try:
             entry = codec.decode(wire.QueueEntry, delivery.subject, delivery.data)
+            _check(entry, delivery.subject)
         except CorruptRecord as exc:
             _log.error("unreadable queue entry", message_id=address.message_id, error=str(exc))
             await self.event_log.dead_letter_unreadable(delivery, address, self.provider, exc.why)
@@ -69,3 +70,11 @@ class JobReader:
             # A first delivery is not checked here: if the message has moved on, the attempt's marker is refused.
             last_is_current=delivery.delivered == 1 and not entry.last.held,
         )
+
+
+def _check(entry: wire.QueueEntry, subject: str) -> None:
+    """Check what only a queue entry has; raises CorruptRecord."""
+    if not entry.command.HasField("deadline"):
+        raise CorruptRecord(subject, "it has no deadline")
+    if entry.last.message_id not in {"", entry.command.message_id}:
+        raise CorruptRecord(subject, "its last event is of another message")

@@ -1,7 +1,7 @@
 """The tasks of a pod's jobs: each has a name and a slot, and the failure of one does not end another."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -14,10 +14,15 @@ _log = structlog.get_logger(__name__)
 
 
 class JobTasks:
-    """Runs jobs concurrently; `on_failure` is called with each job that is left for redelivery."""
+    """Runs jobs concurrently.
 
-    def __init__(self, on_failure: Callable[[Job], None]) -> None:
+    `on_failure` is called with each job that is left for redelivery, `on_corrupt` with each that redelivery cannot
+    help, because its record or its last event makes no sense, and why.
+    """
+
+    def __init__(self, on_failure: Callable[[Job], None], on_corrupt: Callable[[Job, str], Awaitable[None]]) -> None:
         self._on_failure = on_failure
+        self._on_corrupt = on_corrupt
         self._tasks: dict[asyncio.Task[None], Job] = {}
 
     @property
@@ -38,15 +43,22 @@ class JobTasks:
         task.add_done_callback(done)
 
     async def _guarded(self, work: Coroutine[Any, Any, None], job: Job) -> None:
-        """Log any error of one job and leave the message for redelivery, which tries again."""
+        """Log any error of one job and leave the message for redelivery, which tries again, or for an operator."""
         try:
-            await work
-        except (StreamDown, CorruptRecord) as exc:
+            await self._unless_corrupt(work, job)
+        except StreamDown as exc:
             _log.warning("left for redelivery", message_id=job.command.message_id, error=str(exc))
             self._on_failure(job)
         except Exception as exc:  # noqa: BLE001 - the outermost loop
             _log.exception("a job failed", message_id=job.command.message_id, error=type(exc).__name__)
             self._on_failure(job)
+
+    async def _unless_corrupt(self, work: Coroutine[Any, Any, None], job: Job) -> None:
+        try:
+            await work
+        except CorruptRecord as exc:
+            _log.error("a message goes to the dead letters", message_id=job.command.message_id, error=str(exc))
+            await self._on_corrupt(job, exc.why)
 
     async def wait(self, within_s: float) -> int:
         """Wait for the running tasks; return how many are still running after `within_s`."""

@@ -1,6 +1,5 @@
 """Reads the history. Every read is limited to one client, except those for operators and for the sweeper."""
 
-import contextlib
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from sms.gateway.v1 import message_pb2 as pb
 from sqlalchemy import ColumnElement, Row, Select, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from messaging.errors import CorruptRecord
 from messaging.store import statuses
 from messaging.store.engine import reading
 from messaging.store.retention import lowest_id
@@ -121,15 +119,17 @@ class HistoryReader:
             return [Overdue(row.client, str(row.message_id), row.state, row.deadline) for row in rows]
 
     async def commands(self, wanted: Sequence[Overdue]) -> dict[str, dispatch_pb2.Command]:
-        """Return what was accepted, by message id; without what is not projected yet or cannot be read."""
+        """Return what was accepted, by message id, without what is not projected yet.
+
+        Of a row that cannot be read, only what identifies the message: it has to end all the same.
+        """
         query = select(messages).where(messages.c.message_id.in_([uuid.UUID(one.message_id) for one in wanted]))
         async with reading(self._engine, "read commands") as connection:
             rows = (await connection.execute(query)).all() if wanted else []
         found = {}
         for row in rows:
-            with contextlib.suppress(CorruptRecord):
-                if (command := statuses.command_from_row(row)) is not None:
-                    found[str(row.message_id)] = command
+            if (command := statuses.command_or_name(row)) is not None:
+                found[str(row.message_id)] = command
         return found
 
     async def command(self, client: str, message_id: str | uuid.UUID) -> dispatch_pb2.Command | None:

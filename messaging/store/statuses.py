@@ -52,6 +52,17 @@ def command_from_row(row: Row[Any]) -> dispatch_pb2.Command | None:
     return codec.decode(dispatch_pb2.Command, where, row.command)
 
 
+def command_or_name(row: Row[Any]) -> dispatch_pb2.Command | None:
+    """Read a message as it was accepted; of one that cannot be read only its id, client and deadline."""
+    try:
+        return command_from_row(row)
+    except CorruptRecord:
+        command = dispatch_pb2.Command(message_id=str(row.message_id), client=row.client)
+        if row.deadline is not None:
+            command.deadline.FromDatetime(row.deadline)
+        return command
+
+
 def _fill(record: Message, row: Row[Any], names: Iterable[str]) -> None:
     for name in names:
         match getattr(row, name):

@@ -9,6 +9,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 FORBIDDEN = "permissions violation"
+_VERSION = "NATS/1.0"
+_SAID_BY_THE_SERVER = frozenset({"Status", "Description"})
 
 
 class StreamClient(Client):
@@ -36,6 +38,25 @@ class StreamClient(Client):
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
             handler(self._build_message(sid, subject, reply, data, await self._process_headers(headers)))
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        """Read headers of any contents. `Status` is only what the server says in the first line.
+
+        nats-py's own reader raises on some bytes, which ends the connection, and lets a stored message pretend to be an
+        answer of the server.
+        """
+        if not headers:
+            return None
+        first, *lines = bytes(headers).decode(errors="replace").split("\r\n")
+        found = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if colon and name not in _SAID_BY_THE_SERVER:
+                found[name] = value.strip()
+        status, _, description = first.removeprefix(_VERSION).strip().partition(" ")
+        if status.isascii() and status.isdigit():
+            found |= {"Status": status, "Description": description}
+        return found
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._handlers.pop(sid, None)

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from messaging.errors import StreamDown, StreamFull
+from messaging.errors import CorruptRecord, StreamDown, StreamFull
 from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.access import Access
 from messaging.stream.cancellation import cancellable, within
@@ -29,6 +29,9 @@ _log = structlog.get_logger(__name__)
 
 _WRONG_SEQUENCE, _IN_FLIGHT, _NO_MESSAGE = 10071, 10164, 10037
 _FULL = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
+_NEVER_TAKEN = frozenset({10054, 10188, 10189, 10190, 10191, 10192})
+"""Larger than the stream allows; a schedule whose time, target or TTL is none."""
+
 _LEADERLESS = frozenset({10008, 10009, 10118})
 """In a cluster: temporarily unavailable, the server asked is not the leader, the stream is offline."""
 
@@ -62,7 +65,10 @@ class NatsConnection:
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> Stored | Refused | Busy:
-        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown."""
+        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown.
+
+        Raises CorruptRecord when repeating it is of no use, because the server will never take it.
+        """
         msg = await self.requests.request(subject, data, headers, timeout_s or self.timeout_s)
         if (plain := _STORED.fullmatch(msg.data)) is not None:
             return Stored(int(plain[1]))
@@ -78,6 +84,8 @@ class NatsConnection:
             return Busy()
         if code in _FULL:
             raise StreamFull(subject.split(".")[1])
+        if code in _NEVER_TAKEN:
+            raise CorruptRecord(subject, f"the server never takes it ({code})")
         raise StreamDown(f"publish refused with {code}")
 
     async def last(self, stream: str, subject: str) -> Record | None:
@@ -132,7 +140,8 @@ class NatsConnection:
                 while (msg := await cancellable(sub.next_msg(self.timeout_s))).headers:
                     if msg.headers.get("Status"):
                         break
-                    found.append(_record_of(msg))
+                    if (record := _record_of(msg)) is not None:
+                        found.append(record)
             finally:
                 await sub.unsubscribe()
         except _FOREIGN as exc:
@@ -177,9 +186,11 @@ def _parsed(msg: Msg) -> dict[str, Any]:
     return answer
 
 
-def _record_of(msg: Msg) -> Record:
+def _record_of(msg: Msg) -> Record | None:
+    """Read an answer to a direct read; None when its headers are not the server's."""
     headers = dict(msg.headers or {})
-    return Record(headers.get("Nats-Subject", msg.subject), int(headers.get("Nats-Sequence", "0")), msg.data, headers)
+    subject, sequence = headers.get("Nats-Subject", ""), headers.get("Nats-Sequence", "")
+    return Record(subject, int(sequence), msg.data, headers) if sequence.isascii() and sequence.isdigit() else None
 
 
 def _record_from_api(message: Mapping[str, Any]) -> Record:

@@ -115,7 +115,10 @@ class Connection(Protocol):
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout_s: float | None = None
     ) -> Stored | Refused | Busy:
-        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown."""
+        """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown.
+
+        Raises CorruptRecord when repeating it is of no use, because the server will never take it.
+        """
 
     async def last(self, stream: str, subject: str) -> Record | None:
         """Read the newest message whose subject matches, from the stream's leader; None when there is none."""

@@ -5,6 +5,7 @@ stream then refuses it because it already holds these contents, the write has su
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,7 @@ _T = TypeVar("_T")
 
 _STREAM_AWAY = Backoff(first_s=0.02, longest_s=0.5)
 _BUSY_PAUSE_S = 0.005
+_TRACEPARENT = re.compile(r"[0-9a-f-]{55,128}")
 _UNKNOWN, _UNKNOWN_OR_FULL = (StreamDown,), (StreamDown, StreamFull)
 
 
@@ -108,8 +110,8 @@ class Publisher:
     async def enqueue(
         self, entry: wire.QueueEntry, address: Address, provider: str, lane: str, *, budget_s: float | None = None
     ) -> None:
-        """Put a message into a provider's queue; a repeat replaces it."""
-        await self._write(topo.send_subject(provider, lane, address), entry, {}, budget_s)
+        """Put a message into a provider's queue; a repeat replaces it. Raises CorruptRecord when it cannot be one."""
+        await self._write(topo.send_subject(topo.token(provider), lane, address), entry, {}, budget_s)
 
     async def schedule(
         self,
@@ -129,7 +131,7 @@ class Publisher:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(due)) + f".{int(due % 1 * 1000):03d}Z"
         headers = {
             topo.H_SCHEDULE: f"@at {stamp}",
-            topo.H_SCHEDULE_TARGET: topo.due_subject(provider, lane, address),
+            topo.H_SCHEDULE_TARGET: topo.due_subject(topo.token(provider), lane, address),
             topo.H_SCHEDULE_TTL: f"{int(kept_s)}s",
         }
         await self._write(topo.later_subject(address), entry, headers, budget_s)
@@ -145,8 +147,8 @@ class Publisher:
 
         The letter of an earlier event may still be there, because a replay deletes it last. Both are then kept.
         """
-        provider = letter.last.provider or letter.command.provider or "none"
-        subject = topo.dlq_subject(provider, letter.reason.lower(), address)
+        provider = _token_or(letter.last.provider or letter.command.provider, "none")
+        subject = topo.dlq_subject(provider, _token_or(letter.reason, "unknown").lower(), address)
         data = letter.SerializeToString()
         expected = 0
 
@@ -186,6 +188,10 @@ class Publisher:
         await _until(once, budget_s)
 
 
+def _token_or(name: str, otherwise: str) -> str:
+    return name if topo.is_token(name) else otherwise
+
+
 def _covers(record: Record, sequence: int) -> bool:
     """Whether a dead letter is that of the event at `sequence`, or of a later one."""
     try:
@@ -195,7 +201,8 @@ def _covers(record: Record, sequence: int) -> bool:
 
 
 def _trace(traceparent: str) -> dict[str, str]:
-    return {codec.TRACEPARENT: traceparent} if traceparent else {}
+    """Pass a trace on; what is none, such as text that would end the header, is left out."""
+    return {codec.TRACEPARENT: traceparent} if _TRACEPARENT.fullmatch(traceparent) else {}
 
 
 async def _until(once: Callable[[], Awaitable[_T | None]], budget_s: float | None) -> _T:

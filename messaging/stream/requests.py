@@ -8,14 +8,16 @@ import itertools
 from collections.abc import Mapping
 
 from nats.aio.msg import Msg
+from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
-from messaging.errors import StreamDown
+from messaging.errors import CorruptRecord, StreamDown
 from messaging.stream.client import StreamClient
 from messaging.stream.write_batching import WriteBatching
 
 _SWEEP_S = 0.05
 _NO_RESPONDERS = "503"
+_NEVER_TAKEN = (BadSubjectError, MaxPayloadError)
 
 _Answer = Msg | str
 """The server's answer, or the reason why there is none."""
@@ -37,7 +39,10 @@ class Requests:
         await self._client.listen(self._prefix + "*", self._on_answer)
 
     async def request(self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float) -> Msg:
-        """Send once and wait for the answer; raises StreamDown when none comes: the outcome is unknown."""
+        """Send once and wait for the answer; raises StreamDown when none comes: the outcome is unknown.
+
+        Raises CorruptRecord when it can never be sent: it is too large, or its subject is none.
+        """
         await self._batching.wait()
         loop = asyncio.get_running_loop()
         inbox = f"{self._prefix}{next(self._tokens)}"
@@ -48,6 +53,8 @@ class Requests:
         try:
             await self._client.publish(subject, data, inbox, headers)  # type: ignore[arg-type]  # it is only read
             answer = await future
+        except _NEVER_TAKEN as exc:
+            raise CorruptRecord(_shortened(subject), f"it cannot be published ({type(exc).__name__})") from exc
         except (NatsError, OSError) as exc:
             raise StreamDown(f"{type(exc).__name__} on {_shortened(subject)}") from exc
         finally:

@@ -9,11 +9,13 @@ Every subject of a message ends with its address (`<client>.<key>.<time>`):
     sms.dlq.<provider>.<reason>.<address>    its dead letter, for an operator
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
+from messaging.errors import CorruptRecord
 from messaging.model import LATER, Address, Lane
 from messaging.runtime.config import Settings
 
@@ -31,6 +33,19 @@ NANOS = 1_000_000_000
 DUE_KEPT_S = 72 * 3600
 """How long a schedule that has fired is kept: as long as a message may be valid after it."""
 MIN_API_LEVEL = 4
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_token(name: str) -> bool:
+    """Whether a name may be a part of a subject and of a consumer's name as it is."""
+    return _TOKEN.fullmatch(name) is not None
+
+
+def token(name: str) -> str:
+    """Return what may become a part of a subject as it is; raises CorruptRecord."""
+    if not is_token(name):
+        raise CorruptRecord("a subject", "a name in it would not be one part of the subject")
+    return name
 
 
 def accept_subject(provider: str, lane: str, address: Address) -> str:

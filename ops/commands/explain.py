@@ -126,8 +126,11 @@ async def _read_stream(connection: Connection, address: Address, timeline: Timel
     timeline.events = steps_of_stream(events)
     last = events[max(events)] if events else None
     if accepted is not None:
-        timeline.command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
-        timeline.deadline = deadline_of(timeline.command, last)
+        try:
+            timeline.command = codec.decode(wire.QueueEntry, accepted.subject, accepted.data).command
+            timeline.deadline = deadline_of(timeline.command, last)
+        except CorruptRecord as exc:
+            timeline.notes.append(str(exc))
     if steps := timeline.steps():
         timeline.position = await queue_position.find(connection, address, steps[-1].state)
 
@@ -137,7 +140,10 @@ async def _ask_history(settings: Settings, address: Address) -> Timeline:
     try:
         async with history(settings) as messages:
             status = await messages.find(address.client, address.message_id)
-            timeline.command = await messages.command(address.client, address.message_id)
+            try:
+                timeline.command = await messages.command(address.client, address.message_id)
+            except CorruptRecord as exc:
+                timeline.notes.append(str(exc))
             stored = await messages.events(address.client, address.message_id)
             timeline.events = steps_of_history(stored, status.attempts if status else ())
             timeline.deadline = codec.unix(status.deadline) if status else 0.0

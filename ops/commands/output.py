@@ -21,6 +21,7 @@ from messaging.model import mask
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _WIDTH_OF_FILES, _LEAST_WIDTH, _LEAST_FOLDED = 200, 40, 16
+_END_OF_THE_CALENDAR = 253_402_300_799  # the last second of the year 9999
 _FOLDED = frozenset({"why", "detail", "details", "next", "meaning", "value", "reason", "breaker", "attempt"})
 _NEVER = frozenset({"body", "unreadable", "fingerprint", "callback_url"})
 
@@ -127,9 +128,11 @@ def _masked(document: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
 
 
 def moment(seconds: float, timespec: str = "milliseconds") -> str:
-    """Format Unix seconds in UTC; empty for 0."""
+    """Format Unix seconds in UTC; empty for 0, and the number for a time outside the calendar."""
     if not seconds:
         return ""
+    if not 0 < seconds < _END_OF_THE_CALENDAR:
+        return f"{seconds:g} s after 1970"
     return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec=timespec).replace("+00:00", "Z")
 
 

@@ -7,6 +7,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
+from messaging.errors import CorruptRecord
 from messaging.model import FINAL_STATES, Address, state_name
 from messaging.stream import topology as topo
 from messaging.stream.interface import ApiError, Connection, Record
@@ -36,7 +37,10 @@ async def find(connection: Connection, address: Address, state: int) -> Position
         return await _waiting(connection, entry)
     schedule = await connection.last(topo.LATER_STREAM, topo.later_subject(address))
     if schedule is not None:
-        due = _due(schedule)
+        try:
+            due = _due(schedule)
+        except CorruptRecord:
+            return Position("is scheduled, but its schedule cannot be read", "later")
         left = f", in {span(due - time.time())}" if due > time.time() else ""
         return Position(f"is scheduled: due {moment(due)}{left}", "later")
     if state == pb.MESSAGE_STATE_SCHEDULED:

@@ -41,7 +41,7 @@ class Step:
         }
 
 
-_NEXT = {
+_NEXT: Mapping[int, str] = {
     wire.NEXT_STEP_UNSPECIFIED: "",
     wire.NEXT_STEP_AGAIN: "again at {provider}",
     wire.NEXT_STEP_MOVE: "to {provider} now",
@@ -52,7 +52,7 @@ _NEXT = {
 
 def follows(step: Step) -> str:
     """Describe what comes next; empty for nothing."""
-    template = _NEXT[wire.NextStep.ValueType(step.next)]
+    template = _NEXT.get(step.next, f"step {step.next}, which only a newer version knows")
     return template.format(provider=step.provider or "a provider", due=moment(step.due))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -19,14 +19,15 @@ from dispatcher.duties.sweeper import Sweeper
 from dispatcher.rate.pacer import Pacer
 from dispatcher.work.dispatch_context import DispatchContext
 from messaging import codec
+from messaging.errors import CorruptRecord
 from messaging.model import (
     FINAL_STATES,
     KEY_BYTES,
-    LANE_OF_PRIORITY,
     LATER,
     SETTLED_STATES,
     Address,
     key_from_bytes,
+    lane_of,
     new_address,
     parse_address,
 )
@@ -116,7 +117,7 @@ class SmallFleet:
         )
         if due_in_s is not None:
             command.schedule_time.CopyFrom(codec.timestamp(now + due_in_s))
-        lane = LATER if due_in_s is not None else LANE_OF_PRIORITY[priority]
+        lane = LATER if due_in_s is not None else lane_of(priority)
         await self.publisher.accept(wire.QueueEntry(command=command), address, lane, ttl_s=None, budget_s=5)
         return address
 
@@ -224,21 +225,23 @@ class StreamDeadlines:
 
     async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
         found = []
-        for message in self._stream.log(topo.ACCEPT).messages.values():
-            command = codec.decode(wire.QueueEntry, message.subject, message.data).command
-            address = parse_address(message.subject)
-            stored = self._stream.log(topo.EVENT).last(topo.event_subject(address))
-            last = codec.decode(wire.Event, stored.subject, stored.data) if stored else wire.Event()
+        for command, address in self._accepted():
+            last = wire.Event()
+            if stored := self._stream.log(topo.EVENT).last(topo.event_subject(address)):
+                with contextlib.suppress(CorruptRecord):  # the history has what came before it
+                    last = codec.decode(wire.Event, stored.subject, stored.data)
             deadline = datetime.fromtimestamp(deadline_of(command, last), UTC)
             if deadline < before and last.state not in FINAL_STATES | {pb.MESSAGE_STATE_SENT}:
                 found.append(Overdue(command.client, command.message_id, last.state or first_state(command), deadline))
         return found[:limit]
 
+    def _accepted(self) -> Iterator[tuple[wire.Command, Address]]:
+        """Read the acceptances, without those that the history could not read either."""
+        for message in self._stream.log(topo.ACCEPT).messages.values():
+            with contextlib.suppress(CorruptRecord):
+                address = parse_address(message.subject)
+                yield codec.decode(wire.QueueEntry, message.subject, message.data).command, address
+
     async def commands(self, wanted: Sequence[Overdue]) -> dict[str, wire.Command]:
         ids = {one.message_id for one in wanted}
-        found = {}
-        for message in self._stream.log(topo.ACCEPT).messages.values():
-            command = codec.decode(wire.QueueEntry, message.subject, message.data).command
-            if command.message_id in ids:
-                found[command.message_id] = command
-        return found
+        return {command.message_id: command for command, _ in self._accepted() if command.message_id in ids}

@@ -13,7 +13,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.errors import StreamDown
 from messaging.lifecycle import may_follow
-from messaging.model import LANE_OF_PRIORITY, SETTLED_STATES, Address
+from messaging.model import SETTLED_STATES, Address, lane_of
 from messaging.status import deadline_of, first_state
 from messaging.stream import topology as topo
 from tests.memory_stream import Crash
@@ -130,7 +130,7 @@ async def replay(fleet: SmallFleet, accepted: Sequence[Address]) -> None:
     before, commands = snapshot(), fleet.commands()
     for address in accepted:
         command = commands[address]
-        lane = LANE_OF_PRIORITY[command.priority]
+        lane = lane_of(command.priority)
         first = wire.QueueEntry(command=command)
         await fleet.publisher.enqueue(first, address, command.provider, lane)
         await asyncio.sleep(0.3)

@@ -203,3 +203,23 @@ async def test_wildcard_is_no_name_of_a_provider_or_reason(token: str) -> None:
     for walk in (letters(fleet).walk(provider=token), letters(fleet).walk(reason=token)):
         with pytest.raises(ValueError, match="only letters"):
             await anext(walk)
+
+
+@in_virtual_time
+async def test_letters_under_strange_subjects_are_counted_and_passed_over() -> None:
+    fleet = a_fleet()
+    for subject in ("sms.dlq.x", "sms.dlq.p1.reason", "sms.dlq.p1.reason.a.b.c.d", "sms.dlq.p1.reason.a.b.c"):
+        await fleet.caller.connection.publish(subject, b"{")
+    counts = await letters(fleet).counts()
+    assert sum(counts.values()) == 4
+    assert [letter async for letter in letters(fleet).walk()] == []
+
+
+@in_virtual_time
+async def test_letter_whose_message_has_an_unreadable_event_stays() -> None:
+    fleet = a_fleet()
+    address, letter = await a_letter(fleet)
+    await fleet.caller.connection.publish(topo.event_subject(address), b"{")
+    found = await letters(fleet).examine(letter, now=time.time())
+    assert isinstance(found, Stays)
+    assert "cannot be read" in found.why

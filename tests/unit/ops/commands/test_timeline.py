@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from messaging import codec
-from ops.commands.output import span
+from ops.commands.output import moment, span
 from ops.commands.timeline import follows, step_of_acceptance, steps_of_history, steps_of_stream
 
 NOW = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)
@@ -129,3 +129,13 @@ def test_acceptance_tells_who_was_chosen_why_and_when(later: int, state: str, wh
 )
 def test_durations_are_written_as_people_say_them(seconds: float, text: str):
     assert span(seconds) == text
+
+
+def test_step_that_only_a_newer_version_knows_is_shown_by_its_number() -> None:
+    [step] = steps_of_stream({1: wire.Event(state=cast("Any", 77), next=cast("Any", 9))}).values()
+    assert "step 9" in follows(step)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 2.0**62, 1e300, float("nan"), float("inf")])
+def test_time_outside_the_calendar_is_shown_as_a_number(seconds: float) -> None:
+    assert "after 1970" in moment(seconds)
