@@ -6,7 +6,7 @@ BIN := .venv/bin
 PATHS := messaging providers gateway_grpc dispatcher ops bench tools tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test unit properties chaos chaos-short conformance conformance-build conformance-short bench \
+.PHONY: help up demo test unit properties chaos chaos-short hostile hostile-short conformance conformance-build conformance-short bench \
 	bench-full bench-short lint types proto proto-check lock clean image k8s-check k8s-cluster
 
 help: ## print this list
@@ -60,6 +60,12 @@ chaos: .venv/.ok ## inject faults into the running system and check every promis
 
 chaos-short: .venv/.ok ## the same in a minute and a half, as CI runs it: SEED
 	$(BIN)/python -m tests.load.chaos --messages 7500 --seed $(SEED) --every 2 --ttl 40
+
+hostile: .venv/.ok ## attack a gateway with huge, malformed and endless requests, and measure what callers notice
+	$(BIN)/python -m tests.load.hostile
+
+hostile-short: .venv/.ok ## the same in less than a minute, as CI runs it
+	$(BIN)/python -m tests.load.hostile --short
 
 # The current grpcurl, if Go is installed; the newest one on PyPI is older.
 var/tools/grpcurl:

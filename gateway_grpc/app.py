@@ -8,6 +8,8 @@ import structlog
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
 from gateway_grpc.deferred_history import DeferredHistory
+from gateway_grpc.event_hints import EventHints
+from gateway_grpc.limits import CallLimits
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
@@ -37,14 +39,16 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer, life.clock)
     history = DeferredHistory()
     lookup = Lookup(life.connection, history, acceptance.key, settings.process.pod)
-    service = SmsGateway(acceptance, lookup, history, life.tracer, gateway)
-    server = Server(service, life.tracer, gateway)
+    limits, hints = CallLimits(gateway), EventHints(life.connection)
+    service = SmsGateway(acceptance, lookup, history, life.tracer, gateway, limits, hints)
+    server = Server(service, life.tracer, gateway, limits)
     await server.start()
     _log.info("listening", port=server.port)
     async with asyncio.TaskGroup() as group:
         health = group.create_task(server.watch_health(view, life.problems), name="health")
         background = [
             group.create_task(view.run(), name="fleet-view"),
+            group.create_task(hints.run(), name="event-hints"),
             group.create_task(life.watch_clock(), name="clock-watch"),
             group.create_task(history.open(settings.servers.database.reveal(), life.stack), name="history"),
         ]
@@ -52,6 +56,7 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
         _log.info("draining")
         health.cancel()
         acceptance.close()
+        hints.wake_all()
         await server.drain(_LINGER_S, settings.process.drain_s)
         for task in background:
             task.cancel()

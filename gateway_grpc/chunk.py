@@ -16,7 +16,7 @@ MAX_MESSAGE_BYTES = 65_536
 """Size limit of one message; the largest one that is valid has about 35,000 bytes."""
 
 _MAX_OTHERS = 64
-"""How many fields that this version does not know may be in a chunk."""
+"""How many fields besides messages may be in a chunk: one that this version knows, and some that it does not."""
 
 _NO_CHUNK = [("request", "cannot be parsed: it is not a BatchSendRequest")]
 _SEQUENCE, _MESSAGES = (
@@ -42,10 +42,10 @@ def read_chunk(raw: bytes) -> Chunk:
         for number, value in _fields(raw):
             if number == _MESSAGES and isinstance(value, bytes):
                 messages.append(value)
-            elif number == _SEQUENCE and isinstance(value, int):
-                sequence = value
             else:
                 others += 1
+                if number == _SEQUENCE and isinstance(value, int):
+                    sequence = value
             if len(messages) > MAX_CHUNK or others > _MAX_OTHERS:
                 break
     except (ValueError, IndexError) as exc:

@@ -7,21 +7,24 @@ from messaging.runtime.config import GatewaySettings
 
 
 class Places:
-    """The calls of one kind: each holds one as a context; raises GatewayBusy when none is free."""
+    """The calls of one kind: each holds one as a context; raises GatewayBusy when none is free.
+
+    `taken` is how many are under way.
+    """
 
     def __init__(self, setting: str, limit: int) -> None:
         self._setting = setting
         self._limit = limit
-        self._taken = 0
+        self.taken = 0
 
     def __enter__(self) -> Self:
-        if self._taken >= self._limit:
+        if self.taken >= self._limit:
             raise GatewayBusy(self._setting, self._limit)
-        self._taken += 1
+        self.taken += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._taken -= 1
+        self.taken -= 1
 
 
 class CallLimits:

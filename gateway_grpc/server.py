@@ -30,6 +30,7 @@ _GOAWAY_S = 0.1
 _WATCHERS_S = 1.0
 """Time for answers that are being sent; only callers that watch health are still connected at its end."""
 _DEAD_S, _DEAD_AFTER_S = 60, 20
+_WINDOW_BYTES = 262_144
 _SPARE_BYTES = 65_536
 """What grpc itself reads beyond our limits, so that a request a little too long is refused with a cure, not by grpc."""
 
@@ -40,6 +41,9 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
     options = [
         ("grpc.max_receive_message_length", longest),
         ("grpc.max_send_message_length", 16 * 1024 * 1024),
+        # A stream's window: with the probe, grpc would buffer megabytes of chunks that wait for their turn.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
         ("grpc.max_concurrent_streams", settings.streams_per_connection),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         # A caller that vanished without a word is noticed, and its calls end.
@@ -61,11 +65,11 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
 class Server:
     """Listens from `start` on; its health is NOT_SERVING while the stream is away or the process drains."""
 
-    def __init__(self, service: SmsGateway, tracer: Tracer, settings: GatewaySettings) -> None:
+    def __init__(self, service: SmsGateway, tracer: Tracer, settings: GatewaySettings, limits: CallLimits) -> None:
         self._server = grpc.aio.server(options=_options(settings))
         self._health = health.aio.HealthServicer()
         self._gate = DrainGate()
-        watched: Any = Interceptor(self._server, tracer, self._gate, CallLimits(settings))
+        watched: Any = Interceptor(self._server, tracer, self._gate, limits)
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
         watched.verify(_SERVICE)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import uuid
@@ -17,18 +16,19 @@ from gateway_grpc import validation
 from gateway_grpc.acceptance import Acceptance, replacements_of
 from gateway_grpc.answers import page_of, shortened
 from gateway_grpc.batch import Batches
+from gateway_grpc.event_hints import EventHints
 from gateway_grpc.interceptors import current_call
-from gateway_grpc.lookup import Found, Lookup, StoredMessages
+from gateway_grpc.limits import CallLimits
+from gateway_grpc.lookup import Lookup, StoredMessages
+from gateway_grpc.watching import Watching
 from messaging import codec
-from messaging.errors import Draining, InvalidRequest
-from messaging.model import SETTLED_STATES
+from messaging.errors import InvalidRequest
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _DEFAULT_PAGE = 50
-_WATCH_EVERY_S = 0.25
 
 
 class SmsGateway(rpc.SmsGatewayServiceServicer):
@@ -41,11 +41,14 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         history: StoredMessages,
         tracer: Tracer,
         settings: GatewaySettings,
+        limits: CallLimits,
+        hints: EventHints,
     ) -> None:
         self._acceptance = acceptance
         self._lookup = lookup
         self._history = history
-        self._batches = Batches(acceptance, tracer, settings)
+        self._watching = Watching(lookup, hints, lambda: acceptance.closed, settings.stream_s)
+        self._batches = Batches(acceptance, tracer, settings, limits)
 
     async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
         """Accept one message."""
@@ -71,22 +74,12 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         found = await self._lookup.find(current_call().client, **_key(request))
         return api.GetStatusResponse(status=shortened(found.status))
 
-    async def WatchStatus(  # noqa: N802
+    def WatchStatus(  # noqa: N802
         self, request: api.WatchStatusRequest, context: _Context
     ) -> AsyncIterator[api.WatchStatusResponse]:
         """Return a message's status now and after every change, until it is settled."""
         validation.check_key("message_id", request.message_id)
-        previous: Found | None = None
-        while True:
-            found = await self._lookup.find(current_call().client, message_id=request.message_id)
-            if previous is None or found.newer_than(previous):
-                previous = found
-                yield api.WatchStatusResponse(status=shortened(found.status))
-                if found.status.state in SETTLED_STATES:
-                    return
-            if self._acceptance.closed:
-                raise Draining
-            await asyncio.sleep(_WATCH_EVERY_S)
+        return self._watching.serve(current_call().client, request.message_id)
 
     async def ListMessages(self, request: api.ListMessagesRequest, context: _Context) -> api.ListMessagesResponse:  # noqa: N802
         """List messages from the history, which may lag behind the stream by a moment."""

@@ -69,15 +69,16 @@ class _Round:
 
 
 class Turns:
-    """Lets at most `at_once` pieces of work be in progress, and begins at most `each_cycle` per cycle of the loop.
+    """Lets at most `at_once` pieces of work be in progress, and begins only some in each cycle of the event loop.
 
-    So the event loop gets to everything else, such as single calls, after so many pieces at the latest.
+    So the loop gets to everything else, such as single calls, after so many pieces at the latest. `each_cycle` says how
+    many may begin in the next cycle.
     """
 
-    def __init__(self, at_once: int, each_cycle: int) -> None:
+    def __init__(self, at_once: int, each_cycle: Callable[[], int]) -> None:
         self._free = at_once
         self._each_cycle = each_cycle
-        self._left = each_cycle
+        self._left = each_cycle()
         self._waiting = _Round()
         self._scheduled = False
 
@@ -113,7 +114,7 @@ class Turns:
 
     def _cycle(self) -> None:
         self._scheduled = False
-        self._left = self._each_cycle
+        self._left = self._each_cycle()
         while self._left and self._free and self._waiting:
             for connection, waiter, _ in self._waiting.heads():
                 self._free -= 1

@@ -19,6 +19,9 @@ from messaging.errors import CorruptRecord
 from messaging.model import LATER, Address, Lane
 from messaging.runtime.config import Settings
 
+EVERY_EVENT = "sms.event.>"
+"""The subjects of all events."""
+
 ACCEPT, SEND, EVENT, LATER_STREAM, DLQ = "SMS_ACCEPT", "SMS_SEND", "SMS_EVENT", "SMS_LATER", "SMS_DLQ"
 LIMITS_BUCKET, BREAKERS_BUCKET = "SMS_LIMITS", "SMS_BREAKERS"
 SCHEDULE_CONSUMER, PROJECT_ACCEPT, PROJECT_EVENT = "schedule", "project-accept", "project-event"
@@ -154,8 +157,8 @@ def streams(settings: Settings, providers: Iterable[str]) -> list[Stream]:
         _queues(common, providers, ack_wait),
         Stream(
             EVENT,
-            {**limits, "subjects": ["sms.event.>"], "max_age": int(servers.event_days * 86400 * NANOS)},
-            {PROJECT_EVENT: _pull("sms.event.>", ack_wait, pending=20_000)},
+            {**limits, "subjects": [EVERY_EVENT], "max_age": int(servers.event_days * 86400 * NANOS)},
+            {PROJECT_EVENT: _pull(EVERY_EVENT, ack_wait, pending=20_000)},
         ),
         Stream(DLQ, {**limits, "subjects": ["sms.dlq.>"], "max_age": int(servers.dead_letter_days * 86400 * NANOS)}),
         *(_bucket(name, common) for name in (LIMITS_BUCKET, BREAKERS_BUCKET)),

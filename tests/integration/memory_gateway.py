@@ -1,5 +1,6 @@
 """A gateway on a real port, whose stream is in memory."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,8 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
+from gateway_grpc.event_hints import EventHints
+from gateway_grpc.limits import CallLimits
 from gateway_grpc.lookup import Lookup, StoredMessages
 from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
@@ -61,13 +64,17 @@ async def serving(settings: GatewaySettings, history: StoredMessages | None = No
     tracer, history = Tracer(None, ChosenIds(), 0.0), history or EmptyHistory()
     acceptance = Acceptance(connection, view, admission, settings, tracer)
     lookup = Lookup(connection, history, acceptance.key, "pod")
-    service = SmsGateway(acceptance, lookup, history, tracer, settings)
-    server = Server(service, tracer, attrs.evolve(settings, listen="127.0.0.1:0"))
+    limits, hints = CallLimits(settings), EventHints(connection)
+    service = SmsGateway(acceptance, lookup, history, tracer, settings, limits, hints)
+    server = Server(service, tracer, attrs.evolve(settings, listen="127.0.0.1:0"), limits)
     await server.start()
+    following = asyncio.create_task(hints.run(), name="event-hints")
     try:
         yield MemoryGateway(f"127.0.0.1:{server.port}", stream, connection, acceptance)
     finally:
         acceptance.close()
+        hints.wake_all()
+        following.cancel()
         await server.drain(0.0, 2.0)
 
 

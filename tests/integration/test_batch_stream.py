@@ -15,12 +15,14 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.drain_gate import DrainGate
+from gateway_grpc.event_hints import EventHints
 from gateway_grpc.interceptors import Interceptor
 from gateway_grpc.limits import CallLimits
 from gateway_grpc.lookup import Lookup
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import ChosenIds, Tracer
+from messaging.stream.interface import Connection
 
 SETTINGS = GatewaySettings(batch_read_ahead=4)
 METHOD = "/sms.gateway.v1.SmsGatewayService/BatchSend"
@@ -50,7 +52,10 @@ def acceptance() -> FakeAcceptance:
 async def channel(acceptance: FakeAcceptance) -> AsyncIterator[grpc.aio.Channel]:
     tracer = Tracer(None, ChosenIds(), 1.0)
     history = DeferredHistory()
-    service = SmsGateway(cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, SETTINGS)
+    hints = EventHints(cast("Connection", None))
+    service = SmsGateway(
+        cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, SETTINGS, CallLimits(SETTINGS), hints
+    )
     server = grpc.aio.server()
     watched: Any = Interceptor(server, tracer, DrainGate(), CallLimits(SETTINGS))
     rpc.add_SmsGatewayServiceServicer_to_server(service, watched)

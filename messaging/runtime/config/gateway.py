@@ -63,7 +63,7 @@ class GatewaySettings:
         "SMSGW_CHUNKS_AT_WORK", 16, whole(1, 1024), "chunks of all BatchSend streams that are processed at once"
     )
     chunk_bytes_at_work: int = setting(
-        "SMSGW_CHUNK_BYTES_AT_WORK", 67_108_864, whole(1_048_576, 2**34), "the same, as bytes of chunks"
+        "SMSGW_CHUNK_BYTES_AT_WORK", 33_554_432, whole(1_048_576, 2**34), "the same, as bytes of chunks"
     )
     max_calls: int = setting(
         "SMSGW_MAX_CALLS", 2000, whole(1, 1_000_000), "unary calls under way in one process; more are UNAVAILABLE"

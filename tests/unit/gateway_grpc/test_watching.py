@@ -12,12 +12,15 @@ from sms.gateway.v1 import message_pb2 as pb
 from gateway_grpc import interceptors
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.deferred_history import DeferredHistory
+from gateway_grpc.event_hints import EventHints
+from gateway_grpc.limits import CallLimits
 from gateway_grpc.lookup import Found, Lookup
 from gateway_grpc.service import SmsGateway
 from messaging import codec
 from messaging.errors import Draining
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import ChosenIds, Tracer
+from messaging.stream.interface import Connection
 
 MESSAGE_ID = "01a20146-8421-72d3-98b7-7a8dce1a5a06"
 OPEN, FAILED, UNCLEAR, TAKEN = (
@@ -71,6 +74,8 @@ def shown(*looks: Look) -> tuple[list[str], bool]:
         DeferredHistory(),
         Tracer(None, ChosenIds(), 0.0),
         GatewaySettings(),
+        CallLimits(GatewaySettings()),
+        EventHints(cast("Connection", None), looks_per_s=float("inf"), least_s=0.0),
     )
     states: list[str] = []
 
@@ -86,11 +91,6 @@ def shown(*looks: Look) -> tuple[list[str], bool]:
         return True
 
     return states, asyncio.run(watch())
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_grpc.service._WATCH_EVERY_S", 0)
 
 
 @pytest.mark.parametrize("older", [ACCEPTED, FIRST, WAITS, SECOND])
