@@ -197,6 +197,7 @@ async def assemble_worker(
         finisher=finisher,
         tasks=tasks,
         tracer=tracer,
+        intake=intake,
     )
     return Worker(
         intake=intake,

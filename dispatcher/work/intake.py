@@ -17,6 +17,9 @@ SHARES: dict[Lane, int] = {Lane.OTP: 6, Lane.NORMAL: 3, Lane.BULK: 1}
 PREFETCH = 8
 """Messages drawn ahead for each lane. With more, bulk messages already drawn could delay an OTP."""
 
+MOST_PREFETCH = 256
+"""While what comes is too late, more is drawn at once: it takes no permit, and hides what could still be sent."""
+
 _FETCH_S = 1.0
 LAST_FETCH_S = _FETCH_S + 0.2
 """After `stop`, a running fetch has returned within this time."""
@@ -36,7 +39,8 @@ class Intake:
 
     def __init__(self, consumers: Mapping[Lane, Consumer], prefetch: int = PREFETCH) -> None:
         self._consumers = consumers
-        self._prefetch = prefetch
+        self._least_prefetch = prefetch
+        self._prefetch = dict.fromkeys(consumers, prefetch)
         self._buffers: dict[Lane, deque[Drawn]] = {lane: deque() for lane in consumers}
         self._on_stream: dict[Lane, int] = dict.fromkeys(consumers, 0)
         self._facts = {lane: ProviderFacts(lane, SHARES[lane]) for lane in consumers}
@@ -71,11 +75,12 @@ class Intake:
     async def _fill(self, lane: Lane, consumer: Consumer) -> None:
         buffer, room = self._buffers[lane], self._room[lane]
         while not self.stopping:
-            if len(buffer) > self._prefetch // 2:
+            prefetch = self._prefetch[lane]
+            if len(buffer) > prefetch // 2:
                 room.clear()
                 await room.wait()
                 continue
-            deliveries = await consumer.fetch(self._prefetch - len(buffer), _FETCH_S)
+            deliveries = await consumer.fetch(prefetch - len(buffer), _FETCH_S)
             self._on_stream[lane] = deliveries[-1].waiting if deliveries else 0
             if deliveries:
                 self._outstanding.update(deliveries)
@@ -93,6 +98,16 @@ class Intake:
                 return drawn
             self._filled.clear()
             await self._filled.wait()
+
+    def note_late(self, lane: Lane) -> None:
+        """Note that a message of a lane came too late: more of them are drawn at once."""
+        self._prefetch[lane] = min(MOST_PREFETCH, self._prefetch[lane] + 1)
+        if len(self._buffers[lane]) <= self._prefetch[lane] // 2:
+            self._room[lane].set()
+
+    def note_in_time(self, lane: Lane) -> None:
+        """Note that a message of a lane was sent: few are drawn ahead again."""
+        self._prefetch[lane] = self._least_prefetch
 
     def put_back(self, job: Job) -> None:
         """Put a job of this pod at the front of its lane."""

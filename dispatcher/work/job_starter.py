@@ -9,10 +9,12 @@ from dispatcher.rate.pacer import Pacer
 from dispatcher.rate.window import Permit
 from dispatcher.work.attempt import AttemptRunner
 from dispatcher.work.dispatch_context import DispatchContext
+from dispatcher.work.intake import Intake
 from dispatcher.work.job import Job
 from dispatcher.work.job_finisher import JobFinisher
 from dispatcher.work.job_tasks import JobTasks
 from dispatcher.work.recovery import Recovery
+from dispatcher.work.shedding import Traffic
 from messaging.documents import Mode
 from messaging.routing import Choice
 from messaging.runtime import telemetry
@@ -33,6 +35,7 @@ class JobStarter:
     finisher: JobFinisher
     tasks: JobTasks
     tracer: Tracer
+    intake: Intake
     _slots: asyncio.Semaphore = attrs.field(init=False)
 
     @_slots.default
@@ -47,9 +50,11 @@ class JobStarter:
             self.tasks.spawn(self._reroute(job, choice), job, self._slots)
             return
         while True:
-            if self.context.now() >= job.deadline:
+            left_s = job.deadline - self.context.now()
+            if (traffic := self._traffic()).is_too_late(left_s):
+                self.intake.note_late(job.lane)
                 await self._slots.acquire()
-                self.tasks.spawn(self._expire(job), job, self._slots)
+                self.tasks.spawn(self._expire(job, traffic.why_ended(left_s)), job, self._slots)
                 return
             if not self.breaker.admits():
                 if await self._leave_breaker(job):
@@ -67,6 +72,7 @@ class JobStarter:
                 if permit is None:
                     self._slots.release()
             if self.breaker.admits() and self.context.now() < job.deadline:
+                self.intake.note_in_time(job.lane)
                 work = self._send(job, permit, self.breaker.begin())
                 self.tasks.spawn(work, job, self._slots)
                 return
@@ -98,8 +104,12 @@ class JobStarter:
     async def _reroute(self, job: Job, choice: Choice) -> None:
         await self._continue(job, written=await self.recovery.reroute(job, choice, "ROUTED_WHEN_DUE"))
 
-    async def _expire(self, job: Job) -> None:
-        await self._continue(job, written=await self.recovery.expire(job))
+    async def _expire(self, job: Job, why: str) -> None:
+        await self._continue(job, written=await self.recovery.expire(job, why))
+
+    def _traffic(self) -> Traffic:
+        pacer = self.pacer
+        return Traffic(self.context.provider.name, self.breaker.state, pacer.paused_s, pacer.share, self.intake.waiting)
 
     async def _continue(self, job: Job, *, written: bool) -> None:
         """Continue from the event that was written, or from the one that another writer appended first."""

@@ -48,10 +48,10 @@ class Recovery:
         detail = f"{self.context.provider.name} is no longer used: {choice.reason}"
         return await self._write(job, attrs.evolve(verdict, reason=reason, detail=detail))
 
-    async def expire(self, job: Job) -> bool:
-        """End a message whose deadline has passed."""
-        _log.info("expired", message_id=job.command.message_id, trace_id=telemetry.trace_id(job.span))
-        return await self._write(job, expire(self.context.verdict_facts(job)))
+    async def expire(self, job: Job, why: str) -> bool:
+        """End a message whose deadline has passed, or is too near; `why` says what stood in its way."""
+        _log.info("expired", message_id=job.command.message_id, why=why, trace_id=telemetry.trace_id(job.span))
+        return await self._write(job, expire(self.context.verdict_facts(job), why))
 
     async def await_attempt(self, job: Job) -> bool:
         """Wait until another pod's attempt must have ended. If it recorded no outcome, record an unclear one."""

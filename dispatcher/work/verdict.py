@@ -109,9 +109,8 @@ def hold(facts: VerdictFacts, detail: str, least_wait_s: float = 0.0) -> Verdict
     )
 
 
-def expire(facts: VerdictFacts) -> Verdict:
+def expire(facts: VerdictFacts, detail: str = "the deadline passed before a provider took it") -> Verdict:
     """End a message whose deadline has passed before a provider took it."""
-    detail = "the deadline passed before a provider took it"
     return _dead_letter(facts, pb.MESSAGE_STATE_EXPIRED, "EXPIRED", detail)
 
 
