@@ -12,6 +12,7 @@ import attrs
 import structlog
 
 from providers.base import AMBIGUOUS, PROVIDER_FAULT, Answer, Dialect, Outcome, Request, Submission
+from providers.echoes import without_echoes
 from providers.statuses import outcome_of_status
 
 _log = structlog.get_logger(__name__)
@@ -24,19 +25,24 @@ class Guarded:
     """Calls the methods of one dialect, and turns every exception into a value."""
 
     dialect: Dialect
+    secrets: tuple[str, ...] = ()
+    """The keys of the provider, which must not be repeated in an outcome."""
 
     def request(self, submission: Submission) -> Request | Outcome:
         """Make the request that sends a message, or the outcome of a message for which none can be made."""
         request = _value_of(lambda: self.dialect.request(submission))
         return unsendable(request) if isinstance(request, Exception) else request
 
-    def read(self, answer: Answer) -> Outcome:
+    def read(self, answer: Answer, submission: Submission) -> Outcome:
         """Return what an answer means; by its status alone when the dialect cannot read it."""
-        outcome = _value_of(lambda: self.dialect.read(answer))
+        outcome = _value_of(lambda: self._without_echoes(self.dialect.read(answer), submission, answer.status))
         if not isinstance(outcome, Exception):
             return outcome
         detail = f"the provider answered {answer.status}, and the answer cannot be read ({type(outcome).__name__})"
         return Outcome(outcome_of_status(answer.status) or AMBIGUOUS, code=str(answer.status), detail=detail)
+
+    def _without_echoes(self, outcome: Outcome, submission: Submission, status: int) -> Outcome:
+        return without_echoes(outcome, submission.recipient, submission.body, self.secrets, status_code=str(status))
 
     def look_up_request(self, message_id: str, traceparent: str) -> Request | None:
         """Make the request that asks about a message; None when none can be made."""

@@ -20,11 +20,16 @@ from dispatcher.transport.gate import GateClosed, OpenGate, WriteGate
 from dispatcher.transport.guarded import Guarded, log_failure, unsendable
 from dispatcher.transport.sample import faults_of_requests
 from messaging.errors import ConfigError
-from messaging.runtime.providers_file import Provider
+from messaging.runtime.providers_file import Provider, private_values_of
 from providers.base import AMBIGUOUS, TRANSIENT, Answer, Dialect, Outcome, Request, Submission
 from providers.statuses import outcome_of_status
 
 _MAX_ANSWER_BYTES = 64 * 1024
+
+_CLOSED_EARLY = (
+    "the provider closed a kept connection when it was used again, so that nobody knows whether it read the request: "
+    "set keepalive_s below the provider's own, or to 0 for a new connection with each call"
+)
 
 
 @attrs.define
@@ -34,6 +39,8 @@ class _Call:
     limit: asyncio.Timeout
     timeout_s: float
     closed: bool = False
+    reused: bool = False
+    """Whether the call goes over a connection that an earlier call has left open."""
     head: aiohttp.ClientResponse | None = None
 
 
@@ -41,12 +48,15 @@ _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("provider_c
 
 
 class HttpCaller:
-    """Makes calls to one provider. `timeout_s` limits the time from the write of a call to the end of its answer."""
+    """Makes calls to one provider. `timeout_s` limits the time from the write of a call to the end of its answer.
+
+    With `keepalive_s` 0 every call has a connection of its own.
+    """
 
     def __init__(self, *, timeout_s: float, max_connections: int, keepalive_s: float) -> None:
         self._timeout_s = timeout_s
         self._max_connections = max_connections
-        self._keepalive_s = max(keepalive_s, 0.001)
+        self._keepalive_s = keepalive_s
         self._session: aiohttp.ClientSession | None = None
         self._url = httpx.URL()
         self._url_text = ""
@@ -84,6 +94,8 @@ class HttpCaller:
         if request.url != self._url_text:  # most providers have one URL, and parsing it is the slowest part
             self._url_text, self._url = request.url, httpx.URL(request.url)
         headers = self._always | {name.lower(): value for name, value in request.headers.items()}
+        if not self._keepalive_s:
+            headers["connection"] = "close"
         # A stream, because for other contents httpx adds headers of its own, which takes most of its time.
         built = httpx.Request(request.method, self._url, headers=headers, stream=httpx.ByteStream(request.body))
         built.headers.encoding = "ascii"  # otherwise httpx inspects all headers at each access to find the encoding
@@ -112,13 +124,19 @@ class HttpCaller:
             hooks = aiohttp.TraceConfig()
             hooks.on_request_headers_sent.append(_before_headers)
             hooks.on_request_chunk_sent.append(_before_chunk)
+            hooks.on_connection_reuseconn.append(_note_reuse)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=self._keepalive_s),
+                connector=self._connector(),
                 trace_configs=[hooks],
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # `call` has the time-out, which pauses at the gate
             )
         return self._session
+
+    def _connector(self) -> aiohttp.TCPConnector:
+        if not self._keepalive_s:
+            return aiohttp.TCPConnector(limit=self._max_connections, force_close=True)
+        return aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=max(self._keepalive_s, 0.001))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -129,8 +147,8 @@ class HttpCaller:
 class HttpProviderClient:
     """The client of a provider that is called over HTTP."""
 
-    def __init__(self, dialect: Dialect, caller: HttpCaller) -> None:
-        self._dialect = Guarded(dialect)
+    def __init__(self, dialect: Dialect, caller: HttpCaller, secrets: tuple[str, ...] = ()) -> None:
+        self._dialect = Guarded(dialect, secrets)
         self._caller = caller
         self.can_look_up = dialect.can_look_up
 
@@ -140,12 +158,7 @@ class HttpProviderClient:
         if isinstance(request, Outcome):
             return request
         answer = await self._caller.call(request, gate)
-        if isinstance(answer, Outcome):
-            return answer
-        outcome = self._dialect.read(answer)
-        # Codes are stored and logged, so one that repeats the phone number is replaced by the status.
-        repeats = submission.recipient.lstrip("+") in outcome.code
-        return attrs.evolve(outcome, code=str(answer.status)) if repeats else outcome
+        return answer if isinstance(answer, Outcome) else self._dialect.read(answer, submission)
 
     async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
         """Ask whether the provider took a message; None when that is not known."""
@@ -168,7 +181,7 @@ def open_client(provider: Provider, dialect: Dialect) -> HttpProviderClient:
     caller = HttpCaller(
         timeout_s=provider.timeout_s, max_connections=provider.max_in_flight, keepalive_s=provider.keepalive_s
     )
-    return HttpProviderClient(dialect, caller)
+    return HttpProviderClient(dialect, caller, private_values_of(provider))
 
 
 def _without_answer(state: _Call, exc: Exception) -> Answer | Outcome:
@@ -181,6 +194,8 @@ def _without_answer(state: _Call, exc: Exception) -> Answer | Outcome:
     passed = state.gate.passed
     if state.limit.expired():
         return _timed_out(passed=passed)
+    if passed and state.reused and state.head is None and isinstance(exc, aiohttp.ClientConnectionError):
+        return Outcome(AMBIGUOUS, code="kept-connection-closed", detail=_CLOSED_EARLY)
     if passed:
         return Outcome(AMBIGUOUS, code=type(exc).__name__, detail="the connection broke after the request was sent")
     if isinstance(exc, OSError) or (isinstance(exc, aiohttp.ClientError) and not isinstance(exc, ValueError)):
@@ -200,6 +215,11 @@ async def _before_headers(_session: aiohttp.ClientSession, _context: SimpleNames
     # With a body, the gate is passed at the body. Headers after the gate mean that aiohttp sends the request again.
     if state is not None and (not state.has_body or state.gate.passed):
         await _enter(state)
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
+    if (state := _call.get()) is not None:
+        state.reused = True
 
 
 async def _before_chunk(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:

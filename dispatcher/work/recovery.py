@@ -21,6 +21,7 @@ from messaging.routing import Choice
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
 from providers.base import ACCEPTED, AMBIGUOUS, Outcome
+from providers.echoes import without_echoes
 
 _log = structlog.get_logger(__name__)
 
@@ -116,7 +117,9 @@ class Recovery:
             SpanKind.CLIENT,
             attributes={"sms.message_id": job.command.message_id, "sms.provider": self.context.provider.name},
         ) as span:
-            return await self.provider_client.look_up(job.command.message_id, telemetry.traceparent_of(span))
+            command = job.command
+            outcome = await self.provider_client.look_up(command.message_id, telemetry.traceparent_of(span))
+            return outcome and without_echoes(outcome, command.recipient, command.body)
 
     async def _write(self, job: Job, verdict: Verdict, outcome: Outcome | None = None) -> bool:
         return await self.event_log.record(job, verdict, outcome)

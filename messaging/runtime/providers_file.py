@@ -178,6 +178,14 @@ def _secret_of(data: bytes, where: str) -> Secret:
     return Secret(text)
 
 
+def private_values_of(provider: Provider) -> tuple[str, ...]:
+    """Return everything of a provider that must not be shown: its secrets, and what its URL holds beside names."""
+    authority = re.match(r"https?://([^/?#]*)@", provider.url)
+    values = re.findall(r"[?&][^=&#]*=([^&#]*)", provider.url)
+    in_url = [one for one in [*(authority[1].split(":") if authority else ()), *values] if one and "{" not in one]
+    return tuple(dict.fromkeys([*(secret.reveal() for secret in provider.secrets.values()), *in_url]))
+
+
 def as_table(provider: Provider) -> dict[str, Any]:
     """Return a provider as people may see it: with its secrets masked."""
     table = attrs.asdict(provider, recurse=False)

@@ -104,6 +104,10 @@ class ProviderServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def first_on_its_connection(self, seen: Seen) -> bool:
+        """Whether no request came before this one on its connection."""
+        return [one for one in self.seen if one.connection == seen.connection] == [seen]
+
     def drop_connections(self) -> None:
         """Close every connection that is kept alive."""
         for writer in self._writers:

@@ -130,9 +130,42 @@ async def test_request_on_a_kept_connection_that_ends_is_never_sent_again(
     gate = FakeGate()
     outcome = await send(client, gate)
     await asyncio.sleep(0.05)
-    assert outcome.kind == AMBIGUOUS
+    assert (outcome.kind, outcome.code) == (AMBIGUOUS, "kept-connection-closed")
+    assert "keepalive_s" in outcome.detail
     assert len(server.seen) == 2
     assert gate.story == ["enter", "wrote"]
+
+
+@EVERY
+async def test_call_without_a_kept_connection_has_one_of_its_own(
+    kit: Kit, server: ProviderServer, opened: Open
+) -> None:
+    server.answer = lambda _: kit.yes
+    client = opened(kit.provider(server.url, keepalive_s=0.0))
+    for _ in range(5):
+        assert (await send(client)).kind == ACCEPTED
+    assert server.connections == 5
+    assert {seen.headers["connection"] for seen in server.seen} == {"close"}
+
+
+@EVERY
+async def test_provider_that_ends_connections_after_each_answer_makes_nothing_unclear_without_kept_ones(
+    kit: Kit, server: ProviderServer, opened: Open
+) -> None:
+    """It says keep-alive and closes: a request on the kept connection would be lost without an answer."""
+    server.answer = lambda seen: kit.yes if server.first_on_its_connection(seen) else RESET
+    client = opened(kit.provider(server.url, keepalive_s=0.0))
+    assert {(await send(client)).kind for _ in range(5)} == {ACCEPTED}
+
+
+@EVERY
+async def test_break_of_a_first_call_is_not_put_down_to_the_kept_connection(
+    kit: Kit, server: ProviderServer, opened: Open
+) -> None:
+    server.answer = lambda _: RESET
+    outcome = await send(opened(kit.provider(server.url)))
+    assert outcome.kind == AMBIGUOUS
+    assert outcome.code != "kept-connection-closed"
 
 
 @EVERY

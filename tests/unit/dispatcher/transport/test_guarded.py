@@ -91,7 +91,7 @@ def test_request_that_cannot_be_made_is_a_provider_fault(error: Exception) -> No
 def test_answer_that_the_dialect_cannot_read_is_judged_by_its_status(
     error: Exception, status: int, kind: pb.AttemptOutcome.ValueType
 ) -> None:
-    outcome = Guarded(Broken(error)).read(Answer(status, {}, b"", 0.0))
+    outcome = Guarded(Broken(error)).read(Answer(status, {}, b"", 0.0), SUBMISSION)
     assert (outcome.kind, outcome.code) == (kind, str(status))
     for forbidden in (NUMBER, KEY, TEXT):
         assert forbidden not in outcome.detail

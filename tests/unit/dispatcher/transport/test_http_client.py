@@ -1,5 +1,8 @@
 """The client of an HTTP provider, without a connection: what it refuses, and what it adds to a dialect."""
 
+import json
+
+import attrs
 import httpx
 import pytest
 
@@ -81,11 +84,33 @@ def test_address_that_can_be_called_is_none(url: str) -> None:
     open_client(provider, dialect_of(provider))
 
 
-@pytest.mark.parametrize("code", ["233201234567", "to-233201234567.bad", "+233201234567"])
+@pytest.mark.parametrize(
+    "code", ["233201234567", "to-233201234567.bad", "+233201234567", "0201234567", "00233-20-1234567"]
+)
 async def test_code_that_repeats_the_number_is_replaced_by_the_status(code: str) -> None:
     answer = Answer(400, {}, f'{{"code": "{code}"}}'.encode(), 0.0)
     outcome = await client(Told(answer), code_path="code").send(SUBMISSION, OpenGate())
     assert (outcome.kind, outcome.code) == (PERMANENT, "400")
+
+
+async def test_what_the_provider_says_stands_in_the_detail_without_number_text_and_key() -> None:
+    said = "+233 20 123 4567 is barred; key hunter2-secret was used; text: Hi there, 4711"
+    answer = Answer(400, {}, json.dumps({"message": said}).encode(), 0.0)
+    one = HttpProviderClient(dialect_of(Provider("alpha", "http-json", "http://h/")), Told(answer), ("hunter2-secret",))
+    outcome = await one.send(attrs.evolve(SUBMISSION, body="Hi there, 4711"), OpenGate())
+    assert outcome.detail.startswith("the provider answered 400, which means permanent; it says: ")
+    assert "is barred" in outcome.detail
+    assert outcome.said == ""
+    for forbidden in ("4567", "hunter2", "there", "4711"):
+        assert forbidden not in outcome.detail
+
+
+@pytest.mark.parametrize("found", ["233201234567", 233201234567, "0201234567", 201234567, {"a": 1}, None])
+async def test_id_that_repeats_the_number_is_masked_also_as_a_number(found: object) -> None:
+    answer = Answer(200, {}, json.dumps({"id": found}).encode(), 0.0)
+    outcome = await client(Told(answer), id_path="id").send(SUBMISSION, OpenGate())
+    assert outcome.kind == ACCEPTED
+    assert outcome.provider_message_id == ("****" if isinstance(found, str | int) else "")
 
 
 async def test_call_without_an_answer_is_not_read_by_the_dialect() -> None:
