@@ -6,7 +6,6 @@ takes a new lease under a new name (`<pod>=2`); the allocator treats that name a
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 
 import structlog
@@ -16,6 +15,7 @@ from dispatcher.rate.pacer import Pacer
 from dispatcher.rate.share_watch import ShareWatch
 from messaging.documents import Lease, Table
 from messaging.errors import Unavailable
+from messaging.runtime.boot_clock import boot_time
 from messaging.runtime.problems import Problems
 from messaging.stream.board import LimitsBoard
 from messaging.stream.buckets import STORE_DELAY_S
@@ -65,7 +65,7 @@ class LeaseHolder:
         """Renew until cancelled; while the bucket cannot be reached the lease runs out."""
         async with self._board.on_table(self._on_table):
             while True:
-                began = time.monotonic()
+                began = boot_time()
                 try:
                     await self.sync()
                 except Unavailable as exc:
@@ -85,7 +85,7 @@ class LeaseHolder:
         jitter = random.uniform(0.92, 1.0)  # noqa: S311
         end = began + self._timing.renew_s * jitter
         while True:
-            left = end - time.monotonic()
+            left = end - boot_time()
             try:
                 async with asyncio.timeout(max(_RENEW_SOONEST_S, min(left, 2 * _RENEW_SOONEST_S))):
                     await self._renew_now.wait()
@@ -102,22 +102,29 @@ class LeaseHolder:
         return abs(demand - self._reported_demand) > max(2, self._reported_demand // 4) or floor > self._reported_floor
 
     async def sync(self) -> None:
-        """Renew the lease and apply the table; a second renewal confirms a lowered share. Raises Unavailable."""
-        began = await self._write_lease()
+        """Renew the lease and apply the table; a second renewal confirms a lowered share. Raises Unavailable.
+
+        The lease is written and the table read at once, not one after the other: on a slow network the lease would end
+        before the second answer came. A table that was read since `began` shows that the share was valid then.
+        """
         self._reading_table = True
         try:
-            await self._apply_table(began)
+            began, read = await asyncio.gather(self._write_lease(), self._board.table(), return_exceptions=True)
+            if isinstance(began, BaseException):
+                raise began
+            if isinstance(read, BaseException):
+                raise read
+            await self._apply_table(began, *read)
         finally:
             self._reading_table = False
 
     def _say_when_lost(self, why: str) -> None:
         """Log a lease that has ended; until then it may still be renewed."""
-        now = time.monotonic()
+        now = boot_time()
         if self._valid_until is not None and now >= self._valid_until:
             self._watch.lost(why, now - self._valid_until + self._timing.lease_s)
 
-    async def _apply_table(self, began: float) -> None:
-        revision, table = await self._board.table()
+    async def _apply_table(self, began: float, revision: int, table: Table | None) -> None:
         if self._table_revision and (table is None or revision < self._table_revision):
             self._watch.lost("the table of shares was lost", 0.0)
             await self._start_new_lease()
@@ -133,7 +140,7 @@ class LeaseHolder:
 
     async def _extend(self, began: float) -> bool:
         """Extend the lease, counted from `began`; False when it had already ended and a new one was started."""
-        if self._valid_until is None or time.monotonic() >= self._valid_until:
+        if self._valid_until is None or boot_time() >= self._valid_until:
             self._say_when_lost("the stream answered too late")
             await self._start_new_lease()
             return False
@@ -146,7 +153,7 @@ class LeaseHolder:
 
         The allocator counts from the time when it has read the lease, so for it the lease ends later.
         """
-        began = time.monotonic()
+        began = boot_time()
         self._reported_demand, self._reported_floor = self._demand()
         lease = Lease(
             provider=self._provider,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dispatcher.rate.window import Permit, Window
 from dispatcher.transport.gate import GateClosed
+from messaging.runtime.boot_clock import boot_time
 
 _RECHECK_S = 0.2
 _RATE_SPAN_S = 0.4
@@ -16,11 +17,11 @@ _LEAD_S = 0.03
 class Pacer:
     """Issues permits while the lease is valid, the share has free slots, and the provider has not asked for a pause.
 
-    All times are monotonic seconds. `sent_units` counts what was sent; `waiting_cost` is the cost of the message that
-    waits for a permit, 0 when none does.
+    All times are seconds of `boot_time`. `sent_units` counts what was sent; `waiting_cost` is the cost of the message
+    that waits for a permit, 0 when none does.
     """
 
-    def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, window_s: float, clock: Callable[[], float] = boot_time) -> None:
         self._window = Window(window_s, lead_s=_LEAD_S)
         self._clock = clock
         self._changed = asyncio.Event()
@@ -128,8 +129,8 @@ class Pacer:
 class PermitGate:
     """The gate of one attempt: passes with a usable permit, waits for another one otherwise, and closes in time.
 
-    No byte leaves after `give_up_at` (monotonic seconds), so another pod that finds the attempt's marker knows how long
-    to wait; nor after `deadline` (Unix seconds).
+    No byte leaves after `give_up_at` (seconds of `boot_time`), so another pod that finds the attempt's marker knows how
+    long to wait; nor after `deadline` (Unix seconds).
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class PermitGate:
         permit: Permit,
         give_up_at: float,
         deadline: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._pacer = pacer

@@ -18,6 +18,10 @@ _NOT_KNOWN = (
     "{provider} has no share of the rate, because the coordinator {leader} gives it none: "
     "does the providers file of the coordinator name {provider}? It is read at the start"
 )
+_LEASE_LOST = (
+    "{provider} has no share of the rate, because its lease was lost ({why}) and no new one lasted: is the network to "
+    "the stream's servers slow, or this machine overloaded?"
+)
 _ALL_TAKEN = "{provider}: this pod has no share and stands by, because other pods hold all of the rate"
 
 
@@ -39,14 +43,14 @@ class ShareWatch:
         self._problems = problems
         self._patience_s = patience_s
         self._without_since: float | None = None
-        self._lost = False
+        self._lost = ""
 
     async def note(self, pod: str, table: Table | None, share: int) -> None:
         """Note the share that `table` gives; raises StreamDown."""
         if share > 0:
             self._without_since = None
             if self._lost:
-                self._lost = False
+                self._lost = ""
                 _log.warning("has a share again", provider=self._provider, share=share)
             for code in (NO_SHARE, STANDBY):
                 self._problems.clear(code)
@@ -58,11 +62,13 @@ class ShareWatch:
             return
         _, leader = await self._board.leader()
         code, sentence = why_no_share(self._provider, pod, table, leader)
+        if self._lost and leader is not None:
+            code, sentence = NO_SHARE, _LEASE_LOST.format(provider=self._provider, why=self._lost)
         self._problems.clear(STANDBY if code == NO_SHARE else NO_SHARE)
         self._problems.report(code, sentence, blocks=code == NO_SHARE)
 
     def lost(self, why: str, silent_s: float) -> None:
         """Log that the lease has ended, so that nothing may be sent until there is another one; once for each loss."""
         if not self._lost:
-            self._lost = True
+            self._lost = why
             _log.warning("lease lost", provider=self._provider, why=why, silent_s=round(silent_s, 2))

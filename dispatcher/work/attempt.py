@@ -1,7 +1,6 @@
 """Makes one attempt: marker, call, outcome. Between marker and outcome no other pod may send the message."""
 
 import asyncio
-import time
 
 import structlog
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -20,6 +19,7 @@ from dispatcher.work.verdict import Verdict, judge, not_sent
 from messaging.lifecycle import may_follow
 from messaging.model import outcome_name
 from messaging.runtime import telemetry
+from messaging.runtime.boot_clock import boot_time
 from messaging.runtime.spans import Tracer
 from providers.base import AMBIGUOUS, TRANSIENT, Outcome, Submission
 
@@ -87,13 +87,13 @@ class AttemptRunner:
 
     async def run(self, job: Job, permit: Permit, generation: int) -> bool:
         """Make one attempt and record what follows; False when another writer changed the message first."""
-        began = time.monotonic()
+        began = boot_time()
         gate = PermitGate(
             pacer=self._pacer,
             permit=permit,
             give_up_at=began + GATE_WAIT_S,
             deadline=job.deadline,
-            clock=time.monotonic,
+            clock=boot_time,
             wall_clock=self._context.now,
         )
         try:
@@ -115,7 +115,7 @@ class AttemptRunner:
         verdict = judge(outcome, self._context.verdict_facts(job))
         if verdict.pause_s:
             self._breaker.pause(verdict.pause_s)
-        self._log(job, outcome, verdict, time.monotonic() - began)
+        self._log(job, outcome, verdict, boot_time() - began)
         if await self._event_log.record(job, verdict, outcome):
             return True
         return await self._record_late_answer(job, outcome)

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from messaging.errors import StreamDown
+from messaging.runtime.boot_clock import boot_time
 from messaging.stream.interface import ApiError, Connection
 
 MAX_DIFFERENCE_S = 2.0
@@ -65,10 +66,6 @@ def wall_time() -> float:
     return time.time()
 
 
-def _steady_time() -> float:
-    return time.monotonic()
-
-
 class StreamClock:
     """One process's clock. `ahead_s` is the last difference found; `right` says whether the process may work by it."""
 
@@ -76,7 +73,7 @@ class StreamClock:
         self,
         connection: Connection,
         wall: Callable[[], float] = wall_time,
-        steady: Callable[[], float] = _steady_time,
+        steady: Callable[[], float] = boot_time,
     ) -> None:
         self._connection = connection
         self._wall = wall

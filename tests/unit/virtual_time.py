@@ -55,7 +55,14 @@ def run_whole(work: Coroutine[Any, Any, _T]) -> _T:
         def now() -> float:
             return EPOCH + loop.time()
 
-        with mock.patch.object(time, "monotonic", loop.time), mock.patch.object(time, "time", now):
+        def boot_time(_clock: int) -> float:
+            return loop.time()
+
+        with (
+            mock.patch.object(time, "monotonic", loop.time),
+            mock.patch.object(time, "clock_gettime", boot_time),
+            mock.patch.object(time, "time", now),
+        ):
             return runner.run(work)
 
 

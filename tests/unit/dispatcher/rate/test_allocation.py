@@ -41,6 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         async def patched(clock: Clock) -> Any:
             with monkeypatch.context() as patch:
                 patch.setattr(time, "monotonic", clock)
+                patch.setattr(time, "clock_gettime", lambda _clock: clock())
                 return await work(clock)
 
         return virtual_time.run(patched)

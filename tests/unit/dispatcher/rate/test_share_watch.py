@@ -86,3 +86,19 @@ async def test_lost_lease_is_logged_once_and_so_is_the_next_share() -> None:
     said = [line["event"] for line in lines if line["log_level"] == "warning" and "provider" in line]
     assert said == ["lease lost", "has a share again"]
     assert Timing().lease_s <= next(line["silent_s"] for line in lines if line["event"] == "lease lost") < 6
+
+
+@in_virtual_time
+async def test_slow_network_does_not_cost_the_lease() -> None:
+    fleet = FakeFleet(time.monotonic, 200, {"p1": 50, "p2": 50})
+    fleet.lead("c1")
+    pods = [fleet.add("p1", 50), fleet.add("p2", 50)]
+    await asyncio.sleep(10)
+    for pod in pods:
+        pod.bucket.weather = Weather(usual_s=0.3)  # answers take 0.6 s, and up to 1.2 s
+    with capture_logs() as lines:
+        await asyncio.sleep(60)
+    assert not [line for line in lines if line["event"] == "lease lost"]
+    assert [pod.pacer.share for pod in pods] == [50, 50]
+    fleet.check()
+    await fleet.close()
