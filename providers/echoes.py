@@ -14,6 +14,7 @@ from collections.abc import Collection
 import attrs
 
 from providers.base import Outcome
+from providers.national_number import national_digits
 
 MASK = "****"
 _MOST_SAID_CHARS = 160
@@ -26,14 +27,6 @@ _LEAST = {False: 4, True: 3}
 """Shorter words may stand in any sentence; the second is for words with a digit."""
 _LONG_DIGITS, _LONG_WORD = 9, 20
 """Digits that may be somebody's number, and words that may be a key or an encoded text."""
-
-_ONE = ("1", "7")
-_TWO = (
-    *("20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44", "45", "46", "47", "48", "49"),
-    *("51", "52", "53", "54", "55", "56", "57", "58", "60", "61", "62", "63", "64", "65", "66"),
-    *("81", "82", "84", "86", "90", "91", "92", "93", "94", "95", "98"),
-)
-"""Country codes of one and of two digits; all others have three."""
 
 _USUAL_ERRORS = (
     "account address allowed authentication authorization balance bill blocked body code content country "
@@ -74,13 +67,6 @@ def without_echoes(
     if (found, code, detail) == (outcome.provider_message_id, outcome.code, outcome.detail):
         return outcome
     return attrs.evolve(outcome, provider_message_id=found, code=code, detail=detail, said="")
-
-
-def national_digits(number: str) -> str:
-    """Return the digits of an E.164 number behind its country code."""
-    digits = number.lstrip("+")
-    country = 1 if digits[:1] in _ONE else 2 if digits[:2] in _TWO else 3
-    return digits[country:] if len(digits) > country else digits
 
 
 @attrs.frozen(repr=False, slots=False)

@@ -16,6 +16,7 @@ from providers.base import Submission
 from providers.bodies import spell
 from providers.braces import BadBraces, BracedText, has_braces, read_braces, url_quoted
 from providers.field_tree import BadPath, plant
+from providers.national_number import national_digits
 
 TYPED = ("segments", "attempt", "validity_s", "is_unicode")
 """Names whose values are numbers or booleans in JSON, when nothing else stands in the field."""
@@ -27,6 +28,7 @@ def values_of(submission: Submission, default_sender: str) -> dict[str, Any]:
         "message_id": submission.message_id,
         "recipient": submission.recipient,
         "digits": submission.recipient.lstrip("+"),
+        "national": national_digits(submission.recipient),
         "sender": submission.sender or default_sender,
         "body": submission.body,
         "segments": submission.segments,

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.base import ACCEPTED, PERMANENT, Outcome
-from providers.echoes import MASK, national_digits, without_echoes
+from providers.echoes import MASK, without_echoes
+from providers.national_number import national_digits
 
 NUMBER, KEY = "+233241987650", "k3y-of-the-provider"
 TEXT = "Your code is 4711. Do not share it with Änne: 您的验证码"
