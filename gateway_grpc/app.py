@@ -15,7 +15,9 @@ from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import Settings
 from messaging.runtime.lifetime import Lifetime, process_lifetime
+from messaging.runtime.problems import NO_STORAGE_LIMIT
 from messaging.runtime.providers_file import Provider
+from messaging.stream.capacity import server_capacity
 from messaging.stream.fleet import UNLIMITED, FleetView
 
 _log = structlog.get_logger(__name__)
@@ -25,11 +27,16 @@ _LINGER_S = 0.3
 async def run(settings: Settings, providers: Sequence[Provider]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; raises SetupError or StreamDown when it cannot start."""
     async with process_lifetime(settings, providers, "gateway", answers_health=False) as life:
-        view = FleetView(life.connection, providers, settings.fleet.room_s)
+        capacity = settings.gateway.storage_max_bytes
+        view = FleetView(life.connection, providers, settings.fleet.room_s, capacity_bytes=capacity)
         await life.patiently(view.refresh_breakers)
         await life.patiently(view.refresh_backlog)
+        if not view.storage_limited and settings.servers.replicas == 1:
+            view.capacity_bytes = await server_capacity(life.connection) or 0
+            _log.info("the account has no storage limit: the server's was found", bytes=view.capacity_bytes)
+            await life.patiently(view.refresh_backlog)
         if not view.storage_limited:
-            _log.warning(UNLIMITED)
+            life.problems.report(NO_STORAGE_LIMIT, UNLIMITED, blocks=False)
         await _serve(settings, life, view)
 
 

@@ -24,7 +24,7 @@ _PAST_ALL = 2**31 - 1
 """An offset behind all subjects: only their number is wanted."""
 UNLIMITED = (
     "the stream's account has no storage limit, so SMSGW_STORAGE_FILL cannot hold: "
-    "give the account a max_file in nats-server's configuration"
+    "give the account a max_file in nats-server's configuration, or set SMSGW_STORAGE_MAX_BYTES to what it may use"
 )
 """The warning to log when the account is not `limited`."""
 
@@ -40,6 +40,7 @@ class FleetView:
         *,
         breakers_every_s: float = 0.8,
         backlog_every_s: float = 0.5,
+        capacity_bytes: int = 0,
     ) -> None:
         self._connection = connection
         self._board = BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET))
@@ -48,6 +49,7 @@ class FleetView:
         self._breakers_every_s = breakers_every_s
         self._backlog_every_s = backlog_every_s
         self._fresh_at = float("-inf")
+        self.capacity_bytes = capacity_bytes
         self.breakers: dict[str, BreakerState] = {}
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
         self.storage_fill = 0.0
@@ -99,8 +101,9 @@ class FleetView:
             backlog[provider] = backlog.get(provider, 0) + waiting
         self.backlog = backlog
         account = await self._connection.api("INFO")
-        self.storage_fill = _fill(account)
-        self.storage_limited = limited(account)
+        self.storage_limited = limited(account) or self.capacity_bytes > 0
+        own = int(account.get("storage", 0)) / self.capacity_bytes if self.capacity_bytes > 0 else 0.0
+        self.storage_fill = max(own, _fill(account))
 
     @property
     def waiting(self) -> int:

@@ -33,8 +33,9 @@ def topology(*, create: bool, as_json: bool) -> None:
     else:
         columns = ("name", "state", "messages", "size", "details")
         console().print(table(columns, map(_row, findings), numbers=("messages", "size")))
-        if not has_limit:
-            click.echo(f"Note: {UNLIMITED}.")
+    settings = discovery.settings()
+    if not has_limit and settings.servers.replicas > 1 and not settings.gateway.storage_max_bytes:
+        raise Failure(f"not fit for production: {UNLIMITED}")
     wrong = sum(1 for finding in findings if finding.state in {"missing", "differs", "conflict"})
     if wrong:
         cure = "`smsctl topology --create` creates what is missing and changes what can be changed safely"

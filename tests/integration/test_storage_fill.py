@@ -1,5 +1,6 @@
-"""How full the stream is: the used part of the account's limit, and a warning when there is no limit."""
+"""How full the stream is: the used part of the limit of the account, or of the server when that has none."""
 
+import json
 import pathlib
 
 from messaging.runtime.providers_file import Provider
@@ -40,8 +41,16 @@ async def test_account_without_a_limit_is_recognised(tmp_path: pathlib.Path) -> 
     assert (view.storage_limited, view.storage_fill) == (False, 0.0)
 
 
-def test_gateway_without_a_limit_warns_once_and_topology_shows_it(system: System, smsctl: Smsctl) -> None:
+def test_gateway_of_an_account_without_a_limit_goes_by_that_of_its_server(system: System) -> None:
     (log,) = (system.folder / "log").glob("gateway*")
-    (line,) = [line for line in log.read_text().splitlines() if UNLIMITED in line]
-    assert '"level": "warning"' in line
-    assert UNLIMITED in smsctl("topology").stdout
+    (line,) = [json.loads(one) for one in log.read_text().splitlines() if "no storage limit" in one]
+    assert line["bytes"] > 10**8
+    assert UNLIMITED not in log.read_text()
+
+
+def test_cluster_without_a_limit_is_not_fit_for_production(system: System, smsctl: Smsctl) -> None:
+    assert smsctl("topology").exit_code == 0
+    failed = smsctl("topology", SMSGW_REPLICAS="3")
+    assert failed.exit_code == 1
+    assert UNLIMITED in failed.stderr
+    assert UNLIMITED not in smsctl("topology", SMSGW_REPLICAS="3", SMSGW_STORAGE_MAX_BYTES="1000000000").stderr

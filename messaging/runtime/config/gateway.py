@@ -39,7 +39,13 @@ class GatewaySettings:
         "SMSGW_STORAGE_FILL",
         0.8,
         number(0.05, 1.0, float),
-        "fraction of the account's storage at which the stream is full; needs an account with a limit (max_file)",
+        "fraction of the account's storage at which the stream is full",
+    )
+    storage_max_bytes: int = setting(
+        "SMSGW_STORAGE_MAX_BYTES",
+        0,
+        whole(0, 2**60),
+        "what the stream may store, in all copies together, if its account has no limit (max_file); 0: as the server",
     )
     publish_in_flight: int = setting(
         "SMSGW_PUBLISH_IN_FLIGHT", 256, whole(1, 4096), "maximum of unacknowledged publishes of one gateway process"
