@@ -1,6 +1,7 @@
 """Answers in every form that providers write them: the values that the settings name, whatever holds them. Pure."""
 
 import codecs
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -38,17 +39,23 @@ _ERROR_PATHS = (
 """Where providers write in JSON what is wrong, if the settings do not say it."""
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, slots=False)
 class Contents:
     """What an answer holds. `document` is None when the form wants one and the answer has none."""
 
-    text: str
+    body: bytes
+    charset: str
     document: Any
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The body as text; most answers are judged without it."""
+        return self.body.decode(self.charset or "utf-8-sig", errors="replace")
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing but blanks."""
-        return not self.text or self.text.isspace()
+        return self.document is None and (not self.body or not self.text.strip())
 
     def at(self, path: str) -> str:
         """Return the value at a path of the document; empty when there is none."""
@@ -75,15 +82,13 @@ class Contents:
 def read_contents(answer: Answer, form: Form, charset: str) -> Contents:
     """Read an answer in its form. `charset` is that of the settings; empty: what the answer says, or UTF-8."""
     named = charset or _charset_of(answer)
-    text = answer.body.decode(named or "utf-8-sig", errors="replace")
+    document = None
     # Without a name, both find out the encoding themselves. A byte that is none of its charset makes JSON unreadable.
-    match form:
-        case "json":
-            return Contents(text, read_json(_strict(answer.body, named) if named else answer.body))
-        case "xml":
-            return Contents(text, read_xml(text if named else answer.body))
-        case _:
-            return Contents(text, None)
+    if form == "json":
+        document = read_json(_strict(answer.body, named) if named else answer.body)
+    elif form == "xml":
+        document = read_xml(answer.body.decode(named, errors="replace") if named else answer.body)
+    return Contents(answer.body, named, document)
 
 
 def _strict(body: bytes, charset: str) -> str:
@@ -95,7 +100,8 @@ def _strict(body: bytes, charset: str) -> str:
 
 def _charset_of(answer: Answer) -> str:
     """Return the charset that an answer names, if it is one that we read; UTF-8 is found without a name."""
-    named = _NAMED.search(answer.headers.get("content-type", "")[:256])
+    content_type = answer.headers.get("content-type", "")
+    named = _NAMED.search(content_type[:256]) if "=" in content_type else None
     charset = known_charset(named[1]) if named else ""
     return "" if charset.startswith("utf-8") else charset
 

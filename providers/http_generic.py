@@ -26,9 +26,12 @@ class HttpGeneric:
         if faults:
             raise ConfigError([(f"provider[{provider.name}]{key}", text) for key, text in faults])
         self._statuses = _inverted(shape.statuses)
-        self._codes = _inverted(shape.codes)
+        self._codes = {clean_code(code): name for code, name in _inverted(shape.codes).items()}
         self._charset = known_charset(shape.charset) if shape.charset else ""
         self._matches = {name: re.compile(text) if (text := getattr(shape, name)) else None for name in MATCHES}
+        self._places = {
+            what: (getattr(shape, f"{what}_path"), self._matches[f"{what}_match"]) for what in ("id", "code", "error")
+        }
         self.can_look_up = shape.look_up is not None
         self.missing_after_s = shape.look_up.waits_s(provider.timeout_s) if shape.look_up else 0.0
 
@@ -57,8 +60,8 @@ class HttpGeneric:
 
     def _value(self, contents: Contents, what: str) -> str:
         """Return what the settings name: the value at its path, or what its pattern finds."""
-        path = getattr(self._shape, f"{what}_path")
-        return (contents.at(path) if path else "") or contents.matched(self._matches[f"{what}_match"]) or ""
+        path, pattern = self._places[what]
+        return (contents.at(path) if path else "") or contents.matched(pattern) or ""
 
     def _says_no(self, contents: Contents) -> bool:
         shape = self._shape

@@ -173,8 +173,8 @@ def _secret_of(data: bytes, where: str) -> Secret:
         raise ValueError(f"{where} is not UTF-8: save it as plain UTF-8 text") from exc
     if not text:
         raise ValueError(f"{where} is empty")
-    if "\0" in text:
-        raise ValueError(f"{where} contains a zero byte: save it as plain UTF-8 text")
+    if not text.isprintable():
+        raise ValueError(f"{where} holds a line break or an invisible character: a key is one line of plain text")
     return Secret(text)
 
 

@@ -74,6 +74,7 @@ def _document(
     return {
         "settings": {variable: {"value": value, "meaning": meaning} for variable, value, meaning in known},
         "providers": [as_table(provider) for provider in providers],
+        "notes": list(_notes(providers)),
         "faults": [{"key": key, "text": text} for key, text in faults],
     }
 
@@ -88,6 +89,16 @@ def _print(settings: Settings, providers: Sequence[Provider]) -> None:
         plain = [(key, as_text(value)) for key, value in known.items() if key not in hidden]
         nested = [(f"{key}.{name}", as_text(value)) for key in sorted(hidden) for name, value in known[key].items()]
         out.print(table(("key", "value"), plain + nested))
+    for note in _notes(providers):
+        click.echo(f"\nnote: {note}")
+
+
+def _notes(providers: Sequence[Provider]) -> Iterator[str]:
+    """Say what is allowed and has no effect."""
+    for provider in providers:
+        places = [provider.url, provider.settings.get("fields", "{sender}"), provider.settings.get("headers", "")]
+        if provider.sender and provider.adapter == "http-json" and "{sender}" not in str(places):
+            yield f"provider[{provider.name}].sender is used nowhere: no field, header or URL holds {{sender}}"
 
 
 def _markdown() -> Iterator[str]:

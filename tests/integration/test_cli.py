@@ -111,6 +111,19 @@ look_up = {url = "/status/{message_id}?key=hush-6"}
         assert "{digits}" in done.stdout
 
 
+@pytest.mark.parametrize(("field", "notes"), [("{sender}", 0), ("Fixed", 1)])
+def test_check_config_notes_a_default_sender_that_nothing_uses(field: str, notes: int, tmp_path: pathlib.Path):
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        '[[provider]]\nname = "x"\nadapter = "http-json"\nurl = "https://h/"\nsender = "MyShop"\n'
+        f'settings = {{fields = {{to = "{{digits}}", from = "{field}"}}}}\n'
+    )
+    for options in ([], ["--json"]):
+        done = run("check-config", *options, SMSGW_PROVIDERS_FILE=str(path))
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout.count("provider[x].sender is used nowhere") == notes
+
+
 def test_check_config_says_which_region_was_meant():
     done = run("check-config", SMSGW_DEFAULT_REGION="uk")
     said_in_one_sentence(done, 78, "SMSGW_DEFAULT_REGION", "did you mean GB?")

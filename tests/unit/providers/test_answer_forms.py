@@ -25,6 +25,7 @@ def read(toml: str, status: int, body: bytes | str, content_type: str = "") -> O
 
 TEXT_IDS = 'answer = "text"\nid_match = "^ID: ?([0-9]+)"\ncode_match = "^ERR:? ?([0-9]+)"\ncodes = {permanent = [105]}'
 TEXT_OK = 'answer = "text"\nsuccess_match = "(?i)^ok"\nfailure_match = "^(ERROR|NO)"'
+TEXT_NO = 'answer = "text"\nsuccess_match = "OK"\ncode_match = "(?m)^no: (.*)"\ncodes = {permanent = ["too bad"]}'
 ONLY_202 = 'answer = "status"\nstatuses = {accepted = [202], ambiguous = ["2xx"]}'
 XML = """
 answer = "xml"
@@ -94,6 +95,15 @@ ANSWERS: dict[str, tuple[str, int, bytes | str, int, str]] = {
     "a no within JSON": ('failure_path = "ok"\nfailure_values = [false, 0]', 200, '{"ok": 0}', PROVIDER_FAULT, ""),
     "JSON by a pattern": ('success_match = "\\"queued\\""', 200, '{"state": "queued"}', ACCEPTED, ""),
     "JSON without the pattern": ('success_match = "\\"queued\\""', 200, '{"state": "lost"}', AMBIGUOUS, ""),
+    # Codes as the file writes them
+    "a code with blanks and signs": (
+        'code_path = "error"\ncodes = {permanent = ["Bad Number!"]}',
+        500,
+        '{"error": "Bad Number!"}',
+        PERMANENT,
+        "",
+    ),
+    "a code of text": (TEXT_NO, 200, "no: too bad", PERMANENT, ""),
     # XML
     "XML": (XML, 200, YES_XML, ACCEPTED, "p-9"),
     "XML in another encoding": (

@@ -87,10 +87,14 @@ def test_what_an_editor_adds_to_a_key_file_is_no_part_of_the_key(data: bytes, tm
 
 UNUSABLE = {
     "UTF-16": (SECRET.encode("utf-16"), "is not UTF-8"),
-    "UTF-16 without a mark": (SECRET.encode("utf-16-le"), "contains a zero byte"),
+    "UTF-16 without a mark": (SECRET.encode("utf-16-le"), "invisible character"),
     "Latin-1": ("é".encode("latin-1"), "is not UTF-8"),
     "empty": (b"", "is empty"),
     "blank": (b" \n", "is empty"),
+    "base64 wrapped in lines": (b"aHVudGVy\nMg==\n", "line break"),
+    "a zero-width space": ("hun\u200bter2".encode(), "invisible character"),
+    "a mark in the middle": ("hun\ufeffter2".encode(), "invisible character"),
+    "a hard blank": ("hunter\u00a02".encode(), "invisible character"),
     "a mark only": (b"\xef\xbb\xbf\n", "is empty"),
 }
 
