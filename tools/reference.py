@@ -21,6 +21,7 @@ from google.protobuf.descriptor_pb2 import (
 
 from gateway_grpc import errors as mapping
 from messaging import errors
+from messaging.reasons import REASONS
 
 TARGET = pathlib.Path("docs/api.md")
 PACKAGE = "sms.gateway.v1"
@@ -42,7 +43,14 @@ Every error carries `google.rpc.ErrorInfo` with the domain `sms.gateway` and one
 | --- | --- | --- | --- |
 | `INTERNAL` | `INTERNAL` | The gateway failed, and not because of the request; its log has the details. | |"""
 
-_OTHERS = (errors.SetupError, errors.StoppedEarly)
+_REASONS = """## Reasons
+
+Why a message is in its state: `error.reason` in its status. Later versions may add reasons.
+
+| reason | meaning |
+| --- | --- |"""
+
+NOT_FOR_CALLERS = (errors.SetupError, errors.StoppedEarly)
 """Branches of the tree that callers never receive."""
 
 Path = tuple[int, ...]
@@ -78,6 +86,7 @@ def _pages(files: Sequence[FileDescriptorProto]) -> Iterator[str]:
         for n, service in enumerate(file.service):
             yield from _service(service, (_SERVICE, n), comments)
     yield from _errors()
+    yield from _reasons()
     yield from _all("Messages", commented, lambda file: file.message_type, _MESSAGE, _message)
     yield from _all("Enumerations", commented, lambda file: file.enum_type, _ENUM, _enum)
 
@@ -126,7 +135,7 @@ def _enum(enum: EnumDescriptorProto, path: Path, comments: Comments) -> Iterator
 def _errors() -> Iterator[str]:
     yield _ERRORS
     for kind in _leaves(errors.GatewayError):
-        if issubclass(kind, _OTHERS):
+        if issubclass(kind, NOT_FOR_CALLERS):
             continue
         code = next(mapping.CODES[one] for one in kind.__mro__ if one in mapping.CODES).name
         when = " ".join((kind.__doc__ or "").split())
@@ -134,6 +143,13 @@ def _errors() -> Iterator[str]:
         details += ["`RetryInfo`"] * issubclass(kind, errors.BacklogFull | errors.Unavailable)
         details += ["`QuotaFailure`"] * issubclass(kind, errors.BacklogFull)
         yield f"| `{kind.reason}` | `{code}` | {when} | {', '.join(details)} |"
+    yield ""
+
+
+def _reasons() -> Iterator[str]:
+    yield _REASONS
+    for reason, meaning in REASONS.items():
+        yield f"| `{reason}` | {meaning} |"
     yield ""
 
 

@@ -10,7 +10,7 @@ import protoLoader from "@grpc/proto-loader";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const definition = protoLoader.loadSync(["sms/gateway/v1/gateway.proto", "google/rpc/error_details.proto"], {
-  includeDirs: [here("../../proto"), here("../../third_party")],
+  includeDirs: [here("../../proto")],
   keepCase: true,
   longs: Number,
   enums: String,

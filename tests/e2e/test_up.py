@@ -51,7 +51,7 @@ def test_every_command_of_the_documents_works_or_is_marked_as_outside(
 ) -> None:
     """A block starts with ```sh and is run, with ```sh fails and must fail, or with ```sh outside and is skipped."""
     (tmp_path / ".venv").symlink_to(BIN.parent)
-    for part in ("proto", "third_party"):
+    for part in ("proto", "proto-internal"):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "buf.yaml", tmp_path)
     for kind, block in re.findall(r"^```sh *(.*?)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):

@@ -155,6 +155,7 @@ PURE = {
         "codec",
         "events",
         "documents",
+        "reasons",
         "status",
         "stream/topology",
     ),

@@ -36,7 +36,7 @@ _BUILD_ENVIRONMENT = {
 }
 """Makes one-time builds fast. Rust's build results are kept in a cache, as Go does by default."""
 
-_PROTOS = ("proto", "third_party", "tools/protoc_gen_grpc_python.py")
+_PROTOS = ("proto", "tools/protoc_gen_grpc_python.py")
 
 
 @attrs.frozen

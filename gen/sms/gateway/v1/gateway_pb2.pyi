@@ -82,7 +82,9 @@ class SendSmsRequest(message.Message):
     client_reference: builtins.str
     """For your own use; returned unchanged."""
     callback_url: builtins.str
-    """Where to send reports about this message. Stored, but not used yet."""
+    """Where to send reports about this message. It is stored, and nothing is called yet: use GetStatus or WatchStatus. When
+    reports are sent one day, this URL may be called for messages that are accepted from then on.
+    """
     smart_encoding: builtins.bool
     """If the whole text then fits GSM-7: replace typographic characters (curly quotes, dashes, special spaces) and ç with
     similar ones, and remove zero-width ones. `replacements` in the answer says what was replaced.

@@ -223,7 +223,7 @@ class MessageError(message.Message):
     REASON_FIELD_NUMBER: builtins.int
     DETAIL_FIELD_NUMBER: builtins.int
     reason: builtins.str
-    """Stable, for programs: upper case with underscores."""
+    """Stable, for programs: upper case with underscores. The API reference lists them."""
     detail: builtins.str
     """One sentence for people."""
     def __init__(

@@ -30,15 +30,15 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
 import java.util.function.Supplier;
-import sms.gateway.v1.Gateway.BatchSendRequest;
-import sms.gateway.v1.Gateway.BatchSendResponse;
-import sms.gateway.v1.Gateway.BatchSendResult;
-import sms.gateway.v1.Gateway.GetStatusRequest;
-import sms.gateway.v1.Gateway.SendSmsRequest;
-import sms.gateway.v1.Gateway.SendSmsResponse;
-import sms.gateway.v1.Message.MessageState;
-import sms.gateway.v1.Message.MessageStatus;
-import sms.gateway.v1.Message.Priority;
+import sms.gateway.v1.BatchSendRequest;
+import sms.gateway.v1.BatchSendResponse;
+import sms.gateway.v1.BatchSendResult;
+import sms.gateway.v1.GetStatusRequest;
+import sms.gateway.v1.SendSmsRequest;
+import sms.gateway.v1.SendSmsResponse;
+import sms.gateway.v1.MessageState;
+import sms.gateway.v1.MessageStatus;
+import sms.gateway.v1.Priority;
 import sms.gateway.v1.SmsGatewayServiceGrpc;
 
 /**
