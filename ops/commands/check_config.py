@@ -1,6 +1,7 @@
 """`smsctl check-config`: every setting in force, the providers, and all faults at once."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -87,10 +88,15 @@ def _print(settings: Settings, providers: Sequence[Provider]) -> None:
         known = as_table(provider)
         out.print(f"\nprovider {provider.name}", style="bold")
         plain = [(key, as_text(value)) for key, value in known.items() if key not in hidden]
-        nested = [(f"{key}.{name}", as_text(value)) for key in sorted(hidden) for name, value in known[key].items()]
+        nested = [(f"{key}.{name}", _as_json(value)) for key in sorted(hidden) for name, value in known[key].items()]
         out.print(table(("key", "value"), plain + nested))
     for note in _notes(providers):
         click.echo(f"\nnote: {note}")
+
+
+def _as_json(value: Any) -> str:
+    """Format a setting of an adapter: text as it is, the rest in JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _notes(providers: Sequence[Provider]) -> Iterator[str]:

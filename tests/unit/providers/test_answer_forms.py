@@ -229,7 +229,19 @@ BOMB = (
 
 
 @pytest.mark.parametrize(
-    "body", ["", "<a>", "</a>", "<a" * 9, "<a>" * 20_000, f"{BOMB}]><a>&j;</a>", b"\xff\xfe\0", "\0"]
+    "body",
+    [
+        "",
+        "<a>",
+        "</a>",
+        "<a" * 9,
+        "<a>" * 20_000,
+        "<a>" * 99 + "</a>" * 99,
+        f"{BOMB}]><a>&j;</a>",
+        b"\xff\xfe\0",
+        "\0",
+    ],
+    ids=range(9),
 )
 def test_xml_that_is_none_or_wants_too_much_is_nothing(body: bytes | str) -> None:
     assert read_xml(body) is None

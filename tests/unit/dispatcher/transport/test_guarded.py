@@ -2,7 +2,7 @@
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -120,6 +120,9 @@ _TEXTS = st.text(st.characters(), max_size=600)
 
 
 @given(words=_TEXTS, pause=st.none() | st.floats() | st.integers(-(10**400), 10**400).map(lambda n: n % 10**12))
+@example(words="", pause=float("nan"))
+@example(words="", pause=float("inf"))
+@example(words="\ud800\0\n", pause=-1e308)
 def test_every_outcome_can_be_recorded(words: str, pause: float | None) -> None:
     outcome = Outcome(ACCEPTED, words, words, words, pause)
     attempt = pb.Attempt(provider_message_id=outcome.provider_message_id, code=outcome.code, detail=outcome.detail)
