@@ -9,7 +9,9 @@ import structlog
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.breaker.breaker import Breaker, BreakerLimits
+from dispatcher.breaker.silence import Silence
 from dispatcher.breaker.sync import BreakerSync
+from dispatcher.breaker.watched_client import WatchedClient
 from dispatcher.duties.forwarder import Forwarder
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.source_watch import SourceWatch
@@ -109,7 +111,9 @@ async def _send(
     await life.patiently(view.refresh_backlog)
     pacer = Pacer(fleet.window_s)
     board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
-    breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer)
+    silence = Silence()
+    provider_client = WatchedClient(provider_client, silence)
+    breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer, silence)
     await life.patiently(breaker.refresh)
     context = DispatchContext(
         provider=provider,

@@ -9,9 +9,11 @@ from typing import Any
 import structlog
 
 from dispatcher.breaker.breaker import Breaker
+from dispatcher.breaker.silence import Silence
 from dispatcher.rate.pacer import Pacer
 from messaging.documents import BreakerState, Mode
 from messaging.errors import Unavailable
+from messaging.runtime.boot_clock import boot_time
 from messaging.stream.board import BreakerBoard
 
 _log = structlog.get_logger(__name__)
@@ -23,11 +25,15 @@ _REFRESH_EVERY_S = 0.8
 class BreakerSync:
     """One pod's breaker and the pauses that the provider asks for; both are shared by all pods of the provider."""
 
-    def __init__(self, board: BreakerBoard, provider: str, breaker: Breaker, pacer: Pacer) -> None:
+    def __init__(
+        self, board: BreakerBoard, provider: str, breaker: Breaker, pacer: Pacer, silence: Silence | None = None
+    ) -> None:
         self._board = board
         self._provider = provider
         self._breaker = breaker
         self._pacer = pacer
+        self._silence = silence or Silence()
+        self._was_silent = False
         self._revision = 0
         self._pause_revision = 0
         self._lock = asyncio.Lock()
@@ -40,7 +46,19 @@ class BreakerSync:
 
     def admits(self) -> bool:
         """Whether a call may start now."""
-        return self._breaker.admits()
+        return self._breaker.admits() and not self.silent
+
+    @property
+    def silent(self) -> bool:
+        """Whether the provider has stopped answering this pod, and its calls have not timed out yet."""
+        silent = self._silence.is_silent(boot_time())
+        if silent is not self._was_silent:
+            self._was_silent = silent
+            if silent:
+                _log.warning("the provider is silent: nothing is sent until it answers", provider=self._provider)
+            else:
+                _log.warning("the provider's silence has ended", provider=self._provider)
+        return silent
 
     def begin(self) -> int:
         """Note that a call starts; return the generation to pass with its answer."""

@@ -82,7 +82,8 @@ class JobStarter:
     async def _leave_breaker(self, job: Job) -> bool:
         """Move or give back a job that the breaker does not admit; False when the job has to wait here."""
         state = self.breaker.state
-        target = self.context.provider_with_room(job.command, job.progress) if state.mode is Mode.OPEN else None
+        leaves = state.mode is Mode.OPEN or self.breaker.silent
+        target = self.context.provider_with_room(job.command, job.progress) if leaves else None
         if target is not None:
             await self._slots.acquire()
             self.tasks.spawn(self._move(job, target), job, self._slots)

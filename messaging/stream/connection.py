@@ -47,6 +47,7 @@ _MAX_REFUSALS = 50
 _AWAY = Backoff(first_s=0.1, longest_s=0.5)
 
 _CLOSE_S = 2.0
+_PING_S = 1
 
 
 @attrs.define
@@ -252,7 +253,7 @@ async def open_connection(
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.1,  # type: ignore[arg-type]  # only passed to sleep
             connect_timeout=2,
-            ping_interval=5,
+            ping_interval=_PING_S,  # a frozen server keeps its connections open: only unanswered pings show it
             max_outstanding_pings=2,
             pending_size=-1,  # else a publish that timed out while disconnected would be sent later
             **(access or Access()).options(client),

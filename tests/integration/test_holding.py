@@ -152,7 +152,7 @@ async def test_acceptance_that_cannot_be_scheduled_for_long_is_scheduled_once(
     calls = []
     there = asyncio.Event()
 
-    async def slow(_: Publisher, entry: wire.QueueEntry, *_rest: object) -> None:
+    async def slow(_: Publisher, entry: wire.QueueEntry, *_rest: object, **_named: object) -> None:
         calls.append(entry.command.message_id)
         await there.wait()
 

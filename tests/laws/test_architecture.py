@@ -160,7 +160,16 @@ PURE = {
         "stream/topology",
     ),
     "gateway_grpc": ("answers", "chunk", "numbers", "repeats", "segments", "spelling", "texts", "times", "validation"),
-    "dispatcher": ("breaker/breaker", "work/verdict", "work/redelivery", "work/job", "rate/allocator", "rate/window"),
+    "dispatcher": (
+        "breaker/breaker",
+        "breaker/silence",
+        "work/verdict",
+        "work/redelivery",
+        "work/job",
+        "work/shedding",
+        "rate/allocator",
+        "rate/window",
+    ),
     "ops/bulk": ("cells", "header", "identity", "row", "text"),
     "providers": tuple(sorted(path.stem for path in ROOT.joinpath("providers").rglob("*.py"))),
 }

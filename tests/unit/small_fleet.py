@@ -13,7 +13,9 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher import app
 from dispatcher.breaker.breaker import Breaker
+from dispatcher.breaker.silence import Silence
 from dispatcher.breaker.sync import BreakerSync
+from dispatcher.breaker.watched_client import WatchedClient
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.sweeper import Sweeper
 from dispatcher.rate.pacer import Pacer
@@ -132,8 +134,10 @@ class SmallFleet:
         pacer.set_share(100)
         board = BreakerBoard(Bucket(process.connection, topo.BREAKERS_BUCKET))
         pod = f"{name}-{len(self.processes)}"
-        breaker = BreakerSync(board, name, Breaker(pod, app.breaker_limits_of(fleet, provider)), pacer)
-        provider_client = FakeProviderClient(self.providers[name], process, TIMEOUT_S, can_look_up=self._can_look_up)
+        silence = Silence()
+        breaker = BreakerSync(board, name, Breaker(pod, app.breaker_limits_of(fleet, provider)), pacer, silence)
+        called = FakeProviderClient(self.providers[name], process, TIMEOUT_S, can_look_up=self._can_look_up)
+        provider_client = WatchedClient(called, silence)
         context = DispatchContext(
             provider=provider,
             pod=pod,
