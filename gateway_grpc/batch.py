@@ -4,8 +4,10 @@ Every piece of work, which is a message or the frame of a chunk, waits for its t
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable
+from typing import cast
 
 from opentelemetry.trace import Link, SpanKind
 from sms.gateway.v1 import gateway_pb2 as api
@@ -49,12 +51,18 @@ class Batches:
 
         async def read() -> None:
             try:
-                async for raw in self._received(requests, connection, room):
-                    async with self._turns.turn(connection):
-                        chunk = read_chunk(raw)
-                    task = asyncio.create_task(self._chunk(chunk, len(raw), connection), name="chunk")
-                    chunks.add(task)
-                    answers.put_nowait(task)
+                # grpc keeps its iterator in a cycle, with the last chunk, unless it is closed.
+                async with (
+                    contextlib.aclosing(cast("AsyncGenerator[bytes, None]", aiter(requests))) as sent,
+                    contextlib.aclosing(self._received(sent, connection, room)) as received,
+                ):
+                    async for raw in received:
+                        async with self._turns.turn(connection):
+                            chunk = read_chunk(raw)
+                        task = asyncio.create_task(self._chunk(chunk, len(raw), connection), name="chunk")
+                        del raw, chunk  # what waits for the next chunk holds this one no longer
+                        chunks.add(task)
+                        answers.put_nowait(task)
             finally:
                 answers.put_nowait(None)
 
@@ -71,7 +79,7 @@ class Batches:
 
     async def _received(
         self, requests: AsyncIterator[bytes], connection: Hashable, room: asyncio.Semaphore
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Read one chunk after the other, each once there is room for it; raises Draining, CallTooLong."""
         idle_s, longest_s = self._settings.stream_idle_s, self._settings.stream_s
         end = time.monotonic() + longest_s
@@ -93,11 +101,12 @@ class Batches:
                 cure = f"has {len(raw)} bytes, at most {self._settings.chunk_max_bytes} are read: send smaller chunks"
                 raise InvalidRequest([("request", cure)])
             yield raw
+            del raw
 
     async def _chunk(self, chunk: Chunk, size_bytes: int, connection: Hashable) -> api.BatchSendResponse:
         """Accept the messages of a chunk concurrently: each of a few tasks takes the next message."""
         results: dict[int, api.BatchSendResult] = {}
-        waiting = iter(enumerate(chunk.messages))
+        count, waiting = len(chunk.messages), iter(enumerate(chunk.messages))
         links = (Link(current_call().span.get_span_context()),)
         error_bytes = 0
 
@@ -115,13 +124,16 @@ class Batches:
                     error_bytes += result.ByteSize()
                 results[index] = result
 
-        async with self._workload.hold(connection, size_bytes):
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_CHUNK_CONCURRENCY, len(chunk.messages))):
-                    group.create_task(take(), name="accept")
-            async with self._turns.turn(connection):
-                in_order = [results[index] for index in range(len(chunk.messages))]
-                return api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
+        try:
+            async with self._workload.hold(connection, size_bytes):
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(_CHUNK_CONCURRENCY, count)):
+                        group.create_task(take(), name="accept")
+                async with self._turns.turn(connection):
+                    in_order = [results[index] for index in range(count)]
+                    return api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
+        finally:
+            chunk.messages.clear()  # a cancelled task may be kept by a cycle for long
 
     async def _one(self, raw: bytes, links: tuple[Link, ...]) -> api.BatchSendResult:
         """Accept one message of a chunk, in its own trace, which is linked to that of the call."""

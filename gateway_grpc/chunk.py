@@ -29,10 +29,10 @@ _U64 = (1 << 64) - 1
 
 @attrs.frozen
 class Chunk:
-    """A chunk whose messages are not decoded yet."""
+    """A chunk whose messages are not decoded yet; whoever has worked on it clears them."""
 
     sequence: int
-    messages: tuple[bytes, ...]
+    messages: list[bytes]
 
 
 def read_chunk(raw: bytes) -> Chunk:
@@ -52,7 +52,7 @@ def read_chunk(raw: bytes) -> Chunk:
         raise InvalidRequest(_NO_CHUNK) from exc
     if others > _MAX_OTHERS:
         raise InvalidRequest(_NO_CHUNK)
-    chunk = Chunk(sequence, tuple(messages))
+    chunk = Chunk(sequence, messages)
     check_chunk(chunk)
     return chunk
 

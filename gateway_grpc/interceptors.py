@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.errors import grpc_status_of
 from gateway_grpc.limits import CallLimits, Places
-from gateway_grpc.requests import Decode, decoder
+from gateway_grpc.requests import Decode, decoder, forget_frames
 from messaging.errors import CorruptRecord, GatewayError
 from messaging.runtime import telemetry
 from messaging.runtime.spans import Tracer
@@ -96,8 +96,11 @@ def _unary(begin: _Begin, gate: DrainGate, places: Places, decode: Decode, behav
             try:
                 await _admit(one, gate)
                 with places:
-                    return await behaviour(decode(raw), context)
+                    request = decode(raw)
+                    raw = b""
+                    return await behaviour(request, context)
             except GatewayError as error:
+                raw, request = b"", None  # see forget_frames
                 await one.abort(error)
 
     return call
@@ -109,10 +112,13 @@ def _stream(begin: _Begin, gate: DrainGate, places: Places, decode: Callable[[An
             try:
                 await _admit(one, gate)
                 with places:
-                    async with contextlib.aclosing(behaviour(decode(raw), context)) as responses:
+                    request = decode(raw)
+                    raw = b""
+                    async with contextlib.aclosing(behaviour(request, context)) as responses:
                         async for response in responses:
                             yield response
             except GatewayError as error:
+                raw, request = b"", None
                 await one.abort(error)
 
     return call
@@ -166,6 +172,7 @@ class Call:
             # A record on the stream is at fault, not our code: no traceback would say more.
             trace = {"error": str(error)} if isinstance(error, CorruptRecord) else {"exc_info": error}
             _log.error("call failed", method=self._method, reason=error.reason, **trace)
+        forget_frames(error)
         await self._context.abort_with_status(rpc_status.to_status(status))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:

@@ -35,3 +35,4 @@ class CallLimits:
         self.unary = Places("SMSGW_MAX_CALLS", settings.max_calls)
         self.watches = Places("SMSGW_MAX_WATCHES", settings.max_watches)
         self.batches = Places("SMSGW_MAX_BATCHES", settings.max_batches)
+        self.library_streams = Places("SMSGW_MAX_WATCHES", settings.max_watches)

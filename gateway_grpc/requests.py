@@ -31,5 +31,18 @@ def decoder(deserialize: Decode | None, longest: int) -> Decode:
     return decode
 
 
+def forget_frames(error: BaseException) -> None:
+    """Take the tracebacks from an error that was dealt with.
+
+    grpc keeps the exception that ends a call together with the call, in a cycle, and cycles are collected rarely. The
+    frames in a traceback hold the request: a thousand refused requests would keep their bytes. So the outermost frame
+    also lets go of its request.
+    """
+    chain: BaseException | None = error
+    while chain is not None and chain.__traceback__ is not None:
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__
+
+
 def _undecoded(raw: bytes) -> bytes:
     return raw

@@ -6,12 +6,13 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.interceptors import Interceptor
+from gateway_grpc.library_services import LibraryServices
 from gateway_grpc.limits import CallLimits
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import GatewaySettings
@@ -31,6 +32,7 @@ _WATCHERS_S = 1.0
 """Time for answers that are being sent; only callers that watch health are still connected at its end."""
 _DEAD_S, _DEAD_AFTER_S = 60, 20
 _WINDOW_BYTES = 262_144
+_PENDING = 20_000
 _SPARE_BYTES = 65_536
 """What grpc itself reads beyond our limits, so that a request a little too long is refused with a cure, not by grpc."""
 
@@ -45,6 +47,9 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
         ("grpc.max_concurrent_streams", settings.streams_per_connection),
+        # Calls that we have not looked at yet. grpc ends those beyond its own limit as CANCELLED; ours say more.
+        ("grpc.server.max_pending_requests", _PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         # A caller that vanished without a word is noticed, and its calls end.
         ("grpc.keepalive_time_ms", _DEAD_S * 1000),
@@ -72,9 +77,11 @@ class Server:
         watched: Any = Interceptor(self._server, tracer, self._gate, limits)
         rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
         watched.verify(_SERVICE)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        careful: Any = LibraryServices(self._server, limits.library_streams)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, careful)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        shown: Any = reflection.aio.ReflectionServicer(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, careful)  # type: ignore[no-untyped-call]
         self.port = self._server.add_insecure_port(settings.listen)
 
     async def start(self) -> None:

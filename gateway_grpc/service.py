@@ -47,7 +47,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         self._acceptance = acceptance
         self._lookup = lookup
         self._history = history
-        self._watching = Watching(lookup, hints, lambda: acceptance.closed, settings.stream_s)
+        self._watching = Watching(lookup, hints, lambda: acceptance.closed, settings.stream_s, limits)
         self._batches = Batches(acceptance, tracer, settings, limits)
 
     async def SendSms(self, request: api.SendSmsRequest, context: _Context) -> api.SendSmsResponse:  # noqa: N802
@@ -79,7 +79,7 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
     ) -> AsyncIterator[api.WatchStatusResponse]:
         """Return a message's status now and after every change, until it is settled."""
         validation.check_key("message_id", request.message_id)
-        return self._watching.serve(current_call().client, request.message_id)
+        return self._watching.serve(current_call().client, request.message_id, context.peer())
 
     async def ListMessages(self, request: api.ListMessagesRequest, context: _Context) -> api.ListMessagesResponse:  # noqa: N802
         """List messages from the history, which may lag behind the stream by a moment."""

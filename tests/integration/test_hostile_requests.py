@@ -20,6 +20,8 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from memory_gateway import connected, serving
 from sms.gateway.v1 import gateway_pb2 as api
 from structlog.testing import LogCapture
@@ -281,3 +283,51 @@ async def test_no_key_of_a_label_is_repeated(channel: grpc.aio.Channel) -> None:
         answer = await call(channel, "SendSms", request.SerializeToString())
         assert answer.code is INVALID
         assert not [key for key in labels if key in str(answer)]
+
+
+LIBRARIES = {
+    "/grpc.health.v1.Health/Check": (False, False),
+    "/grpc.health.v1.Health/List": (False, False),
+    "/grpc.health.v1.Health/Watch": (False, True),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": (True, True),
+}
+"""The methods of grpc's own services, and which sides of them are streams."""
+
+
+@pytest.mark.parametrize("raw", [*GARBAGE[:4], b"\x7a\x00" * 500_000], ids=lambda raw: raw[:6].hex())
+@pytest.mark.parametrize("path", LIBRARIES)
+async def test_health_and_reflection_refuse_garbage_as_the_others_do(
+    channel: grpc.aio.Channel, lines: list[Any], path: str, raw: bytes
+) -> None:
+    sent, answered = LIBRARIES[path]
+    method: Any = (
+        channel.stream_stream(path) if sent else channel.unary_stream(path) if answered else channel.unary_unary(path)
+    )
+    one = method(iter([raw]) if sent else raw, timeout=30)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await (anext(aiter(one)) if answered else one)
+    assert refused.value.code() is INVALID
+    async with asyncio.timeout(10):
+        while not lines:
+            await asyncio.sleep(0)
+    assert [(line["event"], line["code"]) for line in lines] == [("call", "INVALID_ARGUMENT")]
+
+
+async def test_every_method_that_is_served_is_tried_here(channel: grpc.aio.Channel) -> None:
+    """The server's own list, by reflection."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast("Any", channel))
+    listed = [
+        one async for one in stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    ]
+    served = {one.name for one in listed[0].list_services_response.service}
+    assert served == {SERVICE.full_name, *(path.split("/")[1] for path in LIBRARIES)}
+
+
+async def test_health_answers_and_is_watched(channel: grpc.aio.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service="live")
+    assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+    assert (await stub.Watch(request).read()).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

@@ -42,7 +42,7 @@ def test_what_protobuf_refuses_is_refused_and_nothing_else_breaks(raw: bytes) ->
 def test_fields_of_a_newer_version_are_skipped() -> None:
     newer = b"\x1a\x03abc" + b"\x25abcd" + b"\x29abcdefgh" + b"\x30\xff\x01"
     chunk = read_chunk(newer + api.BatchSendRequest(sequence=7, messages=[SMS]).SerializeToString() + newer)
-    assert (chunk.sequence, chunk.messages) == (7, (SMS.SerializeToString(),))
+    assert (chunk.sequence, chunk.messages) == (7, [SMS.SerializeToString()])
 
 
 @pytest.mark.parametrize("raw", [b"\x12\x00" * 2_000_000, b"\x7a\x00" * 2_000_000, b"\x08\x01" * 2_000_000 + b"\x12"])

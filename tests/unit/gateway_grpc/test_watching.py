@@ -83,7 +83,7 @@ def shown(*looks: Look) -> tuple[list[str], bool]:
         interceptors._current.set(cast("interceptors.Call", SimpleNamespace(client="default")))
         try:
             request = api.WatchStatusRequest(message_id=MESSAGE_ID)
-            async for answer in service.WatchStatus(request, cast("Any", None)):
+            async for answer in service.WatchStatus(request, cast("Any", SimpleNamespace(peer=lambda: "me"))):
                 name = pb.MessageState.Name(answer.status.state)
                 states.append(name.removeprefix("MESSAGE_STATE_"))
         except Draining:
