@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from typing import Protocol
 
 from opentelemetry.trace import Span, SpanKind
 from sms.dispatch.v1 import dispatch_pb2 as wire
@@ -14,7 +14,16 @@ from gateway_grpc.segments import Segmentation, segment
 from gateway_grpc.validation import REQUEST_ID, CheckedRequest, Rules, check
 from messaging import codec, routing
 from messaging.errors import BacklogFull, CallerError, ClockWrong, Draining, NoRoute, RequestIdReused, StreamFull
-from messaging.model import KEY_BYTES, LATER, Address, key_from_bytes, key_of_request, new_address, parse_address
+from messaging.model import (
+    KEY_BYTES,
+    LATER,
+    Address,
+    address_of,
+    key_from_bytes,
+    key_of_request,
+    new_address,
+    parse_address,
+)
 from messaging.runtime import telemetry
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
@@ -22,8 +31,15 @@ from messaging.status import first_state
 from messaging.stream import topology as topo
 from messaging.stream.clock import StreamClock
 from messaging.stream.fleet import FleetView
-from messaging.stream.interface import Connection, Record
-from messaging.stream.publisher import Accepted, Publisher
+from messaging.stream.interface import Connection
+from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
+
+
+class AcceptedMessages(Protocol):
+    """What acceptance reads from the history."""
+
+    async def command(self, client: str, message_id: str) -> wire.Command | None:
+        """Return what was accepted; None when it is not there. Raises StoreDown."""
 
 
 class Acceptance:
@@ -37,11 +53,13 @@ class Acceptance:
         settings: GatewaySettings,
         tracer: Tracer,
         clock: StreamClock | None = None,
+        history: AcceptedMessages | None = None,
     ) -> None:
         self._connection = connection
         self._publisher = Publisher(connection)
         self._view = view
         self._clock = clock or StreamClock(connection)
+        self._history = history
         self._admission = admission
         self._settings = settings
         self._tracer = tracer
@@ -71,14 +89,14 @@ class Acceptance:
             choice = self._choose(request)
         except (CallerError, BacklogFull, StreamFull):
             # Today's rules do not matter to what was accepted before.
-            if (repeated := await self._repeated(address, request, (topo.ACCEPT, topo.LATER_STREAM))) is not None:
+            if (repeated := await self._repeated(address, request, accepted=True)) is not None:
                 return repeated
             raise
         # The window of a scheduled message counts from its time, that of the stream of acceptances from acceptance.
-        if request.HasField("schedule_time") and (
-            (repeated := await self._repeated(address, request, (topo.LATER_STREAM,))) is not None
-        ):
-            return repeated
+        if request.HasField("schedule_time"):
+            repeated = await self._repeated(address, request, accepted=False)
+            if repeated is not None:
+                return repeated
         entry = wire.QueueEntry()
         command = entry.command
         _fill(command, checked, address, choice, now)
@@ -102,9 +120,13 @@ class Acceptance:
                 )
         if isinstance(result, Accepted):
             return _response(command, checked.segmentation)
-        if (repeated := await self._replay(result.record, request)) is not None:
-            return repeated
-        raise RequestIdReused(parse_address(result.record.subject).message_id)
+        return await self._first(result, request)
+
+    async def _first(self, result: AlreadyAccepted, request: api.SendSmsRequest) -> api.SendSmsResponse:
+        first = codec.decode(wire.QueueEntry, result.record.subject, result.record.data).command
+        if (repeated := await self._replay(first, request)) is None:
+            raise RequestIdReused(first.message_id)
+        return repeated
 
     def estimate(self, request: api.SendSmsRequest) -> tuple[CheckedRequest, list[str], str]:
         """Check a message as `accept` does, and publish nothing: (checked, providers in failover order, reason)."""
@@ -132,32 +154,44 @@ class Acceptance:
         return choice
 
     async def _repeated(
-        self, address: Address, request: api.SendSmsRequest, streams: Sequence[str]
+        self, address: Address, request: api.SendSmsRequest, *, accepted: bool
     ) -> api.SendSmsResponse | None:
-        """Answer a repeat of what these streams hold; None when it is none, or cannot be read to be compared.
+        """Answer a repeat; None when it is none, or cannot be read to be compared.
 
-        Raises RequestIdReused, and StreamDown when it cannot be known.
+        Without `accepted`, the stream of acceptances is not asked: the publish does that. Raises RequestIdReused, and
+        Unavailable when it cannot be known.
         """
         if not request.request_id or not REQUEST_ID.fullmatch(request.request_id):
             return None
-        for stream in streams:
-            filters = (
-                (topo.accept_key_filter(address.client, address.key),)
-                if stream == topo.ACCEPT
-                else topo.later_key_filters(address.client, address.key)
-            )
-            for record in await asyncio.gather(*(self._connection.last(stream, one) for one in filters)):
-                if record is not None and (stream == topo.ACCEPT or self._remembers(record)):
-                    return await self._replay(record, request)
-        return None
+        client, key = address.client, address.key
+        found = await self._record(topo.ACCEPT, topo.accept_key_filter(client, key)) if accepted else None
+        command = found or await self._scheduled(client, key)
+        return None if command is None else await self._replay(command, request)
 
-    def _remembers(self, record: Record) -> bool:
-        """Whether the idempotency window of a schedule is open; the stream keeps it longer."""
-        command = codec.decode(wire.QueueEntry, record.subject, record.data).command
-        return self._clock.now() < window_start(command) + self._settings.window_s
+    async def _scheduled(self, client: str, key: str) -> wire.Command | None:
+        """Find a message by its key after the stream of acceptances has forgotten it, while its window is open.
 
-    async def _replay(self, record: Record, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
-        command = codec.decode(wire.QueueEntry, record.subject, record.data).command
+        Its schedule is there until its time and for its window after that, unless it was canceled: then its event is.
+        """
+        waiting, fired = topo.later_key_filters(client, key)
+        first, second, event = await asyncio.gather(
+            self._record(topo.LATER_STREAM, waiting),
+            self._record(topo.LATER_STREAM, fired),
+            self._connection.last(topo.EVENT, topo.event_key_filter(client, key)),
+        )
+        command = first or second
+        if command is None and event is not None and self._history is not None:
+            if await self._connection.last(topo.ACCEPT, topo.accept_key_filter(client, key)) is not None:
+                return None
+            command = await self._history.command(client, parse_address(event.subject).message_id)
+        remembered = command is not None and self._clock.now() < window_start(command) + self._settings.window_s
+        return command if remembered else None
+
+    async def _record(self, stream: str, subject: str) -> wire.Command | None:
+        record = await self._connection.last(stream, subject)
+        return None if record is None else codec.decode(wire.QueueEntry, record.subject, record.data).command
+
+    async def _replay(self, command: wire.Command, request: api.SendSmsRequest) -> api.SendSmsResponse | None:
         is_same = repeats(command, request, self._rules)
         if is_same is None:
             return None
@@ -165,7 +199,8 @@ class Acceptance:
             raise RequestIdReused(command.message_id)
         response = _response(command, segment(request.body, smart=request.smart_encoding))
         response.replayed = True
-        event = await self._connection.last(topo.EVENT, topo.event_subject(parse_address(record.subject)))
+        address = address_of(command.client, command.message_id)
+        event = await self._connection.last(topo.EVENT, topo.event_subject(address))
         if event is not None:
             response.state = codec.decode(wire.Event, event.subject, event.data).state
         return response

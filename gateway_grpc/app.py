@@ -43,8 +43,8 @@ async def run(settings: Settings, providers: Sequence[Provider]) -> None:
 async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
     gateway = settings.gateway
     admission = Admission(view, gateway.max_backlog, gateway.max_backlog_per_provider, gateway.storage_fill)
-    acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer, life.clock)
     history = DeferredHistory()
+    acceptance = Acceptance(life.connection, view, admission, gateway, life.tracer, life.clock, history)
     lookup = Lookup(life.connection, history, acceptance.key, settings.process.pod)
     limits, hints = CallLimits(gateway), EventHints(life.connection)
     service = SmsGateway(acceptance, lookup, history, life.tracer, gateway, limits, hints)

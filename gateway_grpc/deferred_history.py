@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+from typing import Protocol
 
+from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
+from gateway_grpc.acceptance import AcceptedMessages
 from gateway_grpc.lookup import StoredMessages
 from messaging.errors import StoreDown
 
@@ -13,17 +16,25 @@ _LOADING_S = 5.0
 """As long as a read of the history itself may take; on a busy machine, loading takes several seconds."""
 
 
+class Stored(StoredMessages, AcceptedMessages, Protocol):
+    """All that the gateway reads from the history."""
+
+
 class DeferredHistory:
     """A history that is opened in the background. Reads before that wait, and raise StoreDown after `loading_s`."""
 
     def __init__(self, loading_s: float = _LOADING_S) -> None:
         self._loading_s = loading_s
-        self._history: StoredMessages | None = None
+        self._history: Stored | None = None
         self._loaded = asyncio.Event()
 
     async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
         """Find one message by its id."""
         return await (await self._when_loaded()).find(client, message_id)
+
+    async def command(self, client: str, message_id: str) -> wire.Command | None:
+        """Return what was accepted, including the text."""
+        return await (await self._when_loaded()).command(client, message_id)
 
     async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
         """Find the newest message under a request_id."""
@@ -45,12 +56,12 @@ class DeferredHistory:
         stack.push_async_callback(engine.dispose)
         self.provide(HistoryReader(engine))
 
-    def provide(self, history: StoredMessages) -> None:
+    def provide(self, history: Stored) -> None:
         """Read from this history from now on."""
         self._history = history
         self._loaded.set()
 
-    async def _when_loaded(self) -> StoredMessages:
+    async def _when_loaded(self) -> Stored:
         if self._history is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._loading_s):

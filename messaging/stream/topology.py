@@ -76,6 +76,11 @@ def event_subject(address: Address) -> str:
     return f"sms.event.{address}"
 
 
+def event_key_filter(client: str, key: str) -> str:
+    """Match the events of every message under one idempotency key."""
+    return f"sms.event.{client}.{key}.*"
+
+
 def later_subject(address: Address) -> str:
     """Name the subject of a message's schedule."""
     return f"sms.later.{address}"

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import message_pb2 as pb
 
@@ -15,6 +16,9 @@ class Known:
 
     async def find(self, client: str, message_id: str) -> pb.MessageStatus | None:
         return pb.MessageStatus(message_id=message_id) if message_id == "one" else None
+
+    async def command(self, client: str, message_id: str) -> wire.Command | None:
+        return wire.Command(message_id=message_id) if message_id == "one" else None
 
     async def find_by_request_id(self, client: str, request_id: str) -> pb.MessageStatus | None:
         return await self.find(client, request_id)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -16,10 +16,11 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.duties.scheduler import Scheduler
 from gateway_grpc.acceptance import Acceptance
 from gateway_grpc.admission import Admission
+from gateway_grpc.lookup import Lookup, StoredMessages
 from gateway_grpc.repeats import repeats
 from gateway_grpc.validation import Rules
 from messaging import codec
-from messaging.errors import InvalidRequest, NoRoute, RequestIdReused, StreamDown
+from messaging.errors import InvalidRequest, NoRoute, RequestIdReused, StoreDown, StreamDown
 from messaging.model import parse_address
 from messaging.runtime.config import GatewaySettings, Settings
 from messaging.runtime.providers_file import Provider
@@ -36,13 +37,15 @@ DAY_S = 86_400.0
 class Door:
     """A gateway's acceptance with its own settings and providers, over a stream that others share."""
 
-    def __init__(self, stream: MemoryStream, *, providers: str = "p1 p2", **settings: Any) -> None:
+    def __init__(self, stream: MemoryStream, *, providers: str = "p1 p2", history: Any = None, **settings: Any) -> None:
         gateway = GatewaySettings(**settings)
         self.connection = MemoryConnection(stream, timeout_s=1.0)
         known = [Provider(name, "simulated", "http://127.0.0.1:9") for name in providers.split()]
         view = FleetView(self.connection, known, 3.0)
         admission = Admission(view, gateway.max_backlog, gateway.max_backlog_per_provider, gateway.storage_fill)
-        self.acceptance = Acceptance(self.connection, view, admission, gateway, Tracer(None, ChosenIds(), 0.0))
+        self.acceptance = Acceptance(
+            self.connection, view, admission, gateway, Tracer(None, ChosenIds(), 0.0), None, history
+        )
 
     async def accept(self, request: api.SendSmsRequest) -> api.SendSmsResponse:
         return await self.acceptance.accept("default", request, INVALID_SPAN)
@@ -218,6 +221,49 @@ async def test_window_of_a_scheduled_message_counts_from_its_time() -> None:
                 await door.accept(order(schedule_time=request.schedule_time, body="other"))
         await asyncio.sleep(2)
         assert not (await door.accept(order(schedule_time=at(60)))).replayed
+
+
+class Commands:
+    """A history that holds what was accepted, or is down."""
+
+    def __init__(self, stream: MemoryStream, *, down: bool = False) -> None:
+        self._stream = stream
+        self._down = down
+        self._held: dict[str, wire.Command] = {}
+
+    def project(self) -> None:
+        for one in self._stream.log(topo.ACCEPT).messages.values():
+            command = codec.decode(wire.QueueEntry, one.subject, one.data).command
+            self._held[command.message_id] = command
+
+    async def command(self, client: str, message_id: str) -> wire.Command | None:
+        if self._down:
+            raise StoreDown("reading")
+        return self._held.get(message_id)
+
+
+@in_virtual_time
+async def test_canceled_message_is_not_sent_by_a_repeat_after_a_day() -> None:
+    stream = MemoryStream(Settings(gateway=GatewaySettings(window_s=WINDOW_S)), ["p1", "p2"], time.time)
+    history = Commands(stream)
+    door = Door(stream, history=history, window_s=WINDOW_S)
+    request = order(schedule_time=at(HOUR_S))
+    async with scheduling(stream):
+        first = await door.accept(request)
+        history.project()
+        await asyncio.sleep(1)
+        lookup = Lookup(door.connection, cast("StoredMessages", None), door.acceptance.key, "pod")
+        await lookup.cancel("default", message_id=first.message_id)
+        for _ in range(2):
+            again = await door.accept(request)
+            assert (again.message_id, again.replayed) == (first.message_id, True)
+            assert again.state == pb.MESSAGE_STATE_CANCELED
+            await asyncio.sleep(WINDOW_S + 10)
+        with pytest.raises(RequestIdReused):
+            await door.accept(order(schedule_time=request.schedule_time, body="other"))
+        with pytest.raises(StoreDown):
+            await Door(stream, history=Commands(stream, down=True), window_s=WINDOW_S).accept(request)
+        assert not stream.log(topo.ACCEPT).messages
 
 
 @pytest.mark.parametrize(("window_s", "kept"), [(DAY_S, "259200s"), (5 * DAY_S, "432000s")])
