@@ -14,12 +14,13 @@ from messaging.runtime.providers_file import Provider
 from providers.answer_form import faults_of_pattern, known_charset
 from providers.bodies import spell
 from providers.http_request import read_request
-from providers.http_shape import MATCHES, PATHS, LookUp, Shape
+from providers.http_shape import LONGEST_MISSING_AFTER_S, MATCHES, PATHS, LookUp, Shape
 from providers.http_template import NAMES, Faults
 from providers.statuses import OUTCOMES
 
-_LONGEST_MISSING_AFTER_S = 7 * 86_400.0
 _MOST_PATH_CHARS = 200
+_VALUES = ("success_values", "failure_values")
+_COMPARED_BY_LOOK_UPS = ("id_path", "success_path", "success_values")
 _FILLED = re.compile(r"\{(secret\.|(" + "|".join(sorted(NAMES)) + r")\})")
 _CLASS = re.compile(r"[1-5]xx")
 
@@ -140,10 +141,13 @@ def _place_faults(shape: Shape) -> Iterator[tuple[str, str]]:
     for name in PATHS:
         if len(getattr(shape, name)) > _MOST_PATH_CHARS:
             yield f".{name}", f"is longer than {_MOST_PATH_CHARS} characters"
-    for name in (*PATHS, "success_values", "failure_values"):
-        value = getattr(shape, name)
-        if any(map(_FILLED.search, [value] if isinstance(value, str) else value)):
-            yield f".{name}", "is compared as it stands: nothing is filled into braces here"
+    compared: dict[str, str | tuple[str, ...]] = {name: getattr(shape, name) for name in (*PATHS, *_VALUES)}
+    compared |= {f"codes.{name}": codes for name, codes in shape.codes.items()}
+    if shape.look_up is not None:
+        compared |= {f"look_up.{name}": getattr(shape.look_up, name) for name in _COMPARED_BY_LOOK_UPS}
+    for where, value in compared.items():
+        if any(map(_FILLED.search, (value,) if isinstance(value, str) else value)):
+            yield f".{where}", "is compared as it stands: nothing is filled into braces here"
 
 
 def _table_faults(where: str, table: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str, str]]:
@@ -164,7 +168,7 @@ def _look_up_faults(look_up: LookUp) -> Iterator[tuple[str, str]]:
         yield from _range_faults(f".look_up.{name}", getattr(look_up, name))
     if bool(look_up.success_path) != bool(look_up.success_values):
         yield ".look_up.success_path", "and success_values must be set together"
-    if not 0 <= look_up.waits_s(0.0) <= _LONGEST_MISSING_AFTER_S:
+    if not 0 <= look_up.waits_s(0.0) <= LONGEST_MISSING_AFTER_S:
         yield ".look_up.missing_after_s", "must be between 0 and 604800"
 
 

@@ -11,6 +11,7 @@ import attrs
 from providers.answer_form import Form
 
 _MISSING_AFTER_S = 60.0
+LONGEST_MISSING_AFTER_S = 7 * 86_400.0
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ import attrs
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider
 from providers.http_generic import HttpGeneric
-from providers.http_shape import LookUp, Shape
+from providers.http_shape import LONGEST_MISSING_AFTER_S, LookUp, Shape
 
 _SHAPE = Shape(
     headers={},
@@ -41,8 +41,9 @@ class Simulated(HttpGeneric):
         if not isinstance(provider.settings.get("look_up", False), bool):
             faults.append((f"{where}.look_up", "must be true or false"))
         missing_after_s = provider.settings.get("missing_after_s", 60)
-        if isinstance(missing_after_s, bool) or not isinstance(missing_after_s, int | float) or missing_after_s < 0:
-            faults.append((f"{where}.missing_after_s", "must be a number of seconds"))
+        is_number = isinstance(missing_after_s, int | float) and not isinstance(missing_after_s, bool)
+        if not is_number or not 0 <= missing_after_s <= LONGEST_MISSING_AFTER_S:
+            faults.append((f"{where}.missing_after_s", "must be a number of seconds up to 604800"))
         if faults:
             raise ConfigError(faults)
         shape = attrs.evolve(_SHAPE, statuses={server_errors: (500,)})

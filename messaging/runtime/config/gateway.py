@@ -2,7 +2,7 @@
 
 import attrs
 
-from messaging.runtime.config.setting import flag, number, region, seconds, setting, whole
+from messaging.runtime.config.setting import address, flag, number, region, seconds, setting, whole
 from messaging.runtime.secret import Secret
 
 
@@ -10,7 +10,7 @@ from messaging.runtime.secret import Secret
 class GatewaySettings:
     """The gateway's gRPC API and what it accepts."""
 
-    listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", str, "address of the gRPC server")
+    listen: str = setting("SMSGW_LISTEN", "127.0.0.1:50051", address, "address of the gRPC server")
     default_region: str = setting(
         "SMSGW_DEFAULT_REGION", "", region, "region of national numbers, such as GH; empty: only E.164 is accepted"
     )

@@ -2,7 +2,7 @@
 
 import attrs
 
-from messaging.runtime.config.setting import database, file, number, setting, whole, word
+from messaging.runtime.config.setting import database, file, number, servers, setting, whole, word
 from messaging.runtime.secret import Url
 
 
@@ -10,7 +10,9 @@ from messaging.runtime.secret import Url
 class ServerSettings:
     """Where the servers and the providers file are."""
 
-    nats: Url = setting("SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), Url, "nats-server; several separated by commas")
+    nats: Url = setting(
+        "SMSGW_NATS_URL", Url("nats://127.0.0.1:4222"), servers, "nats-server; several separated by commas"
+    )
     nats_user: str = setting("SMSGW_NATS_USER", "", word, "user name for the stream; empty: as in the URL")
     nats_password_file: str = setting(
         "SMSGW_NATS_PASSWORD_FILE", "", file, "file with that user's password, read again for every connection"

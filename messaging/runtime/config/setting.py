@@ -1,5 +1,6 @@
 """How one setting is declared, and the functions that read its text; each raises ValueError that says what is right."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import attrs
 
 from messaging.runtime.config.regions import OFTEN_MEANT, REGIONS
 from messaging.runtime.secret import DATABASE_SCHEMES, Url
+
+_HIGHEST_PORT = 65_535
 
 
 def setting(variable: str, default: Any, read: Callable[[str], Any], meaning: str) -> Any:
@@ -95,4 +98,29 @@ def database(text: str) -> Url:
     """Read the URL of PostgreSQL; raises ValueError for any other."""
     if not text.startswith(DATABASE_SCHEMES):
         raise ValueError(f"is not a URL of PostgreSQL: it must begin with {' or '.join(DATABASE_SCHEMES)}")
+    _check_ports(text)
     return Url(text)
+
+
+def servers(text: str) -> Url:
+    """Read the URLs of nats-servers; raises ValueError for a wrong port."""
+    for url in text.split(","):
+        _check_ports(url)
+    return Url(text)
+
+
+def address(text: str) -> str:
+    """Read an address with a port, or nothing; raises ValueError for a wrong port. Sockets of other kinds are left."""
+    if not text.startswith(("unix:", "unix-abstract:", "vsock:")):
+        _check_ports(text)
+    return text
+
+
+def _check_ports(url: str) -> None:
+    """Raise ValueError when a host of a URL or an address has a port that no host can have; nothing is told of it."""
+    place = re.split(r"[/?#]", url.partition("://")[2] or url)[0].rpartition("@")[2]
+    for host in place.split(","):
+        port = re.fullmatch(r"(?:[^:]*|.*\])(?::([^\]]*))?", host)
+        number = port[1] or "0" if port is not None else "none"
+        if not (number.isascii() and number.isdecimal() and int(number[:6]) <= _HIGHEST_PORT):
+            raise ValueError(f"has a port that is not between 0 and {_HIGHEST_PORT}")

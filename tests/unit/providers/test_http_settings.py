@@ -163,6 +163,11 @@ def test_braces_where_none_are_filled_in_are_refused(setting: str) -> None:
     assert f"provider[a].settings.{setting}" in faults(toml)
 
 
+def test_codes_and_look_ups_with_braces_are_refused() -> None:
+    assert "provider[a].settings.codes.permanent" in faults('codes = {permanent = ["{secret.key}"]}')
+    assert "provider[a].settings.look_up.id_path" in faults('look_up = {url = "/", id_path = "{message_id}"}')
+
+
 @pytest.mark.parametrize("setting", ["success_values", "failure_values"])
 def test_values_with_braces_are_refused(setting: str) -> None:
     toml = f'{setting} = ["{{secret.key}}"]\nsuccess_path = "x"\nfailure_path = "x"'

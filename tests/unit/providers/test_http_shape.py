@@ -104,6 +104,8 @@ def test_faults_of_a_shape_are_reported_together() -> None:
         {"server_errors": ["transient"]},
         {"look_up": "false"},
         {"look_up": 1},
+        {"missing_after_s": float("nan")},
+        {"missing_after_s": 1e9},
         {"missing_after_s": "5"},
         {"missing_after_s": -1},
         {"missing_after_s": True},

@@ -87,6 +87,45 @@ def test_each_of_them_is_a_fault_alone(variable: str) -> None:
     assert set(faults_of({variable: WRONG[variable]})) == {variable}
 
 
+PORTS = {
+    "SMSGW_LISTEN": ["h:{}", "0.0.0.0:{}", "[::]:{}"],
+    "SMSGW_HEALTH_LISTEN": ["0.0.0.0:{}"],
+    "SMSGW_OTLP_ENDPOINT": ["http://h:{}", "h:{}"],
+    "SMSGW_NATS_URL": ["nats://h:{}", "nats://u:p@h:{}", "nats://a:4222,nats://b:{}", "h:{}", "tls://[::1]:{}"],
+    "SMSGW_DATABASE_URL": ["postgresql://u:hush@h:{}/x", "postgresql://a:1,b:{}/x", "postgresql+asyncpg://u@h:{}"],
+}
+PLACES = [(variable, text) for variable, texts in PORTS.items() for text in texts]
+
+
+@pytest.mark.parametrize(("variable", "text"), PLACES)
+@pytest.mark.parametrize("port", ["65536", "99999999999", "x", "-1", "1:2", "é", "٣"])
+def test_port_that_no_host_can_have_is_a_fault(variable: str, text: str, port: str) -> None:
+    faults = faults_of({variable: text.format(port)})
+    assert set(faults) == {variable}
+    assert "port" in faults[variable]
+    assert "hush" not in faults[variable]
+
+
+@pytest.mark.parametrize(("variable", "text"), PLACES)
+@pytest.mark.parametrize("port", ["0", "4222", "65535"])
+def test_port_that_a_host_can_have_is_taken(variable: str, text: str, port: str) -> None:
+    read_settings({variable: text.format(port)})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("SMSGW_LISTEN", "unix:/run/sms:gateway.sock"),
+        ("SMSGW_LISTEN", "localhost"),
+        ("SMSGW_NATS_URL", "nats://a,nats://b"),
+        ("SMSGW_NATS_URL", "nats://user:pa%3Ass@h"),
+        ("SMSGW_DATABASE_URL", "postgresql:///x?host=/run/pg:1"),
+    ],
+)
+def test_address_without_a_port_is_taken(variable: str, text: str) -> None:
+    read_settings({variable: text})
+
+
 def test_unknown_name_is_a_fault_that_names_the_one_that_was_meant() -> None:
     assert "did you mean SMSGW_LISTEN?" in faults_of({"SMSGW_LISTN": "1"})["SMSGW_LISTN"]
 
