@@ -64,8 +64,8 @@ Each of these is fixed and has a test:
   acknowledgement's wait; now at once.
 - nats-py's `fetch` dropped the messages that it held when a server that was stopping answered with an error.
 - After a leader of the cluster was killed, the work queue received nothing for up to 48 s, because its servers
-  reconnect to their sources slowly. The coordinator now asks for another leader, and it takes 4 to 9 s (decision record
-  6).
+  reconnect to their sources slowly. The coordinator now asks for another leader, and it takes 5 to 11 s (decision
+  record 6).
 - A process that started while a stream had no leader ended.
 - The history has holes after a crash of a PostgreSQL that runs with `synchronous_commit=off`, as the first runs did:
   PostgreSQL had confirmed what it then lost, and the projector had acknowledged it. The system is right to rely on
