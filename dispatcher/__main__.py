@@ -5,8 +5,12 @@ import sys
 
 import click
 
-from dispatcher import app
-from messaging.runtime.process import run_process
+from messaging.runtime import grpc_core
+
+grpc_core.silence()  # before anything imports grpc
+
+from dispatcher import app  # noqa: E402
+from messaging.runtime.process import run_process  # noqa: E402
 
 
 @click.group()

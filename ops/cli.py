@@ -3,11 +3,16 @@
 import errno
 import importlib
 import signal
+import sys
+import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 import click
 
+from messaging.printable import printable_lines
+from messaging.runtime import grpc_core
 from ops.commands.failure import as_failure
 from ops.commands.library_logs import Standalone
 
@@ -55,7 +60,11 @@ class Commands(click.Group):
         """Run a command; turns expected errors into a Failure."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as exc:
+            # It may repeat what was pasted.
+            exc.message = printable_lines(exc.message)  # type: ignore[misc]  # final for subclasses only
             raise
         except UnicodeEncodeError as exc:  # of an argument, because bytes that are not UTF-8 become half a pair
             raise click.UsageError("the arguments must be UTF-8") from exc
@@ -77,8 +86,15 @@ def cli() -> None:
     """
 
 
+def _print_bug(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that nobody expected; its message may hold what a record or a server said."""
+    sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, exc, trace))))
+
+
 def main() -> None:
     """Run the command line and exit."""
+    grpc_core.silence()
+    sys.excepthook = _print_bug
     # A shell that starts a command in the background makes it ignore SIGINT. If one is sent anyway, obey it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cli(prog_name="smsctl", obj=Standalone())

@@ -20,6 +20,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
+from messaging.printable import printable
 from ops.percentile import percentile
 from ops.simulator.call_log import highest_window
 from ops.system import System
@@ -133,7 +134,7 @@ async def _drive(system: System, count: int, console: Console) -> Findings:
                     if result.HasField("accepted"):
                         accepted[result.accepted.message_id] = result.accepted.accept_time.ToNanoseconds() / 1e9
                     else:
-                        console.print(f"refused: {result.error.message}")
+                        console.print(f"refused: {printable(result.error.message)}", markup=False)
                 bar.update(sending, completed=len(accepted))
             final = bar.add_task("final", total=len(accepted), rates="")
             await _until_final(system, accepted, bar, final)

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from messaging.errors import SetupError, Unavailable
+from messaging.printable import printable, printable_lines
 from messaging.runtime.config import read_settings
 from messaging.runtime.providers_file import read_providers
 from ops.embedded import cluster
@@ -77,7 +78,7 @@ async def run_up(plan: Plan) -> int:
             code = 1
     except* SetupError as failed:
         for exc in failed.exceptions:
-            console.print(str(exc), style="red", markup=False, soft_wrap=True)
+            console.print(printable_lines(str(exc)), style="red", markup=False, soft_wrap=True)
         code = 1
     finally:
         console.print("\nDraining …")
@@ -159,7 +160,7 @@ async def _print_status(system: System, console: Console) -> None:
             providers = read_providers(settings.servers.providers_file, system.environment)
             async with watching(settings, providers) as watch:
                 while True:
-                    text = line_of(await watch.snapshot())
+                    text = printable(line_of(await watch.snapshot()))
                     if live:
                         sys.stdout.write(f"\r\x1b[2K{text[: console.width - 1]}")
                         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Log lines, as JSON for machines or as text for people.
+"""Log lines, as JSON for machines or as text for people. Each is one line, whatever it contains.
 
 They never contain a message's text, a whole phone number or a key: callers pass only identifiers, providers, reasons
 and durations.
@@ -9,6 +9,7 @@ import atexit
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from messaging.printable import printable
 from messaging.runtime.config import ProcessSettings
 
 _Render = Callable[[structlog.typing.EventDict], str]
@@ -32,11 +34,48 @@ def configure_logging(process: ProcessSettings, service: str) -> None:
         logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[_OfLibraries(lines)])
+    logging.captureWarnings(capture=True)
+    _tell_what_nobody_caught(lines)
     # nats-py logs a whole traceback for each lost connection; our own callbacks log it in one line.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     # asyncio logs this for every TLS connection that the peer closes.
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
+
+
+class _OfLibraries(logging.Handler):
+    """Writes the lines of libraries as ours are: some contain what a caller or a provider sent."""
+
+    def __init__(self, lines: "_Lines") -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line at once; one whose arguments do not fit is written without them."""
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError):
+            said = str(record.msg)
+        line = {"event": said, "logger": record.name, "level": record.levelname.lower()}
+        trace = {"exc_info": record.exc_info} if record.exc_info else {}
+        self._lines.warning(**line, **trace, timestamp=record.created)
+
+
+def _tell_what_nobody_caught(lines: "_Lines") -> None:
+    """Write exceptions that end the process or a thread, or that nobody can catch, as lines too."""
+
+    def tell(event: str, exc: BaseException | None) -> None:
+        lines.error(event=event, level="error", timestamp=time.time(), exc_info=exc)
+
+    def at_the_end(kind: type[BaseException], exc: BaseException, trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, exc, trace)
+        else:
+            tell("this process fails", exc)
+
+    sys.excepthook = at_the_end
+    threading.excepthook = lambda args: tell("a thread fails", args.exc_value)
+    sys.unraisablehook = lambda args: tell(args.err_msg or "an exception that nobody can catch", args.exc_value)
 
 
 def _stamp(_logger: object, level: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -92,9 +131,23 @@ class _Lines:
         return self._render(line)
 
 
-_json = json.JSONEncoder(default=repr).encode
+_encode = json.JSONEncoder(default=repr).encode
+
+
+def _json(line: structlog.typing.EventDict) -> str:
+    return _encode(line).replace("\x7f", "\\u007f")  # the one control character that JSON leaves
 
 
 def _people() -> _Render:
     console = structlog.dev.ConsoleRenderer()
-    return lambda line: str(console(None, line["level"], line))
+
+    def render(line: structlog.typing.EventDict) -> str:
+        trace = line.pop("exception", "")
+        safe = {printable(str(key)): printable(str(value)) for key, value in line.items()}
+        return "\n".join((str(console(None, safe["level"], safe)), *map(_indented, trace.splitlines())))
+
+    return render
+
+
+def _indented(line: str) -> str:
+    return f"    {printable(line)}"

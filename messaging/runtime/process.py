@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Container, Sequence
 import structlog
 
 from messaging.errors import ConfigError, SetupError, StoppedEarly, Unavailable
+from messaging.printable import printable_lines
 from messaging.runtime.config import Settings, read_settings
 from messaging.runtime.logs import configure_logging
 from messaging.runtime.providers_file import Provider, read_providers
@@ -50,7 +51,7 @@ def run_process(
     try:
         settings, providers = read_all(keys_of)
     except ConfigError as exc:
-        sys.stderr.write(f"{service} cannot start; these settings are wrong:\n{exc}\n")
+        sys.stderr.write(f"{service} cannot start; these settings are wrong:\n{printable_lines(str(exc))}\n")
         return EXIT_SETUP
     configure_logging(settings.process, service)
 

@@ -19,7 +19,7 @@ from ops.commands.batch_files import open_output, open_source, size_of
 from ops.commands.batch_tally import Outputs, Tally
 from ops.commands.failure import FAILED, Failure
 from ops.commands.gateway_client import address_of, calling, gateway_option
-from ops.commands.output import json_option, print_json
+from ops.commands.output import json_option, print_json, say
 from ops.commands.transmission import Transmission
 
 _PATH = click.Path(dir_okay=False, path_type=pathlib.Path)
@@ -82,7 +82,7 @@ def batch(
             raise Failure(f"{file} is not a file of messages: {exc}") from exc
         tally = Tally(source, size_of(source), _outputs(source, opened.form, rejects, reasons, stack), identities)
         if dry_run and not as_json:
-            click.echo(f"{file}: {opened.form}")
+            say(f"{file}: {opened.form}")
         stack.enter_context(tally.progress)
         rows = tally.counted(opened.rows)
         try:
@@ -127,8 +127,8 @@ def _report(tally: Tally, *, finished: bool, dry_run: bool, as_json: bool) -> No
         dry = {"dry_run": True, "segments": tally.segments} if dry_run else {}
         print_json({**tally.document(), **dry, "finished": finished})
         return
-    click.echo(tally.forecast() if dry_run else tally.sentence())
+    say(tally.forecast() if dry_run else tally.sentence())
     for note in tally.notes():
-        click.echo(note)
+        say(note)
     if dry_run:
-        click.echo("Nothing was sent.")
+        say("Nothing was sent.")

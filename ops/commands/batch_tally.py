@@ -12,6 +12,7 @@ import attrs
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sms.gateway.v1 import gateway_pb2 as api
 
+from messaging.printable import printable
 from ops.bulk.identity import Identities
 from ops.bulk.rejects import Rejects
 from ops.bulk.row import BadRow, Row
@@ -108,7 +109,7 @@ class Tally:
             self._print(f"the stream broke ({why}): sending the unanswered rows again in {pause_s:.1f} s")
 
     def _print(self, text: str) -> None:
-        self.progress.console.print(text, soft_wrap=True)
+        self.progress.console.print(printable(text), soft_wrap=True)
 
     def _show(self) -> None:
         now = time.monotonic()

@@ -13,7 +13,7 @@ from messaging.runtime.config import Settings, as_text, groups, read_settings, r
 from messaging.runtime.providers_file import Provider, as_table, read_providers
 from ops import discovery
 from ops.commands.failure import WRONG_SETTINGS, Failure
-from ops.commands.output import console, json_option, print_json, table
+from ops.commands.output import console, json_option, print_json, say, table
 
 _MADE_AT_START = {"SMSGW_POD": "host name and process id"}
 
@@ -24,7 +24,8 @@ _MADE_AT_START = {"SMSGW_POD": "host name and process id"}
 def check_config(*, markdown: bool, as_json: bool) -> None:
     """Check and print the settings and the providers file, with secrets masked; exit code 78 when anything is wrong."""
     if markdown:
-        click.echo("\n".join(_markdown()))
+        for line in _markdown():
+            say(line)
         return
     settings, providers, faults = _check(discovery.environment())
     if as_json:
@@ -91,7 +92,8 @@ def _print(settings: Settings, providers: Sequence[Provider]) -> None:
         nested = [(f"{key}.{name}", _as_json(value)) for key in sorted(hidden) for name, value in known[key].items()]
         out.print(table(("key", "value"), plain + nested))
     for note in _notes(providers):
-        click.echo(f"\nnote: {note}")
+        say("")
+        say(f"note: {note}")
 
 
 def _as_json(value: Any) -> str:

@@ -16,7 +16,7 @@ from ops import discovery
 from ops.commands import options
 from ops.commands.failure import FAILED, Failure
 from ops.commands.options import author_option, client_option, reveal_option, since_option
-from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
+from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, say, span, table
 from ops.commands.servers import connected
 from ops.dead_letters import DeadLetters, Letter, Ready, Stays, Wish
 
@@ -87,8 +87,8 @@ async def _count(provider: str | None, reason: str | None, *, as_json: bool) -> 
 
 
 def _say_none() -> None:
-    click.echo(_NONE)
-    click.echo(_NO_LETTERS, err=True)
+    say(_NONE)
+    say(_NO_LETTERS, err=True)
 
 
 async def _list(provider: str | None, reason: str | None, since: float, limit: int, *, as_json: bool) -> None:
@@ -108,7 +108,7 @@ async def _list(provider: str | None, reason: str | None, since: float, limit: i
         columns = ("message", "client", "given up", "provider", "reason", "state", "attempts", "recipient", "detail")
         console().print(table(columns, rows, numbers=("attempts",)))
     if more:
-        click.echo(f"These are the oldest {limit}; --limit shows more, --grouped counts them all.", err=True)
+        say(f"These are the oldest {limit}; --limit shows more, --grouped counts them all.", err=True)
 
 
 def _row(letter: Letter) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
     )
     for name, value in pairs:
         if value:
-            click.echo(f"{name:<10} {value}")
+            say(f"{name:<10} {value}")
     if last.attempts:
         rows = [
             (str(one.number), one.provider, outcome_name(one.outcome), one.code, one.detail) for one in last.attempts
@@ -330,8 +330,8 @@ async def _each(
         if as_json:
             print_line({"message_id": message_id, "result": done if good else "stays", "detail": why})
         else:
-            click.echo(f"{message_id} {done if good else 'stays'}: {why}")
+            say(f"{message_id} {done if good else 'stays'}: {why}")
     if not as_json:
         took = span(time.monotonic() - began)
-        click.echo(f"{count - stay} {done}, {stay} stay ({took})" if stay else f"{count - stay} {done} ({took})")
+        say(f"{count - stay} {done}, {stay} stay ({took})" if stay else f"{count - stay} {done} ({took})")
     return stay

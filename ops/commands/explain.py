@@ -19,7 +19,7 @@ from ops import discovery
 from ops.commands import options, queue_position
 from ops.commands.failure import FAILED, UNAVAILABLE, Failure
 from ops.commands.options import client_option, reveal_option
-from ops.commands.output import console, json_option, moment, print_json, span, table
+from ops.commands.output import console, json_option, moment, print_json, say, span, table
 from ops.commands.request_address import address_of_request
 from ops.commands.servers import connected, history
 from ops.commands.timeline import Step, follows, step_of_acceptance, steps_of_history, steps_of_stream
@@ -180,15 +180,15 @@ def _print(timeline: Timeline, address: Address, *, reveal: bool) -> None:
     trace = facts.pop("trace")
     for name, value in facts.items():
         if value:
-            click.echo(f"{name:<9} {value}")
+            say(f"{name:<9} {value}")
     columns = ("time", "after", "state", "provider", "attempt", "code", "why", "next")
     console().print(table(columns, _rows(timeline.steps()), numbers=("after",)))
     if timeline.position is not None:
-        click.echo(f"{'now':<9} {timeline.position.sentence}")
+        say(f"{'now':<9} {timeline.position.sentence}")
     if trace:
-        click.echo(f"{'trace':<9} {trace}")
+        say(f"{'trace':<9} {trace}")
     for note in timeline.notes:
-        click.echo(f"{'note':<9} {note}")
+        say(f"{'note':<9} {note}")
 
 
 def _rows(steps: Sequence[Step]) -> list[tuple[str, ...]]:

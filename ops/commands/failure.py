@@ -5,6 +5,7 @@ from typing import IO, Any
 import click
 
 from messaging import errors
+from messaging.printable import printable_lines
 
 FAILED, UNAVAILABLE, WRONG_SETTINGS = 1, 69, 78
 
@@ -26,7 +27,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's interface
         """Print it to standard error."""
-        click.echo(f"smsctl: {self.message}", err=True)
+        click.echo(f"smsctl: {printable_lines(self.message)}", err=True)
 
 
 def as_failure(exc: BaseException) -> Failure | None:

@@ -14,7 +14,7 @@ from ops.bulk.identity import bare
 from ops.commands import options
 from ops.commands.gateway_client import CALL_S, calling, gateway_option
 from ops.commands.options import reveal_option
-from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, span, table
+from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, say, span, table
 
 _STATES = tuple(name.removeprefix("MESSAGE_STATE_") for name in pb.MessageState.keys() if not name.endswith("FIED"))  # noqa: SIM118 - not a mapping
 _PAGE = 200
@@ -64,7 +64,7 @@ def cancel(message_id: str | None, request_id: str | None, *, gateway: str | Non
     if as_json:
         print_json(as_document(found))
     else:
-        click.echo(f"{found.message_id} is {state_name(found.state)}")
+        say(f"{found.message_id} is {state_name(found.state)}")
 
 
 def _print(found: pb.MessageStatus, *, reveal: bool, as_json: bool) -> None:
@@ -95,7 +95,7 @@ def _print(found: pb.MessageStatus, *, reveal: bool, as_json: bool) -> None:
     )
     for name, value in pairs:
         if value:
-            click.echo(f"{name:<14} {value}")
+            say(f"{name:<14} {value}")
     if found.attempts:
         columns = ("attempt", "provider", "outcome", "code", "began", "took", "detail")
         console().print(table(columns, map(_attempt, found.attempts), numbers=("attempt",)))
@@ -153,7 +153,7 @@ async def _list(request: api.ListMessagesRequest, limit: int, gateway: str | Non
     columns = ("message", "accepted", "state", "provider", "priority", "attempts", "recipient", "why")
     console().print(table(columns, rows, numbers=("attempts",)))
     if len(rows) == limit:
-        click.echo(f"These are the newest {limit}; --limit shows more.", err=True)
+        say(f"These are the newest {limit}; --limit shows more.", err=True)
 
 
 def _row(one: pb.MessageStatus) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from messaging.model import mask
+from messaging.printable import printable
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _WIDTH_OF_FILES, _LEAST_WIDTH, _LEAST_FOLDED = 200, 40, 16
@@ -42,14 +43,20 @@ def console(file: IO[str] | None = None) -> Console:
     )  # fmt: skip
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line. Everything that commands print goes through this, `print_json`, `print_line` or `table`."""
+    click.echo(printable(text), err=err)
+
+
 def print_json(document: Any) -> None:
     """Print one document."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    for line in json.dumps(document, indent=2, ensure_ascii=False, default=str).split("\n"):
+        say(line)  # the escapes of `printable` are those of JSON
 
 
 def print_line(row: Any) -> None:
     """Print one row of many, as NDJSON."""
-    click.echo(json.dumps(row, ensure_ascii=False, default=str, separators=(",", ":")))
+    say(json.dumps(row, ensure_ascii=False, default=str, separators=(",", ":")))
 
 
 @attrs.frozen
@@ -104,7 +111,7 @@ class FittingTable:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> FittingTable:
     """Make a table; `numbers` names the columns to align right."""
-    return FittingTable(columns, [tuple(map(str, row)) for row in rows], numbers)
+    return FittingTable(columns, [tuple(printable(str(cell)) for cell in row) for row in rows], numbers)
 
 
 def as_document(record: Message, *, reveal: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging.model import mask, outcome_name, state_name
 from ops.commands.failure import FAILED
 from ops.commands.gateway_client import CALL_S, calling, gateway_option, refusal_in
-from ops.commands.output import as_document, json_option, print_json, print_line
+from ops.commands.output import as_document, json_option, print_json, print_line, say
 from ops.commands.request import BadField, make
 
 _RESUMES = 30
@@ -82,16 +82,16 @@ async def _estimate(request: api.SendSmsRequest, gateway: str | None, *, as_json
         print_json(as_document(found))
         return
     region = f" ({found.region})" if found.region else ""
-    click.echo(f"recipient  {mask(found.recipient)}{region}")
-    click.echo(f"encoding   {_ENCODINGS[found.encoding]}, {_segments(found.segments)}")
-    click.echo(f"units      {found.units}, room for {found.units_left} more")
+    say(f"recipient  {mask(found.recipient)}{region}")
+    say(f"encoding   {_ENCODINGS[found.encoding]}, {_segments(found.segments)}")
+    say(f"units      {found.units}, room for {found.units_left} more")
     if found.culprits:
         culprits = ", ".join(f"{one.character!r} at {one.position}" for one in found.culprits)
-        click.echo(f"culprits   {culprits}: these force UCS-2; --smart replaces those that have a similar character")
+        say(f"culprits   {culprits}: these force UCS-2; --smart replaces those that have a similar character")
     if found.replacements:
-        click.echo("replaced   " + ", ".join(f"{getattr(one, 'from')!r} by {one.to!r}" for one in found.replacements))
-    click.echo(f"route      {', then '.join(found.providers)} ({found.route_reason})")
-    click.echo("Nothing was sent.")
+        say("replaced   " + ", ".join(f"{getattr(one, 'from')!r} by {one.to!r}" for one in found.replacements))
+    say(f"route      {', then '.join(found.providers)} ({found.route_reason})")
+    say("Nothing was sent.")
 
 
 async def _send(request: api.SendSmsRequest, gateway: str | None, *, wait: bool, as_json: bool) -> int:
@@ -110,7 +110,7 @@ async def _send(request: api.SendSmsRequest, gateway: str | None, *, wait: bool,
 def _print_accepted(answer: api.SendSmsResponse) -> None:
     what = "Accepted before, nothing was sent again" if answer.replayed else "Accepted"
     how = f"{_ENCODINGS[answer.encoding]}, {_segments(answer.segments)}"
-    click.echo(f"{what}: {answer.message_id} is {state_name(answer.state)}, provider {answer.provider}, {how}")
+    say(f"{what}: {answer.message_id} is {state_name(answer.state)}, provider {answer.provider}, {how}")
 
 
 def _segments(count: int) -> str:
@@ -146,4 +146,4 @@ def _print_status(status: pb.MessageStatus, *, as_json: bool) -> None:
         line.append(f"attempt {attempt.number} {outcome_name(attempt.outcome)} {attempt.code}".rstrip())
     if status.error.reason:
         line.append(f"{status.error.reason}: {status.error.detail}")
-    click.echo("  ".join(line))
+    say("  ".join(line))

@@ -12,7 +12,7 @@ from messaging.stream.fleet import UNLIMITED, limited
 from messaging.stream.setup import Finding
 from ops import discovery
 from ops.commands.failure import Failure
-from ops.commands.output import console, json_option, print_json, table
+from ops.commands.output import console, json_option, print_json, say, table
 from ops.commands.servers import connected, store_away, wrong_database
 
 
@@ -101,6 +101,6 @@ def migrate(*, back_to: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"before": before, "after": after})
     elif before == after:
-        click.echo(f"The database is at {after} already.")
+        say(f"The database is at {after} already.")
     else:
-        click.echo(f"The database went from {before or 'nothing'} to {after}.")
+        say(f"The database went from {before or 'nothing'} to {after}.")
