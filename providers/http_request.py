@@ -1,6 +1,7 @@
 """The request of one provider, read from its settings: where it goes, who we are, and what stands in it. Pure."""
 
 import base64
+import re
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -103,9 +104,10 @@ def _look_up(shape: Shape, provider: Provider, faults: Faults) -> Address | None
     if shape.look_up is None:
         return None
     url = shape.look_up.url
-    if url.startswith("/"):
-        url = urllib.parse.urljoin(provider.url.replace("{", "%7B").replace("}", "%7D"), url)
-        url = url.replace("%7B", "{").replace("%7D", "}")
+    if url.startswith("//"):
+        url = f"{provider.url.partition('//')[0]}{url}"
+    elif url.startswith("/"):
+        url = re.sub(r"(//[^/?#]*).*", r"\1", provider.url, flags=re.DOTALL) + url
     elif not url.lower().startswith(("http://", "https://")):
         faults.append((".look_up.url", "must begin with / or with http:// or https://"))
     return _address(".look_up.url", url, _LOOK_UP_NAMES, provider.secrets, faults)

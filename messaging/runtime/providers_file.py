@@ -26,7 +26,7 @@ class Provider:
 
     name: str
     adapter: str
-    url: str
+    url: str = attrs.field(repr=mask_address)
     rate_per_s: int = 50
     weight: int = 1
     priority: int = 0
@@ -37,7 +37,7 @@ class Provider:
     max_in_flight: int = 256
     keepalive_s: float = 4.0
     sender: str = ""
-    settings: dict[str, Any] = attrs.Factory(dict)
+    settings: dict[str, Any] = attrs.field(factory=dict, repr=lambda settings: repr(_masked(settings)))
     secrets: dict[str, Secret] = attrs.Factory(dict)
 
     def cost(self, segments: int) -> int:

@@ -204,6 +204,19 @@ def test_look_up_knows_secrets_too() -> None:
     assert one.look_up_request("a/b", "00-t").url == "https://h/x/a%2Fb?key=s3%2F%2Bcret"
 
 
+@pytest.mark.parametrize(
+    ("base", "asked"),
+    [
+        ("https://u:p@h:8443/a/b?c=1#d", "https://u:p@h:8443/s/m"),
+        ("https://h", "https://h/s/m"),
+        ("https://h?k={secret.key}", "https://h/s/m"),
+        ("https://{secret.key}:x@h/%7Bdigits%7D/a", "https://s3%2F%2Bcret:x@h/s/m"),
+    ],
+)
+def test_look_up_with_a_path_goes_to_the_providers_host(base: str, asked: str) -> None:
+    assert dialect('look_up = {url = "/s/{message_id}"}', base).look_up_request("m", "t").url == asked
+
+
 @pytest.mark.parametrize("url", ["ftp://h/x", "x", "//h/x"])
 def test_look_up_that_goes_nowhere_is_refused(url: str) -> None:
     if url.startswith("//"):

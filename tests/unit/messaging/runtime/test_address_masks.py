@@ -49,4 +49,5 @@ def test_what_is_probably_a_key_in_the_settings_is_masked(name: str, pair: tuple
     table = as_table(provider)
     assert table["settings"] == {name: shown}
     assert table["url"] == "https://****@h/"
+    assert "hush" not in repr(provider)
     assert provider.settings == {name: value}, "only what is shown is masked"
