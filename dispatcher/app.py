@@ -29,6 +29,7 @@ from dispatcher.work.job_finisher import JobFinisher
 from dispatcher.work.job_reader import JobReader
 from dispatcher.work.job_starter import JobStarter
 from dispatcher.work.job_tasks import JobTasks
+from dispatcher.work.look_ups import LookUps
 from dispatcher.work.recovery import Recovery
 from dispatcher.work.verdict import Policy
 from dispatcher.work.worker import Demand, Worker
@@ -62,7 +63,7 @@ def policy_of(fleet: FleetSettings) -> Policy:
         pb.PRIORITY_UNSPECIFIED: fleet.ambiguous_other,
     }
     resend = frozenset(priority for priority, word in chosen.items() if word == "resend")
-    return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s)
+    return Policy(fleet.retry_delays_s, resend, fleet.lookup_after_s, resends=fleet.ambiguous_resends)
 
 
 def breaker_limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits:
@@ -181,7 +182,8 @@ async def assemble_worker(
     name, connection, tracer = context.provider.name, life.connection, life.tracer
     consumers = {lane: await connection.consumer(topo.SEND, topo.dispatch_consumer(name, lane)) for lane in Lane}
     intake, event_log = Intake(consumers), EventLog(connection, context.now)
-    recovery = Recovery(context, provider_client, event_log, tracer)
+    look_ups = LookUps(context=context, provider_client=provider_client, pacer=pacer, tracer=tracer)
+    recovery = Recovery(context, look_ups, event_log)
     attempts = AttemptRunner(
         context=context,
         provider_client=provider_client,

@@ -14,6 +14,7 @@ class WatchedClient:
         self._client = client
         self._silence = silence
         self.can_look_up = client.can_look_up
+        self.missing_after_s = client.missing_after_s
 
     async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
         """Make the call; raises GateClosed when the gate refuses."""
@@ -27,9 +28,9 @@ class WatchedClient:
             if watched.number is not None:
                 self._silence.ended(watched.number, boot_time(), answered=answered)
 
-    async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
-        """Ask whether the provider took a message."""
-        return await self._client.look_up(message_id, traceparent)
+    async def look_up(self, message_id: str, traceparent: str, gate: WriteGate) -> Outcome | None:
+        """Ask whether the provider took a message; raises GateClosed when the gate refuses."""
+        return await self._client.look_up(message_id, traceparent, gate)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -35,7 +35,6 @@ from messaging.stream.ack_extender import extend_acks
 from messaging.stream.board import LimitsBoard
 from messaging.stream.fleet import FleetView, names_in_queue
 from messaging.stream.interface import ApiError, Connection, Consumer, Delivery
-from providers.base import Outcome
 
 _log = structlog.get_logger(__name__)
 
@@ -51,16 +50,6 @@ _LONGEST_CALL_S = 120.0
 """The longest time-out that a provider can have: a call of its last pod may have been under way."""
 
 REASON = "PROVIDER_REMOVED"
-
-
-class _NoProvider:
-    """Stands for the client of a provider that cannot be called."""
-
-    can_look_up = False
-
-    async def look_up(self, _message_id: str, _traceparent: str) -> Outcome | None:
-        """Know nothing."""
-        return None
 
 
 @attrs.define
@@ -142,7 +131,7 @@ class Forwarder:
         event_log = EventLog(self.connection, context.now)
         kept_s = self.settings.servers.event_days * 86_400
         reader = JobReader(name, self.context.pod, event_log, self.tracer, kept_s, context.now)
-        return _RemovedQueue(consumers, reader, context, event_log, self.tracer)
+        return _RemovedQueue(consumers, reader, context, event_log)
 
 
 class _RemovedQueue:
@@ -156,13 +145,12 @@ class _RemovedQueue:
         reader: JobReader,
         context: DispatchContext,
         event_log: EventLog,
-        tracer: Tracer,
     ) -> None:
         self._consumers = consumers
         self._reader = reader
         self._context = context
         self._event_log = event_log
-        recovery = Recovery(context, _NoProvider(), event_log, tracer)  # type: ignore[arg-type]  # it is never called
+        recovery = Recovery(context, None, event_log)
         self._finisher = JobFinisher(self, event_log, recovery)
         self._tasks = JobTasks(self._finisher.release, self._finisher.bury)
         self._slots = asyncio.Semaphore(_BATCH)

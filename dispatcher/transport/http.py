@@ -16,15 +16,18 @@ import aiohttp
 import attrs
 import httpx
 
-from dispatcher.transport.gate import GateClosed, OpenGate, WriteGate
+from dispatcher.transport import delivery
+from dispatcher.transport.gate import GateClosed, WriteGate
 from dispatcher.transport.guarded import Guarded, log_failure, unsendable
 from dispatcher.transport.sample import faults_of_requests
+from dispatcher.transport.stall import CallTimer, StallWatch
 from messaging.errors import ConfigError
 from messaging.runtime.providers_file import Provider, private_values_of
 from providers.base import AMBIGUOUS, TRANSIENT, Answer, Dialect, Outcome, Request, Submission
 from providers.statuses import outcome_of_status
 
 _MAX_ANSWER_BYTES = 64 * 1024
+_LONGEST_STALL_S = 1.0
 
 _CLOSED_EARLY = (
     "the provider closed a kept connection when it was used again, so that nobody knows whether it read the request: "
@@ -36,8 +39,8 @@ _CLOSED_EARLY = (
 class _Call:
     gate: WriteGate
     has_body: bool
-    limit: asyncio.Timeout
-    timeout_s: float
+    timer: CallTimer
+    transport: asyncio.BaseTransport | None = None
     closed: bool = False
     reused: bool = False
     """Whether the call goes over a connection that an earlier call has left open."""
@@ -57,6 +60,7 @@ class HttpCaller:
         self._timeout_s = timeout_s
         self._max_connections = max_connections
         self._keepalive_s = keepalive_s
+        self._watch = StallWatch(min(_LONGEST_STALL_S, timeout_s / 4))
         self._session: aiohttp.ClientSession | None = None
         self._url = httpx.URL()
         self._url_text = ""
@@ -75,12 +79,12 @@ class HttpCaller:
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing was written
             log_failure(exc)
             return unsendable(exc)
-        limit = asyncio.timeout(self._timeout_s)
-        state = _Call(gate, bool(request.body), limit, self._timeout_s)
+        state = _Call(gate, bool(request.body), CallTimer(self._timeout_s))
         token = _call.set(state)
+        answer: Answer | None = None
         try:
-            async with limit:
-                return await self._exchange(built, state)
+            async with state.timer:
+                answer = await self._exchange(built, state)
         except GateClosed:
             raise
         except Exception as exc:
@@ -89,6 +93,12 @@ class HttpCaller:
             return _without_answer(state, exc)
         finally:
             _call.reset(token)
+            delivery.end(state.transport, answered=answer is not None)
+        return answer
+
+    def stalled_since(self, moment: float) -> bool:
+        """Whether this process stood still at some time after `moment` (the event loop's time)."""
+        return self._watch.stalled_since(moment)
 
     def _build(self, request: Request) -> httpx.Request:
         if request.url != self._url_text:  # most providers have one URL, and parsing it is the slowest part
@@ -125,23 +135,29 @@ class HttpCaller:
             hooks.on_request_headers_sent.append(_before_headers)
             hooks.on_request_chunk_sent.append(_before_chunk)
             hooks.on_connection_reuseconn.append(_note_reuse)
+            self._watch.start()
             self._session = aiohttp.ClientSession(
-                connector=self._connector(),
+                connector=delivery.Connector(
+                    limit=self._max_connections,
+                    keepalive_s=self._keepalive_s,
+                    timeout_s=self._timeout_s,
+                    on_connection=_note_connection,
+                ),
                 trace_configs=[hooks],
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # `call` has the time-out, which pauses at the gate
             )
         return self._session
 
-    def _connector(self) -> aiohttp.TCPConnector:
-        if not self._keepalive_s:
-            return aiohttp.TCPConnector(limit=self._max_connections, force_close=True)
-        return aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=max(self._keepalive_s, 0.001))
-
     async def aclose(self) -> None:
         """Close every connection."""
+        self._watch.stop()
         if self._session is not None:
             await self._session.close()
+
+
+_MAYBE_OURS = frozenset({AMBIGUOUS, TRANSIENT})
+"""What a call may end with because this process stood still, such as a time-out or a connection closed meanwhile."""
 
 
 class HttpProviderClient:
@@ -151,21 +167,29 @@ class HttpProviderClient:
         self._dialect = Guarded(dialect, secrets)
         self._caller = caller
         self.can_look_up = dialect.can_look_up
+        self.missing_after_s = dialect.missing_after_s
 
     async def send(self, submission: Submission, gate: WriteGate) -> Outcome:
         """Make the call; see ProviderClient."""
+        began = asyncio.get_running_loop().time()
+        outcome = await self._send(submission, gate)
+        if outcome.kind in _MAYBE_OURS and self._caller.stalled_since(began):
+            return attrs.evolve(outcome, stalled=True)
+        return outcome
+
+    async def _send(self, submission: Submission, gate: WriteGate) -> Outcome:
         request = self._dialect.request(submission)
         if isinstance(request, Outcome):
             return request
         answer = await self._caller.call(request, gate)
         return answer if isinstance(answer, Outcome) else self._dialect.read(answer, submission)
 
-    async def look_up(self, message_id: str, traceparent: str) -> Outcome | None:
-        """Ask whether the provider took a message; None when that is not known."""
+    async def look_up(self, message_id: str, traceparent: str, gate: WriteGate) -> Outcome | None:
+        """Ask whether the provider took a message; see ProviderClient."""
         request = self._dialect.look_up_request(message_id, traceparent) if self.can_look_up else None
         if request is None:
             return None
-        answer = await self._caller.call(request, OpenGate())
+        answer = await self._caller.call(request, gate)
         return None if isinstance(answer, Outcome) else self._dialect.read_look_up(answer)
 
     async def aclose(self) -> None:
@@ -192,7 +216,7 @@ def _without_answer(state: _Call, exc: Exception) -> Answer | Outcome:
     if state.head is not None and outcome_of_status(state.head.status) is not None:
         return Answer(state.head.status, state.head.headers, b"", time.time())
     passed = state.gate.passed
-    if state.limit.expired():
+    if state.timer.expired():
         return _timed_out(passed=passed)
     if passed and state.reused and state.head is None and isinstance(exc, aiohttp.ClientConnectionError):
         return Outcome(AMBIGUOUS, code="kept-connection-closed", detail=_CLOSED_EARLY)
@@ -208,6 +232,11 @@ def _timed_out(*, passed: bool) -> Outcome:
     if passed:
         return Outcome(AMBIGUOUS, code="timeout", detail="no answer in time after the request was sent")
     return Outcome(TRANSIENT, code="connect-timeout", detail="no connection to the provider in time")
+
+
+def _note_connection(transport: asyncio.BaseTransport | None) -> None:
+    if (state := _call.get()) is not None:
+        state.transport = transport
 
 
 async def _before_headers(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
@@ -233,12 +262,13 @@ async def _enter(state: _Call) -> None:
     if state.gate.passed:
         # aiohttp is about to send the request again on a new connection. Only we may decide that.
         raise aiohttp.ClientConnectionError("a call is made only once")
-    state.limit.reschedule(None)
+    state.timer.pause()
     try:
         await state.gate.enter()
     except GateClosed:
         state.closed = True
         raise
-    state.limit.reschedule(loop.time() + state.timeout_s)
+    state.timer.start()
+    delivery.begin(state.transport)
     # The write happens in this turn of the event loop, so `wrote` runs after it.
     loop.call_soon(state.gate.wrote)

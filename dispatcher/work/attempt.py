@@ -111,7 +111,10 @@ class AttemptRunner:
             outcome = Outcome(TRANSIENT, code="not-sent", detail="the right to send was lost before the bytes left")
             verdict = not_sent(self._context.verdict_facts(job), outcome.detail)
             return await self._event_log.record(job, verdict, outcome)
-        self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind])
+        if outcome.stalled:
+            self._breaker.abandon(generation)
+        else:
+            self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind])
         verdict = judge(outcome, self._context.verdict_facts(job))
         if verdict.pause_s:
             self._breaker.pause(verdict.pause_s)
@@ -189,6 +192,7 @@ class AttemptRunner:
             outcome=outcome_name(outcome.kind),
             code=outcome.code or None,
             next=wire.NextStep.Name(verdict.next).removeprefix("NEXT_STEP_").lower(),
+            stalled=outcome.stalled or None,
             seconds=round(seconds, 4),
             trace_id=telemetry.trace_id(job.span),
         )

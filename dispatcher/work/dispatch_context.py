@@ -58,7 +58,7 @@ class DispatchContext:
 
     def verdict_facts(self, job: Job, *, resolved_attempt: int = 0) -> VerdictFacts:
         """Collect the facts for a verdict now. Attempt number `resolved_attempt` no longer counts as unclear."""
-        has_unclear_attempt = any(
+        unclear_attempts = sum(
             one.outcome == pb.ATTEMPT_OUTCOME_AMBIGUOUS and one.number != resolved_attempt for one in job.last.attempts
         )
 
@@ -75,5 +75,5 @@ class DispatchContext:
             next_provider=next_provider,
             can_look_up=self.can_look_up,
             now=self.now(),
-            has_unclear_attempt=has_unclear_attempt,
+            unclear_attempts=unclear_attempts,
         )

@@ -5,39 +5,39 @@ import time
 
 import attrs
 import structlog
-from opentelemetry.trace import SpanKind
 from sms.gateway.v1 import message_pb2 as pb
 
-from dispatcher.transport.client import ProviderClient
 from dispatcher.work.attempt import GATE_WAIT_S
 from dispatcher.work.dispatch_context import DispatchContext
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
+from dispatcher.work.look_ups import LookUps
 from dispatcher.work.verdict import Verdict, expire, hold, judge, move
 from messaging import codec
 from messaging.errors import StreamDown
 from messaging.model import outcome_name
 from messaging.routing import Choice
 from messaging.runtime import telemetry
-from messaging.runtime.spans import Tracer
 from providers.base import ACCEPTED, AMBIGUOUS, Outcome
-from providers.echoes import without_echoes
 
 _log = structlog.get_logger(__name__)
 
 _MARGIN_S = 2.0
 _CHECK_EVERY_S = 1.0
 _DEADLINE_SLACK_S = 0.5
+_ASK_SLACK_S = 0.5
 
 
 @attrs.define
 class Recovery:
-    """Each method writes one event. It returns False when another writer was first: then read the last event again."""
+    """Each method writes one event. It returns False when another writer was first: then read the last event again.
+
+    Without `look_ups` nothing can be asked.
+    """
 
     context: DispatchContext
-    provider_client: ProviderClient
+    look_ups: LookUps | None
     event_log: EventLog
-    tracer: Tracer
 
     async def move(self, job: Job, target: str) -> bool:
         """Move a message that waits behind an open breaker to the provider `target`."""
@@ -78,48 +78,45 @@ class Recovery:
             return True
 
     async def resolve_held(self, job: Job) -> bool:
-        """Look up a held message at the provider. Without an answer, hold it longer or end it at its deadline."""
+        """Look up a held message at the provider. Without an answer, hold it longer or end it at its deadline.
+
+        A yes counts at once and ends the attempt. A no counts only when nothing of the attempt can arrive any more; the
+        attempt stays unclear in the story, and the message is sent again.
+        """
         facts = self.context.verdict_facts(job)
-        outcome = await self._look_up(job)
-        if outcome is not None:
-            _log.info(
-                "looked up",
-                message_id=job.command.message_id,
-                outcome=outcome_name(outcome.kind),
-                trace_id=telemetry.trace_id(job.span),
-            )
-            facts = self.context.verdict_facts(job, resolved_attempt=job.last.attempt_count)
-            if outcome.kind != ACCEPTED and facts.now >= job.deadline:
-                return await self._write(job, expire(facts), outcome)
+        ended_at = codec.unix(job.last.attempts[-1].end_time) if job.last.attempts else codec.unix(job.last.time)
+        no_counts_at = ended_at + (self.look_ups.missing_after_s if self.look_ups else 0.0)
+        outcome = await self.look_ups.ask(job) if self.look_ups else None
+        if outcome is not None and outcome.kind == ACCEPTED:
+            self._log_look_up(job, outcome)
             return await self._write(job, judge(outcome, facts), outcome) or await self._write_late(job, outcome)
+        if outcome is not None and facts.now >= no_counts_at:
+            self._log_look_up(job, outcome)
+            verdict = expire(facts) if facts.now >= job.deadline else judge(outcome, facts)
+            return await self._write(job, verdict)
         if facts.now >= job.deadline - _DEADLINE_SLACK_S:
             facts = attrs.evolve(facts, now=max(facts.now, job.deadline))
         waited_s = facts.now - codec.unix(job.last.time)
-        return await self._write(job, hold(facts, job.last.detail, least_wait_s=2 * waited_s))
+        longer = hold(facts, job.last.detail, least_wait_s=2 * waited_s, ask_at=no_counts_at + _ASK_SLACK_S)
+        return await self._write(job, longer)
+
+    def _log_look_up(self, job: Job, outcome: Outcome) -> None:
+        _log.info(
+            "looked up",
+            message_id=job.command.message_id,
+            outcome=outcome_name(outcome.kind),
+            trace_id=telemetry.trace_id(job.span),
+        )
 
     async def _write_late(self, job: Job, outcome: Outcome) -> bool:
         """Record a yes that came after the message had become UNKNOWN at its deadline."""
         number = job.last.attempt_count
         last, sequence = await self.event_log.last_event(job.address)
         ended = last is not None and last.state == pb.MESSAGE_STATE_UNKNOWN and last.attempt_count == number
-        if outcome.kind != ACCEPTED or not ended:
+        if not ended:
             return False
         job.set_last(last, sequence)
         return await self._write(job, judge(outcome, self.context.verdict_facts(job, resolved_attempt=number)), outcome)
-
-    async def _look_up(self, job: Job) -> Outcome | None:
-        if not self.context.can_look_up:
-            return None
-        with telemetry.span(
-            self.tracer,
-            "look up",
-            job.span,
-            SpanKind.CLIENT,
-            attributes={"sms.message_id": job.command.message_id, "sms.provider": self.context.provider.name},
-        ) as span:
-            command = job.command
-            outcome = await self.provider_client.look_up(command.message_id, telemetry.traceparent_of(span))
-            return outcome and without_echoes(outcome, command.recipient, command.body)
 
     async def _write(self, job: Job, verdict: Verdict, outcome: Outcome | None = None) -> bool:
         return await self.event_log.record(job, verdict, outcome)

@@ -5,7 +5,8 @@ throttled       → the same provider again, after the pause
 transient       → another untried provider now; none left: later; no round left: dead letter
 provider fault  → as transient
 permanent       → FAILED, no other provider
-ambiguous       → by the priority's policy: resend as transient, or hold for a receipt, a look-up or the deadline
+ambiguous       → by the priority's policy: resend as transient, a bounded number of times, or hold for a receipt, a
+                  look-up or the deadline
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,12 +24,16 @@ NextProvider = Callable[[Collection[str]], str | None]
 
 @attrs.frozen
 class Policy:
-    """What the operator chose. `resend` holds the priorities whose messages are resent after an unclear outcome."""
+    """What the operator chose. `resend` holds the priorities whose messages are resent after an unclear outcome.
+
+    A message is resent at most `resends` times for that reason, so that a phone gets at most one copy more than that.
+    """
 
     retry_delays_s: Sequence[float]
     resend: Collection[int]
     lookup_after_s: float
     throttle_s: float = 1.0
+    resends: int = 1
 
 
 @attrs.frozen
@@ -49,7 +54,7 @@ class Verdict(Change):
 
 @attrs.frozen(kw_only=True)
 class VerdictFacts:
-    """Everything a verdict depends on. `has_unclear_attempt`: the outcome of an earlier attempt is still unclear."""
+    """Everything a verdict depends on. `unclear_attempts` counts earlier attempts whose outcome is still unclear."""
 
     provider: str
     priority: int
@@ -59,7 +64,7 @@ class VerdictFacts:
     next_provider: NextProvider
     can_look_up: bool
     now: float
-    has_unclear_attempt: bool = False
+    unclear_attempts: int = 0
 
 
 def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
@@ -68,7 +73,7 @@ def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
         case pb.ATTEMPT_OUTCOME_ACCEPTED:
             return _end(facts, pb.MESSAGE_STATE_SENT)
         case pb.ATTEMPT_OUTCOME_PERMANENT:
-            end = _dead_letter if facts.has_unclear_attempt else _end
+            end = _dead_letter if facts.unclear_attempts else _end
             return end(facts, pb.MESSAGE_STATE_FAILED, "REFUSED", outcome.detail)
         case pb.ATTEMPT_OUTCOME_THROTTLED:
             pause_s = outcome.retry_after_s if outcome.retry_after_s is not None else facts.policy.throttle_s
@@ -81,28 +86,32 @@ def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
         case pb.ATTEMPT_OUTCOME_PROVIDER_FAULT:
             return _fail_over(facts, "PROVIDER_FAULT", outcome.detail)
         case _:
-            if facts.priority in facts.policy.resend:
+            if facts.priority in facts.policy.resend and facts.unclear_attempts < facts.policy.resends:
                 again = _fail_over(facts, "UNCLEAR_RESENT", outcome.detail)
                 if again.next != wire.NEXT_STEP_BURY:
                     return again
             return hold(facts, outcome.detail)  # with nothing left to try it is still unclear, not a failure
 
 
-def hold(facts: VerdictFacts, detail: str, least_wait_s: float = 0.0) -> Verdict:
+def hold(facts: VerdictFacts, detail: str, least_wait_s: float = 0.0, ask_at: float = 0.0) -> Verdict:
     """Keep a message whose outcome is unclear until its next look-up, or until its deadline, when it ends as UNKNOWN.
 
-    The look-up comes after the policy's wait or `least_wait_s`, whichever is longer.
+    The look-up comes after the policy's wait or `least_wait_s`, whichever is longer, but not later than at `ask_at`
+    (Unix seconds), if that is still to come.
     """
     if facts.now >= facts.deadline:
         return _dead_letter(facts, pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN", detail)
     wait_s = max(facts.policy.lookup_after_s, least_wait_s) if facts.can_look_up else facts.deadline - facts.now
+    due = facts.now + wait_s
+    if facts.now < ask_at:
+        due = min(due, ask_at)
     return Verdict(
         state=pb.MESSAGE_STATE_SENDING,
         next=wire.NEXT_STEP_LATER,
         provider=facts.provider,
         reason="UNCLEAR",
         detail=detail,
-        due=min(facts.deadline, facts.now + wait_s),
+        due=min(facts.deadline, due),
         held=True,
         round=facts.progress.round,
         tried=facts.progress.tried,
@@ -161,6 +170,6 @@ def _end(facts: VerdictFacts, state: pb.MessageState.ValueType, reason: str = ""
 
 def _dead_letter(facts: VerdictFacts, state: pb.MessageState.ValueType, reason: str, detail: str) -> Verdict:
     """Give up. After an unclear attempt the state is UNKNOWN, because the message may have been sent."""
-    if facts.has_unclear_attempt and state != pb.MESSAGE_STATE_UNKNOWN:
+    if facts.unclear_attempts and state != pb.MESSAGE_STATE_UNKNOWN:
         state, reason, detail = pb.MESSAGE_STATE_UNKNOWN, "UNKNOWN", f"an earlier attempt is unclear; {detail}"
     return attrs.evolve(_end(facts, state, reason, detail), next=wire.NEXT_STEP_BURY)

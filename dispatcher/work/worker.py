@@ -100,7 +100,9 @@ class Demand:
 
     def __call__(self) -> tuple[int, int]:
         """Return (units a second, the cost of the message that waits for a permit, at least 1)."""
-        if self.pacer.paused_s > 1.0 or self.breaker.state.mode is Mode.OPEN or self.breaker.silent:
+        if self.pacer.paused_s > 1.0 or self.breaker.silent:
             return 0, 1
+        if self.breaker.state.mode is Mode.OPEN:
+            return (1 if self.pacer.waiting_cost else 0), 1  # a look-up may wait for a permit
         units = self.intake.waiting + (1 if self.pacer.waiting_cost else 0) + math.ceil(1.2 * self.pacer.rate())
         return min(self.rate_per_s, units), max(1, self.pacer.waiting_cost)

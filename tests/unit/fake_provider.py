@@ -21,6 +21,7 @@ from providers.base import (
 from tests.unit.processes import Process
 
 SLOW_S = 1.5
+LATE_S = 12.0
 PAUSE_S = 2.0
 
 
@@ -37,6 +38,7 @@ class Reply(enum.Enum):
     TAKES_UNHEARD = "takes it, and its answer is lost"
     LOSES = "does not take it, and says nothing"
     HANGS = "takes it, and never answers"
+    TAKES_LATE = "takes it long after it broke the connection"
 
 
 _TAKEN = frozenset({Reply.TAKES, Reply.TAKES_SLOWLY, Reply.TAKES_UNHEARD, Reply.HANGS})
@@ -51,6 +53,7 @@ _OUTCOMES = {
     Reply.REFUSES: Outcome(PERMANENT, code="400", detail="no such number"),
     Reply.TAKES_UNHEARD: Outcome(AMBIGUOUS, code="reset", detail="the connection broke"),
     Reply.LOSES: Outcome(AMBIGUOUS, code="reset", detail="the connection broke"),
+    Reply.TAKES_LATE: Outcome(AMBIGUOUS, code="reset", detail="the connection broke"),
     Reply.HANGS: Outcome(AMBIGUOUS, code="timeout", detail="no answer in time"),
 }
 
@@ -72,18 +75,30 @@ class FakeProvider:
         number = self.calls.count(submission.body)
         self.calls.append(submission.body)
         reply = replies[number] if number < len(replies) else Reply.TAKES
+        if reply is Reply.TAKES_LATE:
+            asyncio.get_running_loop().call_later(LATE_S, self._take, submission.message_id)
         if reply in _TAKEN:
-            self.took[submission.message_id] += 1
+            self._take(submission.message_id)
         return reply
+
+    def _take(self, message_id: str) -> None:
+        self.took[message_id] += 1
 
 
 class FakeProviderClient:
     """One process's client of the provider. With `can_look_up` a look-up finds what the provider took."""
 
     def __init__(
-        self, provider: FakeProvider, process: Process, timeout_s: float, *, can_look_up: bool = False
+        self,
+        provider: FakeProvider,
+        process: Process,
+        timeout_s: float,
+        *,
+        can_look_up: bool = False,
+        missing_after_s: float = 0.0,
     ) -> None:
         self.can_look_up = can_look_up
+        self.missing_after_s = missing_after_s
         self._provider = provider
         self._process = process
         self._timeout_s = timeout_s
@@ -98,7 +113,9 @@ class FakeProviderClient:
         await self._process.step("after call")
         return _OUTCOMES[reply]
 
-    async def look_up(self, message_id: str, _traceparent: str) -> Outcome | None:
+    async def look_up(self, message_id: str, _traceparent: str, gate: WriteGate) -> Outcome | None:
+        await gate.enter()
+        gate.wrote()
         await self._process.step("before look-up")
         if self._provider.took.get(message_id):
             return Outcome(ACCEPTED, "p-1", "200")

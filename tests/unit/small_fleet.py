@@ -82,7 +82,9 @@ class SmallFleet:
         fleet: FleetSettings = FLEET,
         *,
         can_look_up: bool = False,
+        missing_after_s: float = 0.0,
     ) -> None:
+        self._missing_after_s = missing_after_s
         self.settings = Settings(fleet=fleet)
         self.stream = MemoryStream(self.settings, NAMES, time.time)
         self.providers = {name: FakeProvider((script or {}).get(name, {})) for name in NAMES}
@@ -136,7 +138,13 @@ class SmallFleet:
         pod = f"{name}-{len(self.processes)}"
         silence = Silence()
         breaker = BreakerSync(board, name, Breaker(pod, app.breaker_limits_of(fleet, provider)), pacer, silence)
-        called = FakeProviderClient(self.providers[name], process, TIMEOUT_S, can_look_up=self._can_look_up)
+        called = FakeProviderClient(
+            self.providers[name],
+            process,
+            TIMEOUT_S,
+            can_look_up=self._can_look_up,
+            missing_after_s=self._missing_after_s,
+        )
         provider_client = WatchedClient(called, silence)
         context = DispatchContext(
             provider=provider,

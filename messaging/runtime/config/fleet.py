@@ -32,6 +32,12 @@ class FleetSettings:
     ambiguous_other: str = setting(
         "SMSGW_AMBIGUOUS_OTHER", "hold", one_of("resend", "hold"), "the same for all other messages"
     )
+    ambiguous_resends: int = setting(
+        "SMSGW_AMBIGUOUS_RESENDS",
+        1,
+        whole(0, 10),
+        "how many times one message is resent after unclear outcomes; then it is held",
+    )
     lookup_after_s: float = setting(
         "SMSGW_LOOKUP_AFTER_S", 5.0, seconds(0.1, 3600), "wait before asking a provider about an unclear outcome"
     )

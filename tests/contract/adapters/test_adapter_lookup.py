@@ -2,6 +2,7 @@
 
 import pytest
 
+from dispatcher.transport.gate import OpenGate
 from providers.base import TRANSIENT
 from tests.contract.adapters.kit import PATIENCE_S, TIMEOUT_S, TRACEPARENT, Kit
 from tests.contract.adapters.kits import KITS, Open
@@ -21,7 +22,7 @@ async def test_message_that_the_provider_has_is_found(kit: Kit, server: Provider
     client = opened(kit.provider(server.url))
     assert client.can_look_up
     server.answer = lambda _: kit.found
-    found = await client.look_up("0190-message", TRACEPARENT)
+    found = await client.look_up("0190-message", TRACEPARENT, OpenGate())
     assert found == kit.found_as
     (seen,) = server.seen
     assert (seen.method, seen.path, seen.body) == (kit.look_up_method, kit.look_up_path, kit.look_up_body)
@@ -34,7 +35,7 @@ async def test_message_that_the_provider_does_not_know_was_not_taken(
     kit: Kit, server: ProviderServer, opened: Open
 ) -> None:
     server.answer = lambda _: kit.missing
-    found = await opened(kit.provider(server.url)).look_up("0190-message", TRACEPARENT)
+    found = await opened(kit.provider(server.url)).look_up("0190-message", TRACEPARENT, OpenGate())
     assert found is not None
     assert (found.kind, found.code) == (TRANSIENT, kit.missing_code)
 
@@ -49,13 +50,16 @@ async def test_look_up_that_says_nothing_is_taken_for_nothing(
 ) -> None:
     server.answer = lambda _: reply
     timeout_s = TIMEOUT_S if reply is NOTHING else PATIENCE_S
-    assert await opened(kit.provider(server.url, timeout_s=timeout_s)).look_up("0190-message", TRACEPARENT) is None
+    assert (
+        await opened(kit.provider(server.url, timeout_s=timeout_s)).look_up("0190-message", TRACEPARENT, OpenGate())
+        is None
+    )
 
 
 @LOOKS_UP
 async def test_message_id_cannot_leave_its_place_in_the_path(kit: Kit, server: ProviderServer, opened: Open) -> None:
     server.answer = lambda _: kit.missing
-    await opened(kit.provider(server.url)).look_up("../../admin?x=1#y", TRACEPARENT)
+    await opened(kit.provider(server.url)).look_up("../../admin?x=1#y", TRACEPARENT, OpenGate())
     assert server.seen[0].target in {
         kit.look_up_path.replace("0190-message", f"..%2F..%2Fadmin%3Fx{equals}1%23y") for equals in ("=", "%3D")
     }
@@ -65,5 +69,5 @@ async def test_message_id_cannot_leave_its_place_in_the_path(kit: Kit, server: P
 async def test_adapter_that_cannot_look_up_says_so(kit: Kit, server: ProviderServer, opened: Open) -> None:
     client = opened(kit.provider(server.url))
     assert not client.can_look_up
-    assert await client.look_up("0190-message", TRACEPARENT) is None
+    assert await client.look_up("0190-message", TRACEPARENT, OpenGate()) is None
     assert server.seen == []

@@ -117,19 +117,19 @@ async def test_call_without_an_answer_is_not_read_by_the_dialect() -> None:
     broken = Outcome(AMBIGUOUS, code="timeout")
     one = client(Told(broken, broken), look_up={"url": "/{message_id}"})
     assert await one.send(SUBMISSION, OpenGate()) == broken
-    assert await one.look_up("m-1", "00-trace") is None
+    assert await one.look_up("m-1", "00-trace", OpenGate()) is None
 
 
 async def test_look_up_of_a_provider_that_cannot_be_asked_makes_no_call() -> None:
     caller = Told()
-    assert await client(caller).look_up("m-1", "00-trace") is None
+    assert await client(caller).look_up("m-1", "00-trace", OpenGate()) is None
     assert caller.requests == []
 
 
 async def test_look_up_is_asked_and_read_by_the_dialect() -> None:
     caller = Told(Answer(200, {}, b'{"id": "p-9"}', 0.0))
     one = client(caller, look_up={"url": "/{message_id}", "id_path": "id"})
-    assert await one.look_up("m-1", "00-trace") == Outcome(ACCEPTED, "p-9", detail="found by look-up")
+    assert await one.look_up("m-1", "00-trace", OpenGate()) == Outcome(ACCEPTED, "p-9", detail="found by look-up")
     assert [request.url for request in caller.requests] == ["http://h/m-1"]
 
 

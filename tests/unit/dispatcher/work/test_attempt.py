@@ -35,11 +35,13 @@ class SlowProviderClient:
     """A provider that answers when `answering` is set; with `writes` the request passes the gate first."""
 
     can_look_up = False
+    missing_after_s = 0.0
 
     def __init__(self, *, writes: bool) -> None:
         self.writes = writes
         self.calls = 0
         self.cancelled = self.breaks = False
+        self.outcome = Outcome(ACCEPTED, "p-9", "200")
         self.called, self.answering = asyncio.Event(), asyncio.Event()
 
     async def send(self, _submission: Submission, gate: WriteGate) -> Outcome:
@@ -55,9 +57,9 @@ class SlowProviderClient:
         except asyncio.CancelledError:
             self.cancelled = True
             raise
-        return Outcome(ACCEPTED, "p-9", "200")
+        return self.outcome
 
-    async def look_up(self, _message_id: str, _traceparent: str) -> Outcome | None:
+    async def look_up(self, _message_id: str, _traceparent: str, _gate: WriteGate) -> Outcome | None:
         return None
 
     async def aclose(self) -> None:
@@ -91,7 +93,7 @@ class OneAttempt:
         self.pacer.renewed(float("inf"))
         self.pacer.set_share(5)
         self.breaker = Breaker("pod-1", BreakerLimits())
-        breaker_sync = BreakerSync(cast("BreakerBoard", None), "alpha", self.breaker, self.pacer)
+        self.breaker_sync = BreakerSync(cast("BreakerBoard", None), "alpha", self.breaker, self.pacer)
         context = DispatchContext(
             provider=Provider("alpha", "simulated", "http://127.0.0.1:9"),
             pod="pod-1",
@@ -104,7 +106,7 @@ class OneAttempt:
             provider_client=self.provider_client,
             event_log=cast("EventLog", self.event_log),
             pacer=self.pacer,
-            breaker=breaker_sync,
+            breaker=self.breaker_sync,
             tracer=Tracer(None, ChosenIds(), 0.0),
         )
         command = wire.Command(message_id=ADDRESS.message_id, deadline=codec.timestamp(time.time() + 600))
@@ -174,3 +176,24 @@ async def test_probe_that_raises_permits_another_probe() -> None:
         assert setup.breaker.admits()
         with pytest.raises(RuntimeError):
             await setup.attempts.run(setup.job, await setup.pacer.acquire(1), setup.breaker.begin())
+
+
+@pytest.mark.parametrize(("stalled", "mode"), [(True, Mode.CLOSED), (False, Mode.OPEN)])
+async def test_calls_that_our_own_standstill_ended_do_not_open_the_breaker(*, stalled: bool, mode: Mode) -> None:
+    setup = OneAttempt(writes=True)
+    setup.provider_client.outcome = Outcome(AMBIGUOUS, code="timeout", stalled=stalled)
+    setup.provider_client.answering.set()
+    for _ in range(BreakerLimits().failures):
+        generation = setup.breaker.begin()
+        change = None
+
+        def note(found: int, *, failed: bool | None) -> None:
+            nonlocal change
+            change = setup.breaker.record(found, 0.0, failed=failed)
+
+        setup.breaker_sync.record = note  # type: ignore[method-assign, assignment]
+        setup.job.set_last(None, 0)
+        await setup.attempts.run(setup.job, await setup.pacer.acquire(1), generation)
+        if change is not None:
+            setup.breaker.adopt(change, 0.0)
+    assert setup.breaker.state.mode is mode

@@ -177,10 +177,10 @@ async def test_attempt_whose_pod_vanished_is_called_unclear_when_it_must_have_en
 
 
 @in_virtual_time
-async def test_message_that_a_look_up_has_cleared_fails_and_is_not_unknown() -> None:
+async def test_message_that_fails_after_a_look_up_did_not_find_it_is_unknown() -> None:
     fleet = SmallFleet({"p1": {"a": [Reply.LOSES]}}, attrs.evolve(HOLD, retry_delays_s=()), can_look_up=True)
     await fleet.pod("p1")
     address = await fleet.accept("a", providers=["p1"])
     await fleet.until_idle()
-    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR", "FAILED EXHAUSTED"]
+    assert fleet.story(address) == [SENDING, "SENDING UNCLEAR", "UNKNOWN UNKNOWN"]
     await fleet.close()

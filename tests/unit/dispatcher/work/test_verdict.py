@@ -60,7 +60,7 @@ NOTHING = Verdict(QUEUED, END, "a")
 
 
 def unclear(given: VerdictFacts) -> VerdictFacts:
-    return attrs.evolve(given, has_unclear_attempt=True)
+    return attrs.evolve(given, unclear_attempts=1)
 
 
 FAILS_OVER = (TRANSIENT, PROVIDER_FAULT)
@@ -165,6 +165,18 @@ def test_unclear_outcome_is_held_when_nothing_is_left_to_try(round_: int, deadli
     assert (found.state, found.held, found.due) == (SENDING, True, deadline)
     found = judge(outcome(AMBIGUOUS), attrs.evolve(given, now=deadline))
     assert (found.state, found.next, found.reason) == (UNKNOWN, BURY, "UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("resends", "unclear_before", "resent"), [(1, 0, True), (1, 1, False), (0, 0, False), (3, 2, True)]
+)
+def test_unclear_message_is_resent_a_bounded_number_of_times(
+    resends: int, unclear_before: int, *, resent: bool
+) -> None:
+    policy = attrs.evolve(POLICY, resends=resends)
+    given = attrs.evolve(facts(others="bc", otp=True), policy=policy, unclear_attempts=unclear_before)
+    found = judge(outcome(AMBIGUOUS), given)
+    assert (found.next == MOVE, found.held) == (resent, not resent)
 
 
 def test_waits_between_look_ups_double_until_the_deadline() -> None:

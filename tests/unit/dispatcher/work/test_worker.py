@@ -38,13 +38,36 @@ STORIES: dict[str, tuple[list[Reply], list[Reply], list[str]]] = {
     "refused": ([Reply.REFUSES], [], [SENDING, "FAILED REFUSED"]),
     "lost": ([Reply.LOSES], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
     "never answered": ([Reply.HANGS], [], [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, SENT]),
+    "never taken so that we know it": (
+        [Reply.TAKES_UNHEARD] * 9,
+        [Reply.TAKES_UNHEARD] * 9,
+        [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, "SENDING UNCLEAR", "UNKNOWN UNKNOWN"],
+    ),
+    "unclear, failed and unclear again": (
+        [Reply.TAKES_UNHEARD] * 9,
+        [Reply.FAILS],
+        [
+            SENDING,
+            "QUEUED UNCLEAR_RESENT",
+            SENDING,
+            "QUEUED TRANSIENT",
+            SENDING,
+            "SENDING UNCLEAR",
+            "UNKNOWN UNKNOWN",
+        ],
+    ),
     "refused after an unclear attempt": (
         [Reply.TAKES_UNHEARD],
         [Reply.REFUSES],
         [SENDING, "QUEUED UNCLEAR_RESENT", SENDING, "UNKNOWN UNKNOWN"],
     ),
 }
-DEAD_LETTERS = {"failed at every attempt": ["exhausted"], "refused after an unclear attempt": ["unknown"]}
+DEAD_LETTERS = {
+    "never taken so that we know it": ["unknown"],
+    "unclear, failed and unclear again": ["unknown"],
+    "failed at every attempt": ["exhausted"],
+    "refused after an unclear attempt": ["unknown"],
+}
 
 
 @pytest.mark.parametrize("name", STORIES)
