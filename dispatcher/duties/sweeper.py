@@ -16,6 +16,7 @@ import structlog
 from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
+from dispatcher.duties.obstacles import Obstacles
 from messaging import codec, events
 from messaging.errors import CorruptRecord, Unavailable
 from messaging.lifecycle import may_follow
@@ -72,10 +73,16 @@ class Sweeper:
         self._now = now
         self._after: Overdue | None = None
         self._owed: list[_Ended] = []
+        self._obstacles = Obstacles(connection)
         self._logged: set[str] = set()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._obstacles.run(), name="obstacles")
+            group.create_task(self._sweep_on(), name="sweeping")
+
+    async def _sweep_on(self) -> None:
         while True:
             try:
                 while len(ended := await self._end_page(self._now())) > BATCH // 2 and len(self._owed) < _MOST_OWED:
@@ -139,7 +146,7 @@ class Sweeper:
         """Append the event that ends a message upon its last one, `record`; None when it does not end now."""
         last = _read(record)
         before = last.state if record else first_state(command)
-        change = end_of(command, last, before, now)
+        change = end_of(command, last, before, now, self._obstacles.of(last.provider or command.provider))
         if change is None or not may_follow(before, change.state):
             return None
         event = events.following(command, last, change, events.Writer(self._pod), now)
@@ -186,8 +193,13 @@ def _read(record: Record | None) -> wire.Event:
         return wire.Event(state=pb.MESSAGE_STATE_SENDING)
 
 
-def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> events.Change | None:
-    """Decide how a message in state `before` ends; None before its deadline, or while a pod may be sending it."""
+def end_of(
+    command: wire.Command, last: wire.Event, before: int, now: float, obstacle: str = ""
+) -> events.Change | None:
+    """Decide how a message in state `before` ends; None before its deadline, or while a pod may be sending it.
+
+    `obstacle` says what kept its provider's messages from being sent.
+    """
     deadline = deadline_of(command, last)
     if now < deadline:
         return None
@@ -202,5 +214,14 @@ def end_of(command: wire.Command, last: wire.Event, before: int, now: float) -> 
         detail = "an earlier attempt is unclear, and the deadline has passed"
     else:
         state, reason = pb.MESSAGE_STATE_EXPIRED, "EXPIRED"
-        detail = "the deadline passed before a provider took it"
+        detail = _why_expired(last, provider=last.provider or command.provider, obstacle=obstacle)
     return events.Change(state, wire.NEXT_STEP_BURY, reason=reason, detail=detail)
+
+
+def _why_expired(last: wire.Event, *, provider: str, obstacle: str) -> str:
+    """Say what stood in a message's way, as far as it is known."""
+    if last.attempt_count:
+        waited = f"after attempt {last.attempt_count} it waited for {provider} ({last.reason or 'no reason given'})"
+    else:
+        waited = f"it was never drawn from the queue of {provider}"
+    return "; ".join(filter(None, (f"the deadline passed before a provider took it: {waited}", obstacle)))
