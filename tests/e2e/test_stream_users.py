@@ -11,7 +11,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf import duration_pb2
-from rig import QUICK, Rig, running
+from rig import QUICK, Rig, running, state
 from sms.gateway.v1 import gateway_pb2 as api
 
 from messaging.runtime.config import read_settings
@@ -71,6 +71,8 @@ async def test_every_process_works_with_its_own_user(guarded: Rig, open_folder: 
     gone = await rig.stub().SendSms(withdrawn, timeout=10)
     await rig.stub().CancelMessage(api.CancelMessageRequest(message_id=gone.message_id), timeout=10)
     repeat = await rig.send(request_id="plain", recipient=plain.recipient)
+    watched = rig.stub().WatchStatus(api.WatchStatusRequest(message_id=scheduled.message_id), timeout=60)
+    assert [state(one.status) async for one in watched][-1] == "SENT"
 
     assert repeat.replayed
     await rig.until(plain.message_id, "SENT")

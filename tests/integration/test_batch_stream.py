@@ -13,6 +13,7 @@ from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.acceptance import Acceptance
+from gateway_grpc.chunk import Chunk, read_chunk
 from gateway_grpc.deferred_history import DeferredHistory
 from gateway_grpc.drain_gate import DrainGate
 from gateway_grpc.event_hints import EventHints
@@ -48,16 +49,21 @@ def acceptance() -> FakeAcceptance:
     return FakeAcceptance()
 
 
+@pytest.fixture
+def settings() -> GatewaySettings:
+    return SETTINGS
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def channel(acceptance: FakeAcceptance) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(acceptance: FakeAcceptance, settings: GatewaySettings) -> AsyncIterator[grpc.aio.Channel]:
     tracer = Tracer(None, ChosenIds(), 1.0)
     history = DeferredHistory()
     hints = EventHints(cast("Connection", None))
     service = SmsGateway(
-        cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, SETTINGS, CallLimits(SETTINGS), hints
+        cast("Acceptance", acceptance), cast("Lookup", None), history, tracer, settings, CallLimits(settings), hints
     )
     server = grpc.aio.server()
-    watched: Any = Interceptor(server, tracer, DrainGate(), CallLimits(SETTINGS))
+    watched: Any = Interceptor(server, tracer, DrainGate(), CallLimits(settings))
     rpc.add_SmsGatewayServiceServicer_to_server(service, watched)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -84,6 +90,24 @@ async def test_setting_limits_the_chunks_in_progress(acceptance: FakeAcceptance,
         while acceptance.in_progress < SETTINGS.batch_read_ahead:
             await asyncio.sleep(0.01)
     assert await stands_still(lambda: acceptance.in_progress) == SETTINGS.batch_read_ahead
+    acceptance.open.set()
+    assert [response.sequence async for response in call] == list(range(12))
+
+
+@pytest.mark.parametrize("settings", [GatewaySettings(batch_read_ahead=10, chunks_at_work=8)])
+async def test_a_connection_has_its_part_of_the_chunks_at_work_and_what_is_beyond_it_is_not_read(
+    acceptance: FakeAcceptance, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[bytes] = []
+
+    def counting(raw: bytes) -> Chunk:
+        frames.append(raw)
+        return read_chunk(raw)
+
+    monkeypatch.setattr("gateway_grpc.batch.read_chunk", counting)
+    call = rpc.SmsGatewayServiceStub(channel).BatchSend(iter([chunk(n) for n in range(12)]), timeout=30)
+    assert await stands_still(lambda: acceptance.in_progress) == 2
+    assert len(frames) <= 4, "two at work, and one or two that wait"
     acceptance.open.set()
     assert [response.sequence async for response in call] == list(range(12))
 

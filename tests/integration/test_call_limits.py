@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import grpc
@@ -196,24 +196,35 @@ async def test_calls_beyond_the_limit_of_one_connection_wait() -> None:
         watches[1].cancel()
 
 
-async def test_many_refused_chunks_do_not_keep_a_single_call_waiting() -> None:
-    """Fifty streams, each with a chunk of 1,000 messages under way: without turns a call waited for all of them."""
+async def test_few_messages_of_chunks_are_judged_during_a_single_call() -> None:
+    """Fifty streams with chunks of 1,000 refused messages: without turns a call waited for thousands of them."""
     chunk = api.BatchSendRequest(messages=[api.SendSmsRequest(recipient="?")] * 1000)
     async with gateway_with() as (gateway, stub), connected(gateway) as other:
         await stub.SendSms(SMS, timeout=10)
+        judged, acceptance = 0, cast("Any", gateway.acceptance)
+        accept = acceptance.accept
+
+        async def counting(client: str, request: api.SendSmsRequest, call: Any) -> Any:
+            nonlocal judged
+            judged += 1
+            return await accept(client, request, call)
+
+        acceptance.accept = counting
         many = rpc.SmsGatewayServiceStub(other)
-        done = 0
 
         async def stream() -> None:
-            nonlocal done
             async for answer in many.BatchSend(iter([chunk]), timeout=60):
                 assert len(answer.results) == 1000
                 assert answer.ByteSize() < 4 * 1024 * 1024, "which every client takes"
-                done += 1
 
         streams = [asyncio.create_task(stream()) for _ in range(50)]
-        await asyncio.sleep(0.2)
+        while not judged:
+            await asyncio.sleep(0.01)
+        during = []
         for _ in range(5):
+            before = judged
             await stub.SendSms(SMS, timeout=10)
-        assert done < 25, "five calls were answered while most of the chunks were at work"
+            during.append(judged - before)
+        assert judged < 50_000, "they were at work all the time"
+        assert max(during) < 2000
         await asyncio.gather(*streams)

@@ -5,6 +5,7 @@ It has a process of its own, and a low priority: what is measured is the gateway
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ _SERVICE = "/sms.gateway.v1.SmsGatewayService/"
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0)]
 _CONNECTIONS, _AT_ONCE = 4, 32
 _PER_CONNECTION = 500
+_ARRIVAL_S = 90.0
 _CHUNK_BYTES = 4_194_304 - 1024
 
 Counts = collections.Counter[str]
@@ -95,26 +97,34 @@ async def empty(address: str, amount: int, seconds: float) -> Counts:
 
 
 async def watch(address: str, amount: int, seconds: float) -> Counts:
-    """Watch `amount` messages that do not change: they are scheduled for later."""
+    """Watch one message with `amount` calls, for some seconds after all of them were answered."""
     counts: Counts = collections.Counter()
     channels = [_channel(address) for _ in range(-(-amount // _PER_CONNECTION))]
     message = api.SendSmsRequest(recipient="+233201234567", body="hello")
-    message.schedule_time.GetCurrentTime()
-    message.schedule_time.seconds += 86_400
+    message.schedule_time.FromSeconds(int(time.time()) + 86_400)
     accepted = await rpc.SmsGatewayServiceStub(channels[0]).SendSms(message, timeout=30)
+    everyone = asyncio.Event()
 
     async def one(number: int) -> None:
         stub = rpc.SmsGatewayServiceStub(channels[number % len(channels)])
-        call = stub.WatchStatus(api.WatchStatusRequest(message_id=accepted.message_id), timeout=seconds)
         try:
-            async for _ in call:
+            async for _ in stub.WatchStatus(api.WatchStatusRequest(message_id=accepted.message_id)):
                 counts["statuses"] += 1
                 if counts["statuses"] == amount:
-                    _say("ready")
+                    everyone.set()
         except grpc.aio.AioRpcError as ended:
             counts[ended.code().name] += 1
 
-    await asyncio.gather(*(one(number) for number in range(amount)))
+    watchers = [asyncio.create_task(one(number)) for number in range(amount)]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ARRIVAL_S):
+            await everyone.wait()
+            _say("ready")
+            await asyncio.sleep(seconds)
+            _say("ending")
+    for watcher in watchers:
+        watcher.cancel()
+    await asyncio.wait(watchers)
     await asyncio.gather(*(channel.close() for channel in channels))
     return counts
 

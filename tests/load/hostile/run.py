@@ -41,7 +41,7 @@ FULL = (
     Attack("refused", 50, 15.0, 0.25, 192),
     Attack("full", 8, 15.0, 0.25, 256),
     Attack("empty", 8, 10.0, 0.25, 192),
-    Attack("watch", 5_000, 45.0, 0.05, 384),
+    Attack("watch", 5_000, 30.0, 0.05, 256),
 )
 SHORT = (
     Attack("flood", 6_000, 0.0, 0.25, 192),
@@ -180,6 +180,8 @@ async def _attack(address: str, pid: int, stub: rpc.SmsGatewayServiceStub, attac
             peak = max(peak, rss_mib(pid) - before)
             if line == "ready" and normal is None:
                 normal = asyncio.create_task(caller.run())
+            elif line == "ending" and normal is not None:
+                normal.cancel()
             elif line.startswith("{"):
                 answers = json.loads(line)
     finally:
