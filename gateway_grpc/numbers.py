@@ -32,6 +32,7 @@ def passes_fast_check(number: str) -> bool:
 
 _EXAMPLE = "write it with + and its country code, such as +233201234567"
 _TO_MOBILES = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
+_SUFFIXED = re.compile(r"(.*[0-9]{7,})[ -]+[0-9]{1,2}")
 _NANP = 1
 """Country code 1, in which national numbers are usually written without the national prefix."""
 
@@ -54,7 +55,7 @@ def to_e164(number: str, default_region: str, *, strict: bool = False) -> tuple[
         return "", f"has too few or too many digits for its country: {_EXAMPLE}"
     if strict and not phonenumbers.is_valid_number(parsed):
         return "", "is not in a range that its country has assigned"
-    if fault := _prefix_fault(number, parsed, default_region):
+    if fault := _prefix_fault(number, parsed, default_region) or _suffix_fault(number, default_region):
         return "", fault
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), ""
 
@@ -77,6 +78,20 @@ def _prefix_fault(number: str, parsed: phonenumbers.PhoneNumber, default_region:
     if digits == national and default_region:
         return _lost_plus_fault(digits, parsed, default_region)
     return ""
+
+
+def _suffix_fault(number: str, default_region: str) -> str:
+    """Refuse one or two digits behind a number that is whole without them: they may be another cell or an extension."""
+    found = _SUFFIXED.fullmatch(number.rstrip())
+    if found is None:
+        return ""
+    try:
+        whole = phonenumbers.parse(found[1], default_region or None)
+    except phonenumbers.NumberParseException:
+        return ""
+    if phonenumbers.number_type(whole) not in _TO_MOBILES:
+        return ""  # the extensions of a switchboard are dialled
+    return "is whole without the last digits, which stand apart: leave them out, or write them without a separator"
 
 
 def _may_drop(parsed: phonenumbers.PhoneNumber, written: str, national: str) -> bool:

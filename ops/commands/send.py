@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -89,7 +90,7 @@ async def _estimate(request: api.SendSmsRequest, gateway: str | None, *, as_json
         culprits = ", ".join(f"{one.character!r} at {one.position}" for one in found.culprits)
         say(f"culprits   {culprits}: these force UCS-2; --smart replaces those that have a similar character")
     if found.replacements:
-        say("replaced   " + ", ".join(f"{getattr(one, 'from')!r} by {one.to!r}" for one in found.replacements))
+        say(f"replaced   {_replaced(found.replacements)}")
     say(f"route      {', then '.join(found.providers)} ({found.route_reason})")
     say("Nothing was sent.")
 
@@ -111,6 +112,12 @@ def _print_accepted(answer: api.SendSmsResponse) -> None:
     what = "Accepted before, nothing was sent again" if answer.replayed else "Accepted"
     how = f"{_ENCODINGS[answer.encoding]}, {_segments(answer.segments)}"
     say(f"{what}: {answer.message_id} is {state_name(answer.state)}, provider {answer.provider}, {how}")
+    if answer.replacements:
+        say(f"Replaced in the text: {_replaced(answer.replacements)}")
+
+
+def _replaced(replacements: Iterable[api.Replacement]) -> str:
+    return ", ".join(f"{getattr(one, 'from')!r} by {one.to!r}" for one in replacements)
 
 
 def _segments(count: int) -> str:

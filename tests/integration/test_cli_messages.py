@@ -51,6 +51,12 @@ def test_every_wrong_field_is_reported_on_its_own_line(smsctl: Smsctl):
     assert sorted(fields) == ["providers[0]", "recipient", "sender", "ttl"]
 
 
+def test_send_says_what_smart_encoding_replaced(smsctl: Smsctl):
+    done = smsctl("send", NUMBER, "\u201cHi\u201d\u200b", "--smart")
+    assert done.exit_code == 0
+    assert "Replaced in the text: '\u201c' by '\"', '\u201d' by '\"', '\\u200b' by ''" in done.stdout
+
+
 def test_dry_run_sends_nothing(smsctl: Smsctl, system: System):
     done = smsctl("send", NUMBER, "It\u2019s", "--dry-run", "--request-id", "cli-dry")
     assert done.exit_code == 0
