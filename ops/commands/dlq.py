@@ -17,7 +17,7 @@ from ops.commands import options
 from ops.commands.failure import FAILED, Failure
 from ops.commands.options import author_option, client_option, reveal_option, since_option
 from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, say, span, table
-from ops.commands.servers import connected
+from ops.commands.servers import connected, right_time
 from ops.dead_letters import DeadLetters, Letter, Ready, Stays, Wish
 
 _NONE = "No dead letters."
@@ -143,7 +143,7 @@ def show(message_id: str, client: str, *, reveal: bool, as_json: bool) -> None:
         async with connected(discovery.settings()) as connection:
             letters = DeadLetters(connection, [one.name for one in discovery.providers()])
             letter = await _found(letters, client, message_id)
-            return letter, await letters.examine(letter, now=time.time())
+            return letter, await letters.examine(letter, now=await right_time(connection))
 
     letter, outlook = asyncio.run(find())
     if as_json:
@@ -277,7 +277,7 @@ def replay(
             step = letters.examine if dry_run else letters.replay
 
             async def one(letter: Letter) -> tuple[bool, str]:
-                found = await step(letter, wish, now=time.time())
+                found = await step(letter, wish, now=await right_time(connection))
                 if isinstance(found, Stays):
                     return False, found.why
                 deadline = moment(codec.unix(found.entry.command.deadline))
@@ -304,7 +304,7 @@ def discard(choice: _Choice, author: str, *, yes: bool, as_json: bool) -> None:
             letters = DeadLetters(connection)
 
             async def one(letter: Letter) -> tuple[bool, str]:
-                await letters.discard(letter, author, now=time.time())
+                await letters.discard(letter, author, now=await right_time(connection))
                 return True, letter.content.reason
 
             return await _each(choice.of(letters), one, "discarded", None, as_json)

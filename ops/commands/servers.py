@@ -9,6 +9,7 @@ from messaging.errors import StoreDown, StreamDown
 from messaging.runtime.config import Settings
 from messaging.runtime.secret import mask_url
 from messaging.stream.access import access_of
+from messaging.stream.clock import StreamClock
 from messaging.stream.connection import open_connection
 from messaging.stream.interface import ApiError, Connection
 from ops.commands.failure import FAILED, UNAVAILABLE, WRONG_SETTINGS, Failure
@@ -35,6 +36,13 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     except ApiError as exc:
         cure = "`smsctl topology` shows the state of the streams, and --create makes what is missing"
         raise Failure(f"the message stream refused: {exc}; {cure}", FAILED) from exc
+
+
+async def right_time(connection: Connection) -> float:
+    """Return the time (Unix seconds) for deadlines that a command sets: the stream's where our clock is wrong."""
+    clock = StreamClock(connection)
+    await clock.compare()
+    return clock.now()
 
 
 def stream_away(settings: Settings, exc: StreamDown) -> Failure:

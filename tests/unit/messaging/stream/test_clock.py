@@ -2,11 +2,13 @@
 
 import time
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 
 from messaging.stream.clock import Comparison, StreamClock, sentence, stream_time
 from messaging.stream.interface import Connection
+from ops.commands.servers import right_time
 from tests.unit.small_fleet import SmallFleet
 from tests.unit.virtual_time import in_virtual_time
 
@@ -78,6 +80,13 @@ async def test_server_that_tells_no_time_changes_nothing() -> None:
     clock = StreamClock(cast("Connection", Silent()))
     await clock.compare()
     assert clock.right
+
+
+@in_virtual_time
+async def test_deadline_that_an_operator_sets_does_not_depend_on_the_clock_of_the_operators_machine() -> None:
+    connection, right = SmallFleet().caller.connection, time.time
+    with mock.patch.object(time, "time", side_effect=lambda: right() + 3600):
+        assert await right_time(connection) == pytest.approx(right(), abs=0.1)
 
 
 def test_sentence_says_how_far_which_way_and_the_cure() -> None:
