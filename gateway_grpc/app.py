@@ -15,6 +15,7 @@ from gateway_grpc.server import Server
 from gateway_grpc.service import SmsGateway
 from messaging.runtime.config import Settings
 from messaging.runtime.lifetime import Lifetime, process_lifetime
+from messaging.runtime.memory import give_back
 from messaging.runtime.problems import NO_STORAGE_LIMIT
 from messaging.runtime.providers_file import Provider
 from messaging.stream.capacity import server_capacity
@@ -56,6 +57,7 @@ async def _serve(settings: Settings, life: Lifetime, view: FleetView) -> None:
         background = [
             group.create_task(view.run(), name="fleet-view"),
             group.create_task(hints.run(), name="event-hints"),
+            group.create_task(give_back(), name="memory"),
             group.create_task(life.watch_clock(), name="clock-watch"),
             group.create_task(history.open(settings.servers.database.reveal(), life.stack), name="history"),
         ]

@@ -25,7 +25,7 @@ from messaging.runtime.spans import Tracer
 
 _CHUNK_CONCURRENCY = 64  # times the chunks that are read ahead, it is as many messages as publishes may be in flight
 _EACH_CYCLE, _BESIDE_CALLS = 64, 8  # messages that begin in one cycle of the event loop, each up to 0.1 ms of CPU
-_MAX_ERROR_BYTES = 1_048_576
+_MAX_ERROR_BYTES = 524_288
 """Errors of one chunk's answer beyond this list no fields: many clients refuse an answer of more than 4 MiB."""
 
 
@@ -43,11 +43,11 @@ class Batches:
         )
         self._workload = Workload(settings.chunks_at_work, settings.chunk_bytes_at_work)
 
-    async def serve(self, requests: AsyncIterator[bytes], connection: Hashable) -> AsyncIterator[api.BatchSendResponse]:
-        """Answer one stream: up to `batch_read_ahead` chunks at once; a chunk counts until its answer is sent."""
-        answers: asyncio.Queue[asyncio.Task[api.BatchSendResponse] | None] = asyncio.Queue()
+    async def serve(self, requests: AsyncIterator[bytes], connection: Hashable) -> AsyncIterator[bytes]:
+        """Answer one stream, in bytes: `batch_read_ahead` chunks at once, each until its answer is sent."""
+        answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         room = asyncio.Semaphore(self._settings.batch_read_ahead)
-        chunks: set[asyncio.Task[api.BatchSendResponse]] = set()
+        chunks: set[asyncio.Task[bytes]] = set()
 
         async def read() -> None:
             try:
@@ -103,7 +103,7 @@ class Batches:
             yield raw
             del raw
 
-    async def _chunk(self, chunk: Chunk, size_bytes: int, connection: Hashable) -> api.BatchSendResponse:
+    async def _chunk(self, chunk: Chunk, size_bytes: int, connection: Hashable) -> bytes:
         """Accept the messages of a chunk concurrently: each of a few tasks takes the next message."""
         results: dict[int, api.BatchSendResult] = {}
         count, waiting = len(chunk.messages), iter(enumerate(chunk.messages))
@@ -131,7 +131,8 @@ class Batches:
                         group.create_task(take(), name="accept")
                 async with self._turns.turn(connection):
                     in_order = [results[index] for index in range(count)]
-                    return api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
+                    response = api.BatchSendResponse(sequence=chunk.sequence, results=in_order)
+                    return response.SerializeToString()
         finally:
             chunk.messages.clear()  # a cancelled task may be kept by a cycle for long
 

@@ -65,8 +65,8 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
 
     def BatchSend(  # noqa: N802
         self, request_iterator: AsyncIterator[Any], context: _Context
-    ) -> AsyncIterator[api.BatchSendResponse]:
-        """Accept chunks, which come here undecoded, and answer in order."""
+    ) -> AsyncIterator[Any]:
+        """Accept chunks, and answer in order; both are bytes here."""
         return self._batches.serve(request_iterator, context.peer())
 
     async def GetStatus(self, request: api.GetStatusRequest, context: _Context) -> api.GetStatusResponse:  # noqa: N802

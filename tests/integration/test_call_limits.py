@@ -199,7 +199,7 @@ async def test_calls_beyond_the_limit_of_one_connection_wait() -> None:
 async def test_few_messages_of_chunks_are_judged_during_a_single_call() -> None:
     """Fifty streams with chunks of 1,000 refused messages: without turns a call waited for thousands of them."""
     chunk = api.BatchSendRequest(messages=[api.SendSmsRequest(recipient="?")] * 1000)
-    async with gateway_with() as (gateway, stub), connected(gateway) as other:
+    async with gateway_with(max_batches=50) as (gateway, stub), connected(gateway) as other:
         await stub.SendSms(SMS, timeout=10)
         judged, acceptance = 0, cast("Any", gateway.acceptance)
         accept = acceptance.accept

@@ -74,7 +74,7 @@ class GatewaySettings:
     max_calls: int = setting(
         "SMSGW_MAX_CALLS", 2000, whole(1, 1_000_000), "unary calls under way in one process; more are UNAVAILABLE"
     )
-    max_batches: int = setting("SMSGW_MAX_BATCHES", 64, whole(1, 100_000), "the same for BatchSend streams")
+    max_batches: int = setting("SMSGW_MAX_BATCHES", 32, whole(1, 100_000), "the same for BatchSend streams")
     max_watches: int = setting("SMSGW_MAX_WATCHES", 10_000, whole(1, 1_000_000), "the same for WatchStatus streams")
     stream_s: float = setting(
         "SMSGW_STREAM_S", 14_400.0, seconds(1, 604_800), "how long a BatchSend or WatchStatus call may be open"
