@@ -73,6 +73,7 @@ def breaker_limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits
         calls=fleet.breaker_calls,
         window_s=fleet.breaker_window_s,
         cooldown_s=fleet.breaker_cooldown_s,
+        refusals=fleet.breaker_refusals,
         probe_timeout_s=fleet.breaker_cooldown_s + provider.timeout_s,
     )
 

@@ -19,6 +19,10 @@ ALLOC, LEADER = "alloc", "leader"
 """Keys of the limits bucket, besides those of the leases."""
 
 _MOST_TEXTS, _LONGEST_TEXT = 16, 500
+THROTTLED, REFUSED = "throttled", "refused"
+"""Causes of an open breaker besides failed calls."""
+
+_LAST_MOMENT = 2.0**40
 _LONGEST_PAUSE_S = 7 * 86_400.0
 
 
@@ -59,7 +63,8 @@ class BreakerState:
     """The state of one breaker, shared by all pods and the gateway.
 
     `generation` counts changes. `probe` names the pod that may send a probe while the breaker is half-open. `forced`:
-    an operator opened it, and it stays open until an operator resets it.
+    an operator opened it, and it stays open until an operator resets it. `cause` is THROTTLED, REFUSED or empty (calls
+    failed). `until` (Unix seconds) is when an open breaker may probe; 0: a cooldown after it was seen.
     """
 
     mode: Mode = Mode.CLOSED
@@ -67,6 +72,8 @@ class BreakerState:
     reason: str = ""
     probe: str = ""
     forced: bool = False
+    cause: str = ""
+    until: float = 0.0
 
     def to_document(self) -> dict[str, Any]:
         """Convert it for the bucket."""
@@ -76,6 +83,8 @@ class BreakerState:
             "reason": self.reason,
             "probe": self.probe,
             "forced": self.forced,
+            "cause": self.cause,
+            "until": self.until,
         }
 
 
@@ -181,6 +190,12 @@ class _Fields:
             raise CorruptRecord(self._key, f"its {name} are not texts")
         return {str(key)[:_LONGEST_TEXT]: value[:_LONGEST_TEXT] for key, value in found}
 
+    def moment(self, name: str) -> float:
+        value = self._document.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
+            raise CorruptRecord(self._key, f"its {name} is no time")
+        return float(value)
+
     def fields(self, name: str) -> dict[str, "_Fields"]:
         return {str(key): _Fields(self._key, one) for key, one in self._read(name, dict, None).items()}
 
@@ -197,6 +212,8 @@ def read_breaker(key: str, document: object) -> BreakerState:
         fields.text("reason", ""),
         fields.text("probe", ""),
         forced=fields.flag("forced"),
+        cause=fields.text("cause", ""),
+        until=fields.moment("until"),
     )
 
 

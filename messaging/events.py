@@ -70,7 +70,7 @@ class CallEnd(Protocol):
 
 @attrs.frozen
 class Change:
-    """What the next event changes. None keeps the last event's value; `due` is used with NEXT_STEP_LATER only."""
+    """What the next event changes. None keeps the last event's value; `due` is when the next step is due."""
 
     state: pb.MessageState.ValueType
     next: wire.NextStep.ValueType = wire.NEXT_STEP_UNSPECIFIED
@@ -111,7 +111,7 @@ def following(
     event.attempts.extend(last.attempts)
     event.round = last.round if change.round is None else change.round
     event.tried.extend(last.tried if change.tried is None else change.tried)
-    if change.next == wire.NEXT_STEP_LATER:
+    if change.next == wire.NEXT_STEP_LATER or change.due:
         codec.set_timestamp(event.due_time, change.due)
     if change.deadline is not None:
         codec.set_timestamp(event.deadline, change.deadline)

@@ -12,6 +12,7 @@ REASONS: dict[str, str] = {
     "PROVIDER_FAULT": "The provider cannot send at all now (credentials, balance, route); another one is tried.",
     "PROVIDER_REMOVED": "Its provider is no longer configured; it was routed anew.",
     "REFUSED": "The provider refused the recipient or the text for good.",
+    "REFUSED_ALIKE": "The provider refuses every message for good, so it goes elsewhere or waits.",
     "REPLAYED": "An operator sent it again.",
     "ROUTED_WHEN_DUE": "Its schedule_time came, and another provider was chosen than at acceptance.",
     "THROTTLED": "The provider asked to slow down; it is tried again later.",

@@ -27,6 +27,10 @@ class BreakerLimits:
     window_s: float = 60.0
     cooldown_s: float = 30.0
     probe_timeout_s: float = 45.0
+    refusals: int = 10
+    """Different recipients refused alike in a row."""
+    longest_pause_s: float = 3600.0
+    """An open breaker probes at the latest after this time, whatever its document says."""
 
 
 class Breaker:
@@ -34,16 +38,16 @@ class Breaker:
 
     def __init__(self, pod: str, limits: BreakerLimits) -> None:
         self._pod = pod
-        self._limits = limits
+        self.limits = limits
         self._in_a_row = 0
         self._calls: deque[tuple[float, bool]] = deque()
         self._failures = 0  # among `_calls`
-        self._seen_at = float("-inf")
+        self._seen_at = self._probe_at = float("-inf")
         self._probing = False
         self.state = BreakerState()
 
-    def adopt(self, state: BreakerState, now: float) -> None:
-        """Take over the shared state; a change resets the counts."""
+    def adopt(self, state: BreakerState, now: float, unix_now: float = 0.0) -> None:
+        """Take over the shared state; a change resets the counts. `unix_now` is what its `until` is compared with."""
         if state == self.state:
             return
         if state.generation != self.state.generation or state.mode != self.state.mode:
@@ -51,6 +55,8 @@ class Breaker:
             self._calls.clear()
         self.state = state
         self._seen_at = now
+        left_s = min(max(0.0, state.until - unix_now), self.limits.longest_pause_s)
+        self._probe_at = now + (left_s if state.until else self.limits.cooldown_s)
         self._probing = False
 
     def admits(self) -> bool:
@@ -77,12 +83,18 @@ class Breaker:
     def due_change(self, now: float) -> BreakerState | None:
         """Return the change that is due by time alone: a probe after the cooldown, or a new prober for a silent one."""
         state = self.state
-        if state.mode is Mode.OPEN and not state.forced and now >= self._seen_at + self._limits.cooldown_s:
-            return attrs.evolve(state, mode=Mode.HALF_OPEN, probe=self._pod, generation=state.generation + 1)
-        prober_is_silent = now >= self._seen_at + self._limits.probe_timeout_s
+        if state.mode is Mode.OPEN and not state.forced and now >= self._probe_at:
+            return attrs.evolve(state, mode=Mode.HALF_OPEN, probe=self._pod, generation=state.generation + 1, until=0.0)
+        prober_is_silent = now >= self._seen_at + self.limits.probe_timeout_s
         if state.mode is Mode.HALF_OPEN and state.probe != self._pod and prober_is_silent:
             return attrs.evolve(state, probe=self._pod, generation=state.generation + 1)
         return None
+
+    def open(self, generation: int, reason: str, cause: str, until: float = 0.0) -> BreakerState | None:
+        """Return the open state, for a cause that a single answer shows; None when a later change came first."""
+        if generation != self.state.generation or self.state.mode is Mode.OPEN:
+            return None
+        return BreakerState(Mode.OPEN, generation + 1, reason, cause=cause, until=until)
 
     def record(self, generation: int, now: float, *, failed: bool | None) -> BreakerState | None:
         """Count the answer to a call; `failed` is None when it says nothing about the provider's health."""
@@ -99,10 +111,10 @@ class Breaker:
         self._in_a_row = self._in_a_row + 1 if failed else 0
         self._calls.append((now, failed))
         self._failures += failed
-        while self._calls[0][0] <= now - self._limits.window_s:
+        while self._calls[0][0] <= now - self.limits.window_s:
             self._failures -= self._calls.popleft()[1]
-        if self._in_a_row >= self._limits.failures:
+        if self._in_a_row >= self.limits.failures:
             return BreakerState(Mode.OPEN, generation + 1, f"{self._in_a_row} failures in a row")
-        if len(self._calls) >= self._limits.calls and 2 * self._failures > len(self._calls):
+        if len(self._calls) >= self.limits.calls and 2 * self._failures > len(self._calls):
             return BreakerState(Mode.OPEN, generation + 1, f"{self._failures} of {len(self._calls)} calls failed")
         return None

@@ -9,9 +9,11 @@ from typing import Any
 import structlog
 
 from dispatcher.breaker.breaker import Breaker
+from dispatcher.breaker.refusals import Refusals
 from dispatcher.breaker.silence import Silence
+from dispatcher.breaker.throttling import LONGEST_PAUSE_S, Throttling
 from dispatcher.rate.pacer import Pacer
-from messaging.documents import BreakerState, Mode
+from messaging.documents import REFUSED, THROTTLED, BreakerState, Mode
 from messaging.errors import Unavailable
 from messaging.runtime.boot_clock import boot_time
 from messaging.stream.board import BreakerBoard
@@ -34,6 +36,8 @@ class BreakerSync:
         self._pacer = pacer
         self._silence = silence or Silence()
         self._was_silent = False
+        self._refusals = Refusals(breaker.limits.refusals)
+        self._throttling = Throttling()
         self._revision = 0
         self._pause_revision = 0
         self._lock = asyncio.Lock()
@@ -85,28 +89,74 @@ class BreakerSync:
             if (due := self._breaker.due_change(time.monotonic())) is not None:
                 await self._write(due)
         revision, pause_s = await self._board.pause(self._provider)
-        if pause_s is not None and revision > self._pause_revision:
-            self._pacer.pause(pause_s)
+        if revision > self._pause_revision:
+            if pause_s is None:
+                self._pacer.resume()
+            else:
+                self._pacer.pause(min(pause_s, LONGEST_PAUSE_S))
         self._pause_revision = max(revision, self._pause_revision)
 
     async def _adopt(self) -> None:
         revision, state = await self._board.breaker(self._provider)
         if revision >= self._revision:
-            self._revision = revision
-            self._breaker.adopt(state, time.monotonic())
+            self._take_over(state, revision)
 
     async def _write(self, state: BreakerState) -> None:
         stored = await self._board.set_breaker(self._provider, state, self._revision)
         if stored is None:
             await self._adopt()
             return
-        self._revision = stored
-        self._breaker.adopt(state, time.monotonic())
+        self._take_over(state, stored)
         log = _log.warning if state.mode is Mode.OPEN else _log.info
         log("breaker", provider=self._provider, state=str(state.mode), reason=state.reason or None)
 
+    def _take_over(self, state: BreakerState, revision: int) -> None:
+        if state.mode is Mode.CLOSED and self.state.mode is not Mode.CLOSED:
+            self._refusals.accepted()  # a probe was taken, or an operator has decided
+        self._revision = revision
+        self._breaker.adopt(state, time.monotonic(), time.time())
+
+    def refused(self, generation: int, recipient: str, code: str, message_id: str) -> bool:
+        """Count a message that was refused for good; True when everything is, so that the message must not end."""
+        state = self.state
+        if state.cause == REFUSED and state.mode is not Mode.CLOSED:
+            self._open(self._breaker.open(generation, state.reason, REFUSED))
+            return True
+        why = self._refusals.refused(recipient, code, message_id)
+        if not why:
+            self.record(generation, failed=None)
+            return False
+        if (change := self._breaker.open(generation, why, REFUSED)) is not None and state.mode is Mode.CLOSED:
+            failed = self._refusals.take_failed()
+            if failed:
+                _log.error("everything is refused", provider=self._provider, reason=why, failed_before=failed)
+        self._open(change)
+        return True
+
+    def throttled(self, generation: int, message_id: str, pause_s: float, code: str, *, first_time: bool) -> None:
+        """Pause the lane, or open the breaker, for as long as the provider asks, if it means more than one message."""
+        pause_s = min(pause_s, self._breaker.limits.longest_pause_s)
+        reason = f"throttled with code {code or 'none'}: the provider wants {pause_s:.0f} s without messages"
+        if self.state.mode is Mode.HALF_OPEN:
+            until = time.time() + max(pause_s, self._breaker.limits.cooldown_s)
+            self._open(self._breaker.open(generation, reason, THROTTLED, until))
+            return
+        lane = self._throttling.throttled(message_id, pause_s, time.monotonic(), first_time=first_time)
+        if lane.opens:
+            until = time.time() + max(pause_s, self._breaker.limits.cooldown_s)
+            self._open(self._breaker.open(generation, reason, THROTTLED, until))
+        elif lane.seconds:
+            self.pause(lane.seconds)
+
+    def _open(self, change: BreakerState | None) -> None:
+        if change is not None:
+            self._spawn(self._write_change(change))
+
     def record(self, generation: int, *, failed: bool | None) -> None:
         """Count the answer to a call. A change of state is written at once, in a task of its own."""
+        if failed is False:
+            self._refusals.accepted()
+            self._throttling.accepted(time.monotonic())
         change = self._breaker.record(generation, time.monotonic(), failed=failed)
         if change is not None:
             self._spawn(self._write_change(change))

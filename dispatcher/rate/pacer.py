@@ -68,6 +68,10 @@ class Pacer:
         """Obey a provider's Retry-After: no send starts before it is over."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
+    def resume(self) -> None:
+        """End the pause before its time."""
+        self._paused_until = 0.0
+
     async def acquire(self, cost: int) -> Permit:
         """Wait for a permit of `cost` units; first come, first served."""
         async with self._queue:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import attrs
 import structlog
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from sms.dispatch.v1 import dispatch_pb2 as wire
@@ -15,7 +16,7 @@ from dispatcher.transport.gate import GateClosed
 from dispatcher.work.dispatch_context import DispatchContext
 from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
-from dispatcher.work.verdict import Verdict, judge, not_sent
+from dispatcher.work.verdict import Verdict, VerdictFacts, judge, not_sent, throttle_pause_s
 from messaging.lifecycle import may_follow
 from messaging.model import outcome_name
 from messaging.runtime import telemetry
@@ -111,17 +112,31 @@ class AttemptRunner:
             outcome = Outcome(TRANSIENT, code="not-sent", detail="the right to send was lost before the bytes left")
             verdict = not_sent(self._context.verdict_facts(job), outcome.detail)
             return await self._event_log.record(job, verdict, outcome)
-        if outcome.stalled:
-            self._breaker.abandon(generation)
-        else:
-            self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind])
-        verdict = judge(outcome, self._context.verdict_facts(job))
-        if verdict.pause_s:
-            self._breaker.pause(verdict.pause_s)
+        facts = self._context.verdict_facts(job)
+        verdict = judge(outcome, attrs.evolve(facts, refusal_is_fault=self._count(job, outcome, generation, facts)))
         self._log(job, outcome, verdict, boot_time() - began)
         if await self._event_log.record(job, verdict, outcome):
             return True
         return await self._record_late_answer(job, outcome)
+
+    def _count(self, job: Job, outcome: Outcome, generation: int, facts: VerdictFacts) -> bool:
+        """Tell the breaker how the call ended; True when a refusal for good is the fault of us or of the account."""
+        provider, message_id = self._context.provider.name, job.command.message_id
+        match outcome.kind:
+            case _ if outcome.stalled:
+                self._breaker.abandon(generation)
+            case pb.ATTEMPT_OUTCOME_PERMANENT:
+                if any(one.outcome == outcome.kind and one.provider != provider for one in job.last.attempts):
+                    self._breaker.abandon(generation)  # two providers refuse this message: it is the message
+                else:
+                    return self._breaker.refused(generation, job.command.recipient, outcome.code, message_id)
+            case pb.ATTEMPT_OUTCOME_THROTTLED:
+                pause_s = throttle_pause_s(outcome, facts)
+                first = facts.throttled_before == 0
+                self._breaker.throttled(generation, message_id, pause_s, outcome.code, first_time=first)
+            case _:
+                self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind])
+        return False
 
     async def _call(self, job: Job, gate: PermitGate) -> Outcome | None:
         """Call the provider; None when nothing was sent."""

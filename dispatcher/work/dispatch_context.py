@@ -1,5 +1,6 @@
 """What one pod knows when it decides about a message: its provider, the operator's policy, the other providers."""
 
+import itertools
 from collections.abc import Callable, Collection
 
 import attrs
@@ -56,6 +57,13 @@ class DispatchContext:
             return None
         return routing.choose(self.provider_facts(), job.command.providers, self.turns, (self.provider.name,))
 
+    def _throttled_before(self, job: Job) -> int:
+        """Count the ended attempts at the end of the list that this provider throttled."""
+        ended = [one for one in job.last.attempts if one.HasField("end_time")]
+        throttled = (pb.ATTEMPT_OUTCOME_THROTTLED, self.provider.name)
+        row = itertools.takewhile(lambda one: (one.outcome, one.provider) == throttled, reversed(ended))
+        return sum(1 for _ in row)
+
     def verdict_facts(self, job: Job, *, resolved_attempt: int = 0) -> VerdictFacts:
         """Collect the facts for a verdict now. Attempt number `resolved_attempt` no longer counts as unclear."""
         unclear_attempts = sum(
@@ -76,4 +84,5 @@ class DispatchContext:
             can_look_up=self.can_look_up,
             now=self.now(),
             unclear_attempts=unclear_attempts,
+            throttled_before=self._throttled_before(job),
         )

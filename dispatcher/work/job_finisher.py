@@ -1,5 +1,6 @@
 """Takes a job from its last event to its acknowledgement, also after a redelivery."""
 
+import asyncio
 from functools import partial
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from dispatcher.work.event_log import EventLog
 from dispatcher.work.job import Job
 from dispatcher.work.recovery import Recovery
 from dispatcher.work.redelivery import RedeliveryAction, action_for
+from messaging import codec
 from messaging.errors import StreamDown
 from messaging.runtime.backoff import Backoff, retry
 from messaging.stream.interface import Delivery
@@ -72,8 +74,11 @@ class JobFinisher:
 
     async def _start_again(self, job: Job) -> None:
         """Queue the job for another start: here, or in another pod when this one is stopping."""
+        again = job.last.next == wire.NEXT_STEP_AGAIN and job.last.HasField("due_time")
         if self.intake.stopping:
             await self.give_back(job)
+        elif (wait_s := codec.unix(job.last.due_time) - self.recovery.context.now()) > 0 and again:
+            asyncio.get_running_loop().call_later(wait_s, self.intake.put_back, job)
         else:
             self.intake.put_back(job)
 

@@ -1,10 +1,10 @@
 """Decides what follows from the outcome of a call. Pure: facts and `now` (Unix seconds) come in, a verdict goes out.
 
 accepted        → SENT
-throttled       → the same provider again, after the pause
+throttled       → the same provider again after a wait that doubles; a long or repeated one: another provider
 transient       → another untried provider now; none left: later; no round left: dead letter
 provider fault  → as transient
-permanent       → FAILED, no other provider
+permanent       → FAILED, no other provider; as provider fault while the provider refuses everything
 ambiguous       → by the priority's policy: resend as transient, a bounded number of times, or hold for a receipt, a
                   look-up or the deadline
 """
@@ -17,6 +17,11 @@ from sms.gateway.v1 import message_pb2 as pb
 
 from messaging.events import Change
 from providers.base import Outcome
+
+_SHORT_THROTTLE_S, _LONGEST_THROTTLE_S = 5.0, 60.0
+"""A throttled message waits in its pod for a short time, and elsewhere for longer, at most this long."""
+_MOST_THROTTLES = 3
+"""After so many throttled attempts in a row a message moves, if another provider may have it."""
 
 NextProvider = Callable[[Collection[str]], str | None]
 """Chooses a provider for the message that is not among those tried; None when there is none."""
@@ -47,9 +52,7 @@ class Progress:
 
 @attrs.frozen
 class Verdict(Change):
-    """The change that follows from an outcome. `pause_s` pauses all of the provider's lanes."""
-
-    pause_s: float = 0.0
+    """The change that follows from an outcome."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +68,10 @@ class VerdictFacts:
     can_look_up: bool
     now: float
     unclear_attempts: int = 0
+    throttled_before: int = 0
+    """How many attempts right before this one were throttled at this provider."""
+    refusal_is_fault: bool = False
+    """The provider refuses everything for good, so a refusal says nothing about this message."""
 
 
 def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
@@ -73,14 +80,12 @@ def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
         case pb.ATTEMPT_OUTCOME_ACCEPTED:
             return _end(facts, pb.MESSAGE_STATE_SENT)
         case pb.ATTEMPT_OUTCOME_PERMANENT:
+            if facts.refusal_is_fault:
+                return _fail_over(facts, "REFUSED_ALIKE", f"{facts.provider} refuses every message: {outcome.detail}")
             end = _dead_letter if facts.unclear_attempts else _end
             return end(facts, pb.MESSAGE_STATE_FAILED, "REFUSED", outcome.detail)
         case pb.ATTEMPT_OUTCOME_THROTTLED:
-            pause_s = outcome.retry_after_s if outcome.retry_after_s is not None else facts.policy.throttle_s
-            if facts.now + pause_s < facts.deadline:
-                again = _requeue(facts, wire.NEXT_STEP_AGAIN, facts.provider, "THROTTLED", outcome.detail)
-                return attrs.evolve(again, pause_s=pause_s)
-            return attrs.evolve(_fail_over(facts, "THROTTLED", outcome.detail), pause_s=pause_s)
+            return _wait_or_move(facts, throttle_pause_s(outcome, facts), outcome.detail)
         case pb.ATTEMPT_OUTCOME_TRANSIENT:
             return _fail_over(facts, "TRANSIENT", outcome.detail)
         case pb.ATTEMPT_OUTCOME_PROVIDER_FAULT:
@@ -91,6 +96,24 @@ def judge(outcome: Outcome, facts: VerdictFacts) -> Verdict:
                 if again.next != wire.NEXT_STEP_BURY:
                     return again
             return hold(facts, outcome.detail)  # with nothing left to try it is still unclear, not a failure
+
+
+def throttle_pause_s(outcome: Outcome, facts: VerdictFacts) -> float:
+    """Return the pause that a throttled call asks for, at least the policy's."""
+    return max(outcome.retry_after_s or 0.0, facts.policy.throttle_s)
+
+
+def _wait_or_move(facts: VerdictFacts, pause_s: float, detail: str) -> Verdict:
+    """Let a throttled message wait by itself, twice as long each time; a long wait is spent at another provider."""
+    tries = facts.throttled_before + 1
+    wait_s = min(_LONGEST_THROTTLE_S, max(pause_s, facts.policy.throttle_s * 2**facts.throttled_before))
+    due = facts.now + wait_s
+    if wait_s > _SHORT_THROTTLE_S or tries >= _MOST_THROTTLES or due >= facts.deadline:
+        tried = tuple(dict.fromkeys((*facts.progress.tried, facts.provider)))
+        if due >= facts.deadline or facts.next_provider(tried) is not None:
+            return _fail_over(facts, "THROTTLED", detail)
+    step = wire.NEXT_STEP_AGAIN if wait_s <= _SHORT_THROTTLE_S else wire.NEXT_STEP_LATER
+    return attrs.evolve(_requeue(facts, step, facts.provider, "THROTTLED", detail), due=due)
 
 
 def hold(facts: VerdictFacts, detail: str, least_wait_s: float = 0.0, ask_at: float = 0.0) -> Verdict:

@@ -85,6 +85,10 @@ class BreakerBoard:
         """Write a pause for all pods of a provider; returns the revision."""
         return await self._bucket.put(pause_key(provider), {"pause_s": seconds}, ttl_s=ttl_s)
 
+    async def end_pause(self, provider: str) -> None:
+        """Let the pods of a provider send again."""
+        await self._bucket.delete(pause_key(provider))
+
     def changes(self, provider: str | None = None) -> AbstractAsyncContextManager[Changes]:
         """Subscribe to the breaker and the pause of one provider; None: to all breakers."""
         return self._bucket.changes(breaker_key("*") if provider is None else f"*.{provider}")

@@ -50,7 +50,7 @@ def open_breaker(provider: str, reason: str, *, as_json: bool) -> None:
 @click.argument("provider")
 @json_option
 def reset(provider: str, *, as_json: bool) -> None:
-    """Close the breaker of PROVIDER, even if an operator opened it, and clear its failures."""
+    """Close the breaker of PROVIDER, even if an operator opened it; clear its failures and end a pause."""
     _print({provider: asyncio.run(_set(provider, BreakerState()))}, as_json=as_json)
 
 
@@ -78,6 +78,8 @@ async def _set(provider: str, wanted: BreakerState) -> BreakerState:
             revision, state = await board.breaker(name)
             written = attrs.evolve(wanted, generation=state.generation + 1)
             if await board.set_breaker(name, written, revision) is not None:
+                if wanted.mode is Mode.CLOSED:
+                    await board.end_pause(name)
                 return written
     raise Failure(f"the breaker of {name} keeps changing: try again")
 

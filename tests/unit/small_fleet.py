@@ -103,6 +103,7 @@ class SmallFleet:
         ttl_s: float = TTL_S,
         due_in_s: float | None = None,
         providers: Sequence[str] = (),
+        recipient: str = "+233201234567",
     ) -> Address:
         """Accept a message, as the gateway does."""
         now = time.time()
@@ -110,7 +111,7 @@ class SmallFleet:
         command = wire.Command(
             message_id=address.message_id,
             client="default",
-            recipient="+233201234567",
+            recipient=recipient,
             body=body,
             priority=priority,
             provider=provider,

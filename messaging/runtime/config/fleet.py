@@ -47,6 +47,12 @@ class FleetSettings:
     breaker_calls: int = setting(
         "SMSGW_BREAKER_CALLS", 20, whole(1, 10_000), "fewest calls in the window for which the failure ratio counts"
     )
+    breaker_refusals: int = setting(
+        "SMSGW_BREAKER_REFUSALS",
+        10,
+        whole(2, 100_000),
+        "different recipients refused alike in a row that open a breaker",
+    )
     breaker_window_s: float = setting(
         "SMSGW_BREAKER_WINDOW_S",
         60.0,

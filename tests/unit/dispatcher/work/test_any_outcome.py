@@ -6,7 +6,7 @@ from sms.dispatch.v1 import dispatch_pb2 as wire
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher.app import policy_of
-from dispatcher.work.verdict import Progress, VerdictFacts, judge
+from dispatcher.work.verdict import Progress, VerdictFacts, judge, throttle_pause_s
 from messaging import events
 from messaging.lifecycle import may_follow
 from messaging.runtime.config import FleetSettings
@@ -56,4 +56,4 @@ def test_verdict_follows_every_outcome_and_its_event_can_be_written(
     event = events.following(COMMAND, started, verdict, events.Writer("pod"), now, outcome)
     assert may_follow(started.state, event.state)
     assert wire.Event.FromString(event.SerializeToString()) == event
-    assert 0 <= verdict.pause_s <= 86_400
+    assert 0 <= throttle_pause_s(outcome, facts) <= 86_400

@@ -63,60 +63,78 @@ def unclear(given: VerdictFacts) -> VerdictFacts:
     return attrs.evolve(given, unclear_attempts=1)
 
 
+def throttled(given: VerdictFacts, times: int) -> VerdictFacts:
+    return attrs.evolve(given, throttled_before=times)
+
+
+def faulty(given: VerdictFacts) -> VerdictFacts:
+    return attrs.evolve(given, refusal_is_fault=True)
+
+
 FAILS_OVER = (TRANSIENT, PROVIDER_FAULT)
 REASON = {TRANSIENT: "TRANSIENT", PROVIDER_FAULT: "PROVIDER_FAULT"}
 
-# outcome, facts, and the verdict: state, step, provider, reason, due, held, round, tried, pause
+# outcome, facts, and the verdict: state, step, provider, reason, due, held, round, tried
 # fmt: off
 TABLE = [
     # accepted
-    (outcome(ACCEPTED), facts(), SENT, END, "a", "", 0, False, 0, "", 0),
-    (outcome(ACCEPTED), facts(tried="b", round_=2), SENT, END, "a", "", 0, False, 2, "b", 0),
-    (outcome(ACCEPTED), facts(now=DEADLINE + 1), SENT, END, "a", "", 0, False, 0, "", 0),
+    (outcome(ACCEPTED), facts(), SENT, END, "a", "", 0, False, 0, ""),
+    (outcome(ACCEPTED), facts(tried="b", round_=2), SENT, END, "a", "", 0, False, 2, "b"),
+    (outcome(ACCEPTED), facts(now=DEADLINE + 1), SENT, END, "a", "", 0, False, 0, ""),
     # permanent: never another provider
-    (outcome(PERMANENT), facts(others="bc"), FAILED, END, "a", "REFUSED", 0, False, 0, "", 0),
-    # throttled: the lanes pause, the message stays
-    (outcome(THROTTLED), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", 0, False, 0, "", 1.0),
-    (outcome(THROTTLED, 7.5), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", 0, False, 0, "", 7.5),
-    (outcome(THROTTLED, 0.0), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", 0, False, 0, "", 0.0),
-    (outcome(THROTTLED, 599.0), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", 0, False, 0, "", 599.0),
-    # … unless the pause would end after the deadline
-    (outcome(THROTTLED, 600.0), facts(others="b"), QUEUED, MOVE, "b", "THROTTLED", 0, False, 0, "a", 600.0),
-    (outcome(THROTTLED, 600.0), facts(), QUEUED, LATER, "a", "THROTTLED", NOW + 30, False, 1, "", 600.0),
-    (outcome(THROTTLED), facts(deadline=NOW), EXPIRED, BURY, "a", "EXPIRED", 0, False, 0, "", 1.0),
+    (outcome(PERMANENT), facts(others="bc"), FAILED, END, "a", "REFUSED", 0, False, 0, ""),
+    # throttled: the message waits by itself, a short time here
+    (outcome(THROTTLED), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", NOW + 1, False, 0, ""),
+    (outcome(THROTTLED, 4.5), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", NOW + 4.5, False, 0, ""),
+    (outcome(THROTTLED, 0.0), facts(others="b"), QUEUED, AGAIN, "a", "THROTTLED", NOW + 1, False, 0, ""),
+    (outcome(THROTTLED), throttled(facts(others="b"), 1), QUEUED, AGAIN, "a", "THROTTLED", NOW + 2, False, 0, ""),
+    # … and a long time, or after the third in a row, at another provider
+    (outcome(THROTTLED, 7.5), facts(others="b"), QUEUED, MOVE, "b", "THROTTLED", 0, False, 0, "a"),
+    (outcome(THROTTLED, 3600.0), facts(others="b"), QUEUED, MOVE, "b", "THROTTLED", 0, False, 0, "a"),
+    (outcome(THROTTLED), throttled(facts(others="b"), 2), QUEUED, MOVE, "b", "THROTTLED", 0, False, 0, "a"),
+    # … or, where there is none, later, at most a minute, in the same round
+    (outcome(THROTTLED, 7.5), facts(), QUEUED, LATER, "a", "THROTTLED", NOW + 7.5, False, 0, ""),
+    (outcome(THROTTLED, 3600.0), facts(), QUEUED, LATER, "a", "THROTTLED", NOW + 60, False, 0, ""),
+    (outcome(THROTTLED), throttled(facts(), 40), QUEUED, LATER, "a", "THROTTLED", NOW + 60, False, 0, ""),
+    # … unless the wait would end after the deadline
+    (outcome(THROTTLED, 4.0), facts(others="b", deadline=NOW + 4), QUEUED, MOVE, "b", "THROTTLED", 0, False, 0, "a"),
+    (outcome(THROTTLED), facts(deadline=NOW), EXPIRED, BURY, "a", "EXPIRED", 0, False, 0, ""),
+    # refused while the provider refuses everything
+    (outcome(PERMANENT), faulty(facts(others="b")), QUEUED, MOVE, "b", "REFUSED_ALIKE", 0, False, 0, "a"),
+    (outcome(PERMANENT), faulty(facts()), QUEUED, LATER, "a", "REFUSED_ALIKE", NOW + 30, False, 1, ""),
     # unclear, and the operator resends this priority
-    (outcome(AMBIGUOUS), facts(others="b", otp=True), QUEUED, MOVE, "b", "UNCLEAR_RESENT", 0, False, 0, "a", 0),
-    (outcome(AMBIGUOUS), facts(otp=True), QUEUED, LATER, "a", "UNCLEAR_RESENT", NOW + 30, False, 1, "", 0),
+    (outcome(AMBIGUOUS), facts(others="b", otp=True), QUEUED, MOVE, "b", "UNCLEAR_RESENT", 0, False, 0, "a"),
+    (outcome(AMBIGUOUS), facts(otp=True), QUEUED, LATER, "a", "UNCLEAR_RESENT", NOW + 30, False, 1, ""),
     # unclear, and held: until the deadline or the next look-up
-    (outcome(AMBIGUOUS), facts(others="b"), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 0, "", 0),
-    (outcome(AMBIGUOUS), facts(looks_up=True), SENDING, LATER, "a", "UNCLEAR", NOW + 5, True, 0, "", 0),
-    (outcome(AMBIGUOUS), facts(looks_up=True, deadline=1002.0), SENDING, LATER, "a", "UNCLEAR", 1002.0, True, 0, "", 0),
-    (outcome(AMBIGUOUS), facts(tried="b", round_=2), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 2, "b", 0),
-    (outcome(AMBIGUOUS), facts(deadline=NOW), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
+    (outcome(AMBIGUOUS), facts(others="b"), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 0, ""),
+    (outcome(AMBIGUOUS), facts(looks_up=True), SENDING, LATER, "a", "UNCLEAR", NOW + 5, True, 0, ""),
+    (outcome(AMBIGUOUS), facts(looks_up=True, deadline=1002.0), SENDING, LATER, "a", "UNCLEAR", 1002.0, True, 0, ""),
+    (outcome(AMBIGUOUS), facts(tried="b", round_=2), SENDING, LATER, "a", "UNCLEAR", DEADLINE, True, 2, "b"),
+    (outcome(AMBIGUOUS), facts(deadline=NOW), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, ""),
     # after an unclear attempt no ending may say that the message was not sent
-    (outcome(PERMANENT), unclear(facts(others="bc")), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
-    (outcome(TRANSIENT), unclear(facts(round_=3)), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 3, "", 0),
-    (outcome(TRANSIENT), unclear(facts(deadline=NOW + 30)), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, "", 0),
-    (outcome(TRANSIENT), unclear(facts(others="b")), QUEUED, MOVE, "b", "TRANSIENT", 0, False, 0, "a", 0),
-    (outcome(ACCEPTED), unclear(facts()), SENT, END, "a", "", 0, False, 0, "", 0),
+    (outcome(PERMANENT), unclear(facts(others="bc")), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, ""),
+    (outcome(TRANSIENT), unclear(facts(round_=3)), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 3, ""),
+    (outcome(TRANSIENT), unclear(facts(deadline=NOW + 30)), UNKNOWN, BURY, "a", "UNKNOWN", 0, False, 0, ""),
+    (outcome(TRANSIENT), unclear(facts(others="b")), QUEUED, MOVE, "b", "TRANSIENT", 0, False, 0, "a"),
+    (outcome(ACCEPTED), unclear(facts()), SENT, END, "a", "", 0, False, 0, ""),
 ]
 for _no in FAILS_OVER:
     TABLE += [
         # another untried provider, now
-        (outcome(_no), facts(others="ab"), QUEUED, MOVE, "b", REASON[_no], 0, False, 0, "a", 0),
-        (outcome(_no), facts(others="abc", tried="b"), QUEUED, MOVE, "c", REASON[_no], 0, False, 0, "ba", 0),
-        (outcome(_no), facts(others="abc", tried="ab", round_=1), QUEUED, MOVE, "c", REASON[_no], 0, False, 1, "ab", 0),
+        (outcome(_no), facts(others="ab"), QUEUED, MOVE, "b", REASON[_no], 0, False, 0, "a"),
+        (outcome(_no), facts(others="abc", tried="b"), QUEUED, MOVE, "c", REASON[_no], 0, False, 0, "ba"),
+        (outcome(_no), facts(others="abc", tried="ab", round_=1), QUEUED, MOVE, "c", REASON[_no], 0, False, 1, "ab"),
         # none left: the next round, in which every provider may be tried again
-        (outcome(_no), facts(), QUEUED, LATER, "a", REASON[_no], NOW + 30, False, 1, "", 0),
-        (outcome(_no), facts(others="ba", tried="b"), QUEUED, LATER, "b", REASON[_no], NOW + 30, False, 1, "", 0),
-        (outcome(_no), facts(round_=1), QUEUED, LATER, "a", REASON[_no], NOW + 300, False, 2, "", 0),
+        (outcome(_no), facts(), QUEUED, LATER, "a", REASON[_no], NOW + 30, False, 1, ""),
+        (outcome(_no), facts(others="ba", tried="b"), QUEUED, LATER, "b", REASON[_no], NOW + 30, False, 1, ""),
+        (outcome(_no), facts(round_=1), QUEUED, LATER, "a", REASON[_no], NOW + 300, False, 2, ""),
         # never past the deadline
-        (outcome(_no), facts(round_=2), EXPIRED, BURY, "a", "EXPIRED", 0, False, 2, "", 0),
-        (outcome(_no), facts(deadline=NOW + 30), EXPIRED, BURY, "a", "EXPIRED", 0, False, 0, "", 0),
-        (outcome(_no), facts(deadline=NOW + 30.1), QUEUED, LATER, "a", REASON[_no], NOW + 30, False, 1, "", 0),
+        (outcome(_no), facts(round_=2), EXPIRED, BURY, "a", "EXPIRED", 0, False, 2, ""),
+        (outcome(_no), facts(deadline=NOW + 30), EXPIRED, BURY, "a", "EXPIRED", 0, False, 0, ""),
+        (outcome(_no), facts(deadline=NOW + 30.1), QUEUED, LATER, "a", REASON[_no], NOW + 30, False, 1, ""),
         # no round is left
-        (outcome(_no), facts(round_=3), FAILED, BURY, "a", "EXHAUSTED", 0, False, 3, "", 0),
-        (outcome(_no), facts(round_=3, others="b"), QUEUED, MOVE, "b", REASON[_no], 0, False, 3, "a", 0),
+        (outcome(_no), facts(round_=3), FAILED, BURY, "a", "EXHAUSTED", 0, False, 3, ""),
+        (outcome(_no), facts(round_=3, others="b"), QUEUED, MOVE, "b", REASON[_no], 0, False, 3, "a"),
     ]
 # fmt: on
 
@@ -134,7 +152,6 @@ def test_verdict_follows_from_outcome_and_facts(row: tuple[Outcome, VerdictFacts
         found.held,
         found.round,
         "".join(found.tried or ()),
-        found.pause_s,
     ] == expected
     assert may_follow(SENDING, found.state), "a running attempt can end like this"
 
