@@ -113,8 +113,7 @@ class FleetWatch:
         """Say what waits for providers that are not in the file."""
         known = {provider.name for provider in self._providers}
         waiting = {name: count for name, count in self._view.backlog.items() if count and name not in known}
-        uncounted = await self._view.queued() - self._view.waiting
-        if uncounted > 0:  # either it has just arrived, or its provider has no consumer
+        if await self._view.uncounted():  # their provider has no consumer
             names = await names_in_queue(self._connection)
             waiting |= {name: count for name, count in names.items() if name not in self._view.backlog}
         return [

@@ -88,7 +88,7 @@ class Forwarder:
         now = time.monotonic()
         if now < self._searched_at + _SEARCH_EVERY_S:
             return
-        if await self.view.queued() <= self.view.waiting:
+        if not await self.view.uncounted():
             return
         self._searched_at = now
         for name in await names_in_queue(self.connection):

@@ -110,8 +110,16 @@ class FleetView:
         """The messages that wait for a provider, known or not, as of the last reading."""
         return sum(self.backlog.values())
 
-    async def queued(self) -> int:
-        """Count the messages in the work queue, also those that no consumer would deliver; raises StreamDown."""
+    async def uncounted(self) -> int:
+        """Count the messages that no consumer would deliver; reads the backlog anew. Raises StreamDown.
+
+        The queue is counted before and after, because it grows or shrinks meanwhile.
+        """
+        before = await self._queued()
+        await self.refresh_backlog()
+        return max(0, min(before, await self._queued()) - self.waiting)
+
+    async def _queued(self) -> int:
         return int((await self._connection.api(f"STREAM.INFO.{topo.SEND}"))["state"]["messages"])
 
     async def scheduled(self) -> int:
