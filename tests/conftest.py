@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 pytest.register_assert_rewrite("tests.contract.stream")
+pytest_plugins = ("tests.repeating",)
 
 _LONG = frozenset({"e2e", "load"})
 _ON_THE_SHARED_SYSTEM = frozenset({"test_breakers", "test_gateway", "test_readme_lines", "test_sending"})

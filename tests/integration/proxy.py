@@ -40,8 +40,9 @@ class FaultProxy:
         return f"nats://{self._access}@127.0.0.1:{self.port}"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         upstream_reader, upstream_writer = await self._reach()
-        self._writers |= {writer, upstream_writer}
+        self._writers.add(upstream_writer)
         for source, target, answers in ((reader, upstream_writer, False), (upstream_reader, writer, True)):
             task = asyncio.create_task(self._pump(source, target, answers=answers))
             self._tasks.add(task)

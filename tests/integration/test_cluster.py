@@ -23,6 +23,7 @@ from messaging.stream.interface import Connection, Consumer
 from messaging.stream.publisher import Accepted, AlreadyAccepted, Publisher
 from ops.embedded import NatsCluster, NatsServer
 from tests.integration.streams import PROVIDERS, an_address
+from tests.machine import Machine
 
 # What a dying server was delivering to a pod is redelivered after `ack_wait`.
 SETTINGS = Settings(servers=ServerSettings(replicas=3), fleet=FleetSettings(ack_wait_s=5))
@@ -195,7 +196,7 @@ class Drawing:
 
 @pytest.mark.parametrize(("victim", "lane"), [(topo.ACCEPT, Lane.OTP), (topo.SEND, Lane.NORMAL)])
 async def test_killed_leader_under_load_loses_and_duplicates_no_accepted_message(
-    cluster: NatsCluster, connections: list[Connection], victim: str, lane: Lane
+    cluster: NatsCluster, connections: list[Connection], victim: str, lane: Lane, machine: Machine
 ) -> None:
     server = cluster.named(await leader_of(connections[0], victim))
     addresses = [an_address() for _ in range(1500)]
@@ -221,4 +222,4 @@ async def test_killed_leader_under_load_loses_and_duplicates_no_accepted_message
         assert await connections[0].last(topo.ACCEPT, topo.accept_filter(address)) is not None
     assert await asyncio.gather(*(consumer.fetch(5, 1) for consumer in consumers)) == [[], [], []]
     assert drawing.entries == Counter(addresses), "each reached the queue as one entry"
-    assert drawing.longest_pause_s < 15, "without help the servers take 20 s or more"
+    machine.reaches(drawing.longest_pause_s, below=15)  # without help the servers take 20 s or more
