@@ -58,6 +58,12 @@ class StreamClient(Client):
             found |= {"Status": status, "Description": description}
         return found
 
+    async def _select_next_server(self) -> None:
+        """Close the connection of an attempt that a silent server did not answer; nats-py would leave it open."""
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+        await super()._select_next_server()
+
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._handlers.pop(sid, None)
         super()._remove_sub(sid, max_msgs)
