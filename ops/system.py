@@ -19,7 +19,7 @@ from typing import IO
 
 import attrs
 
-from messaging.errors import SetupError
+from messaging.errors import SetupError, StoppedEarly
 from ops.embedded.child import LOCALHOST, Child, free_port
 from ops.embedded.cluster import SIZE, NatsCluster
 from ops.embedded.nats import NatsServer
@@ -75,10 +75,15 @@ class Plan:
 
 
 class System:
-    """Starts everything in an order that lets the gateway answer first, and stops everything."""
+    """Starts everything in an order that lets the gateway answer first, and stops everything.
 
-    def __init__(self, plan: Plan) -> None:
+    `told` is called with the name of each step of the start, from the starting thread.
+    """
+
+    def __init__(self, plan: Plan, told: Callable[[str], None] = lambda _step: None) -> None:
         self.plan = plan
+        self._told = told
+        self._abandoned = threading.Event()
         self.folder = plan.folder.resolve()
         self.logs = self.folder / "log"
         self.processes: dict[str, Child] = {}
@@ -92,7 +97,10 @@ class System:
         self._folder_lock: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Start everything. Returns when every process exists; they may not answer yet. Raises SetupError."""
+        """Start everything. Returns when every process exists; they may not answer yet.
+
+        Raises SetupError, and StoppedEarly after `abandon`.
+        """
         private_folder(self.folder)
         self._lock_folder()
         tighten(self.folder / name for name in _OURS)
@@ -103,24 +111,43 @@ class System:
         with ThreadPoolExecutor(1) as pool:
             self._choose_database()
             database = pool.submit(self.postgres.start) if self.postgres else None
+            self._step("nats-server and PostgreSQL")
             self._start_nats()
+            self._step("the simulated providers and the gateway")
             self._start_simulators()
             for index in range(self.plan.gateways):
                 self._start_gateway(index)
+            self.write_run_file()  # the gateway may answer before this returns
             # Wait for the gateways before starting more: ten processes that start at once on two cores are all slow.
             self._wait_for_gateways()
             if database is not None:
+                self._step("PostgreSQL, which takes a moment at its first start")
                 database.result()
-        self.write_run_file()
+        self._step("the dispatchers")
         for index in range(self.plan.coordinators):
             self.spawn(f"coordinator-{index + 1}", "dispatcher", "coordinate")
         for name in self._provider_names():
             for index in range(self.plan.dispatchers_each):
                 self.spawn(f"dispatcher-{name}-{index + 1}", "dispatcher", "work", "--provider", name)
         if self.plan.projectors:
+            self._step("the history")
             self._migrate()
             for index in range(self.plan.projectors):
                 self.spawn(f"projector-{index + 1}", "dispatcher", "project")
+
+    def abandon(self) -> None:
+        """Let `start` end at its next step; `stop` then stops what was started."""
+        self._abandoned.set()
+
+    def _step(self, what: str) -> None:
+        if self._abandoned.is_set():
+            raise StoppedEarly
+        self._told(what)
+
+    @property
+    def holds_folder(self) -> bool:
+        """Whether this system runs in its folder, or has begun to."""
+        return self._folder_lock is not None
 
     def _lock_folder(self) -> None:
         """Lock the folder against a second system, until this process ends; raises SetupError."""
@@ -129,8 +156,8 @@ class System:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            cure = "stop it, or set SMSGW_VAR to another folder and SMSGW_LISTEN to another address"
-            raise SetupError(f"another system runs in {self.folder}: {cure}") from None
+            cure = "to start a second one, set SMSGW_VAR to another folder and SMSGW_LISTEN to another address"
+            raise SetupError(f"another system runs in {self.folder} and keeps running: {cure}") from None
         self._folder_lock = lock
 
     def _start_nats(self) -> None:
@@ -154,7 +181,7 @@ class System:
         end = time.monotonic() + _GATEWAY_S
         for listen in self.gateways:
             host, _, port = listen.rpartition(":")
-            while time.monotonic() < end and not self.dead():
+            while time.monotonic() < end and not self.dead() and not self._abandoned.is_set():
                 with (
                     contextlib.suppress(OSError),
                     socket.create_connection((host.strip("[]") or LOCALHOST, int(port)), 1),

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from messaging.errors import SetupError, Unavailable
+from messaging.errors import SetupError, StoppedEarly, Unavailable
 from messaging.printable import printable, printable_lines
 from messaging.runtime.config import read_settings
 from messaging.runtime.providers_file import read_providers
@@ -36,7 +36,7 @@ def plan_from_environment() -> Plan:
         try:
             probe.bind((host.strip("[]") or "0.0.0.0", int(port)))  # noqa: S104
         except (OSError, ValueError) as exc:
-            cure = "if no other `smsctl up` is running, choose another address"
+            cure = "if another `smsctl up` runs there, it keeps running; to start a second one, choose another address"
             raise SetupError(f"SMSGW_LISTEN: {listen} cannot be used ({exc}): {cure}") from exc
     servers = nats_servers_for(settings.servers.replicas, named="SMSGW_NATS_URL" in os.environ)
     return Plan(pathlib.Path(settings.process.data_folder), listen=listen, nats_servers=servers)
@@ -65,11 +65,11 @@ async def run_up(plan: Plan) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     began = time.monotonic()
-    system = System(plan)
-    console.print(f"Starting in {system.folder} …")
+    system = System(plan, told=lambda step: console.print(f"  {step} …", highlight=False, markup=False))
+    console.print(f"Starting in {system.folder}; Ctrl-C stops it.")
     code = 0
     try:
-        await asyncio.to_thread(system.start)
+        await start_unless(stopping, system)
         if await wait_until_serving(system, stopping):
             _print_hints(console, system, time.monotonic() - began)
             await _supervise(system, console, stopping)
@@ -80,11 +80,31 @@ async def run_up(plan: Plan) -> int:
         for exc in failed.exceptions:
             console.print(printable_lines(str(exc)), style="red", markup=False, soft_wrap=True)
         code = 1
+    except* StoppedEarly:
+        pass
     finally:
-        console.print("\nDraining …")
-        late = await asyncio.to_thread(system.stop)
-        console.print(f"Stopped; these did not drain in time: {', '.join(late)}" if late else "Stopped.")
+        await _stop(system, console)
     return code
+
+
+async def start_unless(stopping: asyncio.Event, system: System) -> None:
+    """Start the system; raises StoppedEarly when `stopping` is set before everything has started."""
+    starting = asyncio.create_task(asyncio.to_thread(system.start), name="start")
+    told = asyncio.create_task(stopping.wait(), name="stopping")
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not starting.done():
+        system.abandon()
+    await starting
+
+
+async def _stop(system: System, console: Console) -> None:
+    if not system.holds_folder:
+        console.print("Nothing was started.")
+        return
+    console.print("\nDraining …")
+    late = await asyncio.to_thread(system.stop)
+    console.print(f"Stopped; these did not drain in time: {', '.join(late)}" if late else "Stopped.")
 
 
 async def _supervise(system: System, console: Console, stopping: asyncio.Event) -> None:

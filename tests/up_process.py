@@ -22,13 +22,19 @@ class Up:
         self.environment = {**os.environ, "SMSGW_VAR": str(folder / "var"), "SMSGW_LISTEN": self.listen, **settings}
         self.log = folder / "up.log"
 
-    def start(self) -> None:
+    def begin(self) -> None:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [BIN / "smsctl", "up"], cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def start(self) -> None:
+        self.begin()
+        self.wait_for("Try, in another terminal")
+
+    def wait_for(self, text: str) -> None:
         end = time.monotonic() + 90
-        while "Try, in another terminal" not in self.log.read_text():
+        while text not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.05)

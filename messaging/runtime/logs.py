@@ -23,10 +23,10 @@ from messaging.runtime.config import ProcessSettings
 _Render = Callable[[structlog.typing.EventDict], str]
 
 
-def configure_logging(process: ProcessSettings, service: str) -> None:
-    """Send every log line to standard error, as JSON or as text."""
+def configure_logging(process: ProcessSettings, service: str, out: TextIO | None = None) -> None:
+    """Send every log line to `out`, by default standard error, as JSON or as text."""
     level = logging.getLevelNamesMapping()[process.log_level.upper()]
-    lines = _Lines(sys.stderr, _json if process.log_format == "json" else _people(), service, process.pod)
+    lines = _Lines(out or sys.stderr, _json if process.log_format == "json" else _people(), service, process.pod)
     atexit.register(lines.write_out)
     structlog.configure(
         processors=[_stamp],

@@ -10,7 +10,8 @@ import structlog
 
 from messaging.errors import ConfigError, SetupError, StoppedEarly, Unavailable
 from messaging.printable import printable_lines
-from messaging.runtime.config import Settings, read_settings
+from messaging.runtime import stderr
+from messaging.runtime.config import ProcessSettings, Settings, read_settings
 from messaging.runtime.logs import configure_logging
 from messaging.runtime.providers_file import Provider, read_providers
 
@@ -51,12 +52,23 @@ def run_process(
     try:
         settings, providers = read_all(keys_of)
     except ConfigError as exc:
-        sys.stderr.write(f"{service} cannot start; these settings are wrong:\n{printable_lines(str(exc))}\n")
+        _say_wrong_settings(service, exc)
         return EXIT_SETUP
-    configure_logging(settings.process, service)
-
+    real, log_with = stderr.take_over()
+    configure_logging(settings.process, service, real)
+    log_with(_log.warning)
     _collect_rarely()
     return run_to_end(lambda: work(settings, providers))
+
+
+def _say_wrong_settings(service: str, error: ConfigError) -> None:
+    """Say it as a log line, or in plain words to a person at a terminal."""
+    sentence = f"{service} cannot start; these settings are wrong:"
+    if sys.stderr.isatty() or os.environ.get("SMSGW_LOG_FORMAT") == "text":
+        sys.stderr.write(f"{sentence}\n{printable_lines(str(error))}\n")
+        return
+    configure_logging(ProcessSettings(), service)
+    _log.error("cannot start", reason=error.reason, detail=f"{sentence}\n{error}")
 
 
 def run_to_end(work: Callable[[], Awaitable[None]]) -> int:

@@ -5,23 +5,35 @@ and durations.
 """
 
 import contextlib
+import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import structlog
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from messaging.codec import TRACEPARENT
 from messaging.runtime.config import ProcessSettings
 from messaging.runtime.spans import Bearer, ChosenIds, Tracer, parse
 
+if TYPE_CHECKING:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+
 _TRACESTATE = "tracestate"
 CARRIED = frozenset({TRACEPARENT, _TRACESTATE})
 """The headers that carry a trace."""
 _EXPORT_EVERY_MS = 1000
+_LAST_EXPORT_S = 1.0
+_INTERRUPTED_S = 0.5
+
+_log = structlog.get_logger(__name__)
 
 
 @contextlib.contextmanager
 def open_tracer(process: ProcessSettings, service: str) -> Iterator[Tracer]:
-    """Open the process's tracer; everything recorded is exported before the context ends.
+    """Open the process's tracer; everything recorded is exported before the context ends, if that takes a second.
 
     Without an endpoint nothing is recorded, and traces are only passed on.
     """
@@ -46,7 +58,19 @@ def open_tracer(process: ProcessSettings, service: str) -> Iterator[Tracer]:
     try:
         yield Tracer(provider.get_tracer("sms-gateway"), ids, process.trace_ratio)
     finally:
-        provider.shutdown()
+        _stop(provider, exporter)
+
+
+def _stop(provider: "TracerProvider", exporter: "OTLPSpanExporter") -> None:
+    """Export what is left, for a short time: a collector that does not answer must not delay the process's end."""
+    stopping = threading.Thread(target=provider.shutdown, name="last-traces", daemon=True)
+    stopping.start()
+    stopping.join(_LAST_EXPORT_S)
+    if stopping.is_alive():
+        _log.warning("the last traces are lost: the collector does not answer")
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what it says of its interrupted retries
+        exporter.shutdown()
+        stopping.join(_INTERRUPTED_S)
 
 
 def caller_of(carrier: Mapping[str, str] | str) -> Bearer | None:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from ops.embedded.child import free_port
 from tests.up_process import BIN, Up
 
 ROOT = pathlib.Path(__file__).parents[2]
+OURS = {"gateway", "coordinator", "dispatcher", "projector"}
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +169,50 @@ def test_second_system_in_the_same_folder_is_refused_at_once_and_the_first_keeps
         said = second.stdout + second.stderr
         assert second.returncode in {1, 78}, said
         assert "another" in said
+        assert "keeps running" in " ".join(said.split())
+        assert "Stopped" not in said
         assert cure in said
         assert "Traceback" not in said
     assert (run_file.read_text(), providers.read_text()) == before
     up.run(f"{BIN}/smsctl send +233201234567 Hello --wait")
+
+
+@pytest.mark.parametrize("until", ["Starting in", "nats-server and", "the gateway", "the dispatchers", "the history"])
+def test_ctrl_c_during_the_start_ends_cleanly_and_leaves_nothing(open_folder: pathlib.Path, until: str) -> None:
+    one = Up(pathlib.Path(tempfile.mkdtemp(dir=open_folder)))
+    one.begin()
+    one.wait_for(until)
+    began = time.monotonic()
+    one.process.send_signal(signal.SIGINT)
+    code = one.process.wait(30)
+    said = one.log.read_text()
+    assert time.monotonic() - began < 20
+    assert "Traceback" not in said
+    assert code == 0, said
+    assert "Stopped." in said
+    assert one.left() == []
+
+
+def test_smsctl_finds_the_gateway_as_soon_as_it_answers(open_folder: pathlib.Path) -> None:
+    one = Up(pathlib.Path(tempfile.mkdtemp(dir=open_folder)))
+    one.begin()
+    one.wait_for("the dispatchers")
+    del one.environment["SMSGW_LISTEN"]  # as in another terminal
+    assert "Accepted" in one.run(f"{BIN}/smsctl send +233201234567 Hello")
+    one.stop()
+
+
+def test_unreachable_collector_of_traces_delays_no_stop_and_kills_nobody(open_folder: pathlib.Path) -> None:
+    one = Up(pathlib.Path(tempfile.mkdtemp(dir=open_folder)), SMSGW_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}")
+    one.start()
+    assert "SENT" in one.run(f"{BIN}/smsctl send +233201234567 Hello --wait")
+    assert one.stop() < 8
+    assert "did not drain" not in one.log.read_text()
+    logs = [path for path in (one.folder / "var" / "log").glob("*.log") if path.stem.split("-")[0] in OURS]
+    assert len(logs) >= 8
+    for path in logs:
+        for line in path.read_text().splitlines():
+            assert {"event", "service", "pod"} <= json.loads(line).keys()
 
 
 def test_printed_lines_work_and_data_survives(up: Up) -> None:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import subprocess
 import sys
 import uuid
@@ -218,6 +219,20 @@ async def test_explain_names_the_sources_that_it_could_not_reach(
     await told(69, "the message stream knows no message", "the history could not", "SMSGW_DATABASE_URL", **no_store)
     neither = "neither the message stream nor the history could be asked"
     await told(69, neither, "SMSGW_NATS_URL", "SMSGW_DATABASE_URL", **no_stream, **no_store)
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_ends_the_process_without_a_traceback():
+    program = (
+        "import signal, sys, types\n"
+        "import ops.smsctl\n"
+        "assert 'click' not in sys.modules\n"
+        "class Loading(types.ModuleType):\n"
+        "    def __getattr__(self, name): signal.raise_signal(signal.SIGINT)\n"
+        "sys.modules['ops.cli'] = Loading('ops.cli')\n"
+        "ops.smsctl.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_empty_list_of_dead_letters_is_a_sentence(fresh_nats: dict[str, str]):
