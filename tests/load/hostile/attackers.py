@@ -56,6 +56,24 @@ async def flood(address: str, amount: int, _seconds: float) -> Counts:
     return counts
 
 
+async def large(address: str, amount: int, _seconds: float) -> Counts:
+    """Send `amount` requests to unary methods at once, each as large as grpc lets through."""
+    counts: Counts = collections.Counter()
+    channels = [_channel(address) for _ in range(_CONNECTIONS)]
+    raw = b"\x7a\x00" * (_CHUNK_BYTES // 2)
+
+    async def send(number: int) -> None:
+        method: Any = channels[number % _CONNECTIONS].unary_unary(_SERVICE + "SendSms")
+        try:
+            await method(raw, timeout=60)
+        except grpc.aio.AioRpcError as refused:
+            counts[refused.code().name] += 1
+
+    await asyncio.gather(*(send(number) for number in range(amount)))
+    await asyncio.gather(*(channel.close() for channel in channels))
+    return counts
+
+
 async def _streams(address: str, amount: int, seconds: float, chunk: bytes) -> Counts:
     """Keep `amount` BatchSend streams busy with one chunk, each as fast as it is answered."""
     counts: Counts = collections.Counter()
@@ -131,6 +149,7 @@ async def watch(address: str, amount: int, seconds: float) -> Counts:
 
 KINDS: dict[str, Callable[[str, int, float], Coroutine[Any, Any, Counts]]] = {
     "flood": flood,
+    "large": large,
     "refused": refused,
     "full": full,
     "empty": empty,
