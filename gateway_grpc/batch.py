@@ -18,7 +18,7 @@ from gateway_grpc.errors import grpc_status_of, without_fields
 from gateway_grpc.interceptors import current_call
 from gateway_grpc.limits import CallLimits
 from gateway_grpc.turns import Turns, Workload
-from messaging.errors import CallTooLong, Draining, GatewayError, InvalidRequest
+from messaging.errors import CallTooLong, Draining, GatewayError, RequestTooLarge
 from messaging.runtime import telemetry
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
@@ -98,8 +98,7 @@ class Batches:
             if self._acceptance.closed:
                 raise Draining
             if len(raw) > self._settings.chunk_max_bytes:
-                cure = f"has {len(raw)} bytes, at most {self._settings.chunk_max_bytes} are read: send smaller chunks"
-                raise InvalidRequest([("request", cure)])
+                raise RequestTooLarge("request", len(raw), self._settings.chunk_max_bytes, "send smaller chunks")
             yield raw
             del raw
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from sms.gateway.v1 import gateway_pb2 as api
 
 from gateway_grpc.validation import MAX_CHUNK, check_chunk
-from messaging.errors import InvalidRequest
+from messaging.errors import InvalidRequest, RequestTooLarge
 
 MAX_MESSAGE_BYTES = 65_536
 """Size limit of one message; the largest one that is valid has about 35,000 bytes."""
@@ -60,7 +60,7 @@ def read_chunk(raw: bytes) -> Chunk:
 def read_message(raw: bytes) -> api.SendSmsRequest:
     """Decode one message of a chunk; raises InvalidRequest."""
     if len(raw) > MAX_MESSAGE_BYTES:
-        raise InvalidRequest([("message", f"has {len(raw)} bytes, at most {MAX_MESSAGE_BYTES} are read: shorten it")])
+        raise RequestTooLarge("message", len(raw), MAX_MESSAGE_BYTES, "shorten it")
     try:
         return api.SendSmsRequest.FromString(raw)
     except DecodeError as exc:

@@ -17,6 +17,7 @@ CODES: dict[type[errors.GatewayError], grpc.StatusCode] = {
     errors.GatewayError: grpc.StatusCode.INTERNAL,
     errors.CallerError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotCancelable: grpc.StatusCode.FAILED_PRECONDITION,

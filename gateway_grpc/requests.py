@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from messaging.errors import InvalidRequest
+from messaging.errors import InvalidRequest, RequestTooLarge
 
 Decode = Callable[[bytes], Any]
 
@@ -22,7 +22,7 @@ def decoder(deserialize: Decode | None, longest: int) -> Decode:
     def decode(raw: bytes) -> Any:
         if len(raw) > longest:
             cure = "shorten it, or send many messages with BatchSend"
-            raise InvalidRequest([("request", f"has {len(raw)} bytes, at most {longest} are read: {cure}")])
+            raise RequestTooLarge("request", len(raw), longest, cure)
         try:
             return deserialize(raw)
         except DecodeError as exc:

@@ -3,6 +3,7 @@
 GatewayError
 ├── CallerError                 the caller must change the request
 │   ├── InvalidRequest          fields are wrong (all of them at once)
+│   │   └── RequestTooLarge     the request has more bytes than are read
 │   ├── NotFound                no such message of this client
 │   ├── RequestIdReused         the request_id belongs to another message
 │   ├── NotCancelable           a provider has taken it or may have, or the message is final
@@ -57,6 +58,16 @@ class InvalidRequest(CallerError):
         if left_out := len(violations) - len(self.violations):
             shown.append(f"and {left_out} more")
         super().__init__("; ".join(shown))
+
+
+class RequestTooLarge(InvalidRequest):
+    """A request, a chunk, or a message of a chunk has more bytes than the gateway reads."""
+
+    reason = "REQUEST_TOO_LARGE"
+
+    def __init__(self, what: str, size_bytes: int, limit: int, cure: str) -> None:
+        self.limit = limit
+        super().__init__([(what, f"has {size_bytes} bytes, at most {limit} are read: {cure}")])
 
 
 class NotFound(CallerError):

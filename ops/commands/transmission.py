@@ -276,7 +276,9 @@ def _size_of(rows: Sequence[Row]) -> int:
 
 
 def _is_too_large(error: grpc.aio.AioRpcError, refusal: Refusal | None) -> bool:
-    """Whether a library between here and there refused a message for its size."""
+    """Whether the gateway, or a library between here and there, refused a chunk for its size."""
+    if refusal is not None and refusal.reason == "REQUEST_TOO_LARGE":
+        return True
     exhausted = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and refusal is None
     return exhausted and _TOO_LARGE.search(error.details() or "") is not None
 

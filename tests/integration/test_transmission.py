@@ -12,12 +12,14 @@ import pytest
 import pytest_asyncio
 from google.rpc import code_pb2
 from grpc_status import rpc_status
+from memory_gateway import connected, serving
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
 
 from gateway_grpc.errors import grpc_status_of
 from messaging.errors import BacklogFull, Draining, GatewayError, InvalidRequest, StreamDown
 from messaging.runtime.backoff import Backoff
+from messaging.runtime.config import GatewaySettings
 from ops.bulk.identity import Identities
 from ops.bulk.row import Row
 from ops.bulk.rows import open_rows
@@ -307,6 +309,15 @@ async def test_too_large_is_not_busy(with_ids: bool):  # noqa: FBT001
     assert len(heard.accepted) == len(servicer.accepted)
     assert 0 < len(heard.broken) < 10
     assert any("too large" in why for why in heard.broken)
+
+
+@pytest.mark.parametrize("count", [700, 800, 900, 1000])
+async def test_chunk_that_the_gateway_itself_refuses_for_its_size_is_divided(count: int):
+    smallest = GatewaySettings(chunk_max_bytes=262_144)
+    async with serving(smallest) as own, connected(own) as channel:
+        heard = await transmit(rpc.SmsGatewayServiceStub(channel), with_labels(count, 250), chunk=1000)
+    assert sorted({*heard.accepted, *heard.repeated}) == list(range(2, count + 2))
+    assert heard.refused == []
 
 
 async def test_row_that_is_too_large_alone_is_refused_and_the_others_are_sent():

@@ -17,6 +17,7 @@ SAMPLES: list[errors.GatewayError] = [
     errors.GatewayError(SECRET),
     errors.CallerError("bad"),
     errors.InvalidRequest([("recipient", "is required"), ("messages[1].body", "is required")]),
+    errors.RequestTooLarge("request", 300_000, 262_144, "shorten it"),
     errors.NotFound("message_id"),
     errors.RequestIdReused("0190-7"),
     errors.NotCancelable("0190-7", "SENT"),
