@@ -16,18 +16,22 @@ def run_file(environment: dict[str, str]) -> pathlib.Path:
 def environment() -> dict[str, str]:
     """Return the environment; what it does not set is filled in from the file of a running `up`."""
     given = dict(os.environ)
-    try:
-        found = json.loads(run_file(given).read_text())["environment"]
-    except (OSError, ValueError, KeyError):
-        return given
-    return {**found, **given}
+    return {**_texts_in_run_file("environment", given), **given}
 
 
 def simulators() -> dict[str, str]:
     """Return the URLs of a running `up`'s simulated providers by name; empty when there are none."""
+    return _texts_in_run_file("simulators", dict(os.environ))
+
+
+def _texts_in_run_file(field: str, given: dict[str, str]) -> dict[str, str]:
+    """Read one object of the file; empty when it is not there, or when anything in it is not a text."""
     try:
-        found: dict[str, str] = json.loads(run_file(dict(os.environ)).read_text())["simulators"]
-    except (OSError, ValueError, KeyError):
+        document = json.loads(run_file(given).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    found = document.get(field) if isinstance(document, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str) and "\0" not in value for value in found.values()):
         return {}
     return found
 

@@ -13,6 +13,8 @@ import attrs
 
 from messaging.documents import BreakerState, Mode
 
+_LONGEST_CODE = 64
+
 
 @attrs.frozen
 class BreakerLimits:
@@ -96,15 +98,18 @@ class Breaker:
             return None
         return BreakerState(Mode.OPEN, generation + 1, reason, cause=cause, until=until)
 
-    def record(self, generation: int, now: float, *, failed: bool | None) -> BreakerState | None:
-        """Count the answer to a call; `failed` is None when it says nothing about the provider's health."""
+    def record(self, generation: int, now: float, *, failed: bool | None, code: str = "") -> BreakerState | None:
+        """Count the answer to a call; `failed` is None when it says nothing about the provider's health.
+
+        `code` is the answer's, for the reason of a breaker that opens; it may be empty.
+        """
         state = self.state
         if generation != state.generation:
             return None
         if state.mode is Mode.HALF_OPEN:
             self._probing = False
             if failed:
-                return BreakerState(Mode.OPEN, generation + 1, "the probe failed")
+                return BreakerState(Mode.OPEN, generation + 1, f"the probe failed{_with(code)}")
             return BreakerState(Mode.CLOSED, generation + 1)
         if failed is None or state.mode is Mode.OPEN:
             return None
@@ -114,7 +119,12 @@ class Breaker:
         while self._calls[0][0] <= now - self.limits.window_s:
             self._failures -= self._calls.popleft()[1]
         if self._in_a_row >= self.limits.failures:
-            return BreakerState(Mode.OPEN, generation + 1, f"{self._in_a_row} failures in a row")
+            return BreakerState(Mode.OPEN, generation + 1, f"{self._in_a_row} failures in a row{_with(code)}")
         if len(self._calls) >= self.limits.calls and 2 * self._failures > len(self._calls):
-            return BreakerState(Mode.OPEN, generation + 1, f"{self._failures} of {len(self._calls)} calls failed")
+            reason = f"{self._failures} of {len(self._calls)} calls failed{_with(code)}"
+            return BreakerState(Mode.OPEN, generation + 1, reason)
         return None
+
+
+def _with(code: str) -> str:
+    return f", the last with code {code[:_LONGEST_CODE]}" if code else ""

@@ -152,12 +152,12 @@ class BreakerSync:
         if change is not None:
             self._spawn(self._write_change(change))
 
-    def record(self, generation: int, *, failed: bool | None) -> None:
+    def record(self, generation: int, *, failed: bool | None, code: str = "") -> None:
         """Count the answer to a call. A change of state is written at once, in a task of its own."""
         if failed is False:
             self._refusals.accepted()
             self._throttling.accepted(time.monotonic())
-        change = self._breaker.record(generation, time.monotonic(), failed=failed)
+        change = self._breaker.record(generation, time.monotonic(), failed=failed, code=code)
         if change is not None:
             self._spawn(self._write_change(change))
 

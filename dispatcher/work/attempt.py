@@ -135,7 +135,7 @@ class AttemptRunner:
                 first = facts.throttled_before == 0
                 self._breaker.throttled(generation, message_id, pause_s, outcome.code, first_time=first)
             case _:
-                self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind])
+                self._breaker.record(generation, failed=_COUNTS_AS_FAILURE[outcome.kind], code=outcome.code)
         return False
 
     async def _call(self, job: Job, gate: PermitGate) -> Outcome | None:

@@ -248,3 +248,15 @@ def test_every_change_raises_the_generation_by_one() -> None:
         provider.call(failed=False)
         seen.append(provider.state.generation)
     assert seen == list(range(10))
+
+
+def test_reason_names_the_code_of_the_last_failure():
+    one = Breaker("pod-1", BreakerLimits(failures=2))
+    assert one.record(0, 0.0, failed=True, code="503") is None
+    opened = one.record(0, 1.0, failed=True, code="connect")
+    assert opened is not None
+    assert opened.reason == "2 failures in a row, the last with code connect"
+    one.adopt(BreakerState(Mode.HALF_OPEN, 2, probe="pod-1"), 2.0)
+    again = one.record(2, 3.0, failed=True, code="x" * 1000)
+    assert again is not None
+    assert again.reason == "the probe failed, the last with code " + "x" * 64

@@ -187,7 +187,7 @@ async def test_calls_that_our_own_standstill_ended_do_not_open_the_breaker(*, st
         generation = setup.breaker.begin()
         change = None
 
-        def note(found: int, *, failed: bool | None) -> None:
+        def note(found: int, *, failed: bool | None, code: str) -> None:
             nonlocal change
             change = setup.breaker.record(found, 0.0, failed=failed)
 
