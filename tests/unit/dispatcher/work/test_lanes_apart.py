@@ -1,10 +1,13 @@
 """Pods whose provider puts off one message, all messages, or refuses everything for good."""
 
 import asyncio
+import itertools
+import time
 
 import pytest
 
 from dispatcher.breaker.breaker import Breaker, BreakerLimits
+from messaging import codec
 from messaging.documents import REFUSED, THROTTLED, BreakerState, Mode
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard
@@ -128,7 +131,7 @@ async def test_probe_that_is_refused_too_keeps_the_breaker_open_and_its_message(
 
 
 @in_virtual_time
-async def test_message_that_two_providers_refuse_is_refused() -> None:
+async def test_message_that_two_providers_refuse_is_refused_even_by_one_that_refuses_everything() -> None:
     texts = [str(number) for number in range(FLEET.breaker_refusals)]
     fleet = SmallFleet({"p1": {text: [Reply.REFUSES] for text in texts}, "p2": {texts[-1]: [Reply.REFUSES]}})
     await fleet.pod("p1")
@@ -136,7 +139,35 @@ async def test_message_that_two_providers_refuse_is_refused() -> None:
     for number, text in enumerate(texts):
         addresses.append(await fleet.accept(text, recipient=f"+23320{number:07}"))
         await asyncio.sleep(0.5)
+    await board(fleet).set_breaker("p2", BreakerState(Mode.OPEN, 1, "refused", cause=REFUSED), 0)
     await fleet.pod("p2")
     await fleet.until_idle()
     assert fleet.story(addresses[-1]) == [SENDING, "QUEUED REFUSED_ALIKE", SENDING, "FAILED REFUSED"]
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_probe_that_is_put_off_keeps_the_breaker_open_for_as_long_as_it_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(fake_provider._OUTCOMES, Reply.THROTTLES, HOUR)
+    fleet = SmallFleet({"p1": {"probe": [Reply.THROTTLES]}})
+    await fleet.pod("p1")
+    await board(fleet).set_breaker("p1", BreakerState(Mode.OPEN, 1, "throttled", cause=THROTTLED), 0)
+    await fleet.accept("probe", providers=["p1"], ttl_s=300)
+    await asyncio.sleep(FLEET.breaker_cooldown_s + 2)
+    _, state = await board(fleet).breaker("p1")
+    assert (state.mode, state.cause) == (Mode.OPEN, THROTTLED)
+    assert 3590 < state.until - time.time() <= 3600
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_message_that_is_put_off_waits_before_it_asks_again() -> None:
+    fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES] * 2}})
+    await fleet.pod("p1")
+    address = await fleet.accept("a", providers=["p1"])
+    assert await fleet.until_idle() >= 2 * fake_provider.PAUSE_S
+    starts = [codec.unix(one.start_time) for one in fleet.last(address).attempts]
+    assert all(later - earlier >= fake_provider.PAUSE_S for earlier, later in itertools.pairwise(starts))
     await fleet.close()
