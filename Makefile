@@ -118,8 +118,8 @@ k8s-cluster: .venv/.ok ## install both overlays in a Kubernetes on this machine:
 		$(if $(BEFORE),--before $(BEFORE))
 
 # BASE is a Python image, TAG the name and tag of the new image.
-image: ## build the container image with docker, podman or buildah: BASE TAG FLAGS
-	sh tools/image.sh $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
+image: ## build the container image with docker, podman or buildah: BASE TAG PINNED FLAGS
+	sh tools/image.sh $(if $(PINNED),--pinned) $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) -- $(FLAGS)
 
 # Three lock files: everything; what the image contains; what builds its wheel.
 COMPILE = $(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --custom-compile-command 'make lock' \
