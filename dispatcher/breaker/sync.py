@@ -136,17 +136,20 @@ class BreakerSync:
     def throttled(self, generation: int, message_id: str, pause_s: float, code: str, *, first_time: bool) -> None:
         """Pause the lane, or open the breaker, for as long as the provider asks, if it means more than one message."""
         pause_s = min(pause_s, self._breaker.limits.longest_pause_s)
-        reason = f"throttled with code {code or 'none'}: the provider wants {pause_s:.0f} s without messages"
         if self.state.mode is Mode.HALF_OPEN:
-            until = time.time() + max(pause_s, self._breaker.limits.cooldown_s)
-            self._open(self._breaker.open(generation, reason, THROTTLED, until))
+            self._open_for(generation, pause_s, code)
             return
         lane = self._throttling.throttled(message_id, pause_s, time.monotonic(), first_time=first_time)
         if lane.opens:
-            until = time.time() + max(pause_s, self._breaker.limits.cooldown_s)
-            self._open(self._breaker.open(generation, reason, THROTTLED, until))
+            self._open_for(generation, pause_s, code)
         elif lane.seconds:
             self.pause(lane.seconds)
+
+    def _open_for(self, generation: int, pause_s: float, code: str) -> None:
+        until = time.time() + max(pause_s, self._breaker.limits.cooldown_s)
+        clock = time.strftime("%H:%M:%S UTC", time.gmtime(until))
+        reason = f"throttled with code {code or 'none'}: until {clock}, the provider wants {pause_s:.0f} s"
+        self._open(self._breaker.open(generation, reason, THROTTLED, until))
 
     def _open(self, change: BreakerState | None) -> None:
         if change is not None:
