@@ -68,6 +68,8 @@ class FakeProvider:
     script: Mapping[str, Sequence[Reply]] = attrs.Factory(dict)
     took: dict[str, int] = attrs.Factory(lambda: defaultdict(int))
     calls: list[str] = attrs.Factory(list)
+    under_way: int = 0
+    """Messages that it will take although it broke their connection."""
 
     def receive(self, submission: Submission) -> Reply:
         """Return the reply that the script has for this call."""
@@ -76,13 +78,18 @@ class FakeProvider:
         self.calls.append(submission.body)
         reply = replies[number] if number < len(replies) else Reply.TAKES
         if reply is Reply.TAKES_LATE:
-            asyncio.get_running_loop().call_later(LATE_S, self._take, submission.message_id)
+            self.under_way += 1
+            asyncio.get_running_loop().call_later(LATE_S, self._take_late, submission.message_id)
         if reply in _TAKEN:
             self._take(submission.message_id)
         return reply
 
     def _take(self, message_id: str) -> None:
         self.took[message_id] += 1
+
+    def _take_late(self, message_id: str) -> None:
+        self.under_way -= 1
+        self._take(message_id)
 
 
 class FakeProviderClient:

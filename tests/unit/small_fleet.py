@@ -211,9 +211,10 @@ class SmallFleet:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits anywhere, and every message is in a settled state."""
+        """Whether nothing waits anywhere or is still to be taken, and every message is in a settled state."""
         waiting = len(self.stream.log(topo.SEND).messages)
         waiting += sum(1 for _ in self.stream.log(topo.LATER_STREAM).matching("sms.later.>"))
+        waiting += sum(provider.under_way for provider in self.providers.values())
         return not waiting and all(self.last(address).state in SETTLED_STATES for address in self.commands())
 
     async def until_idle(self, within_s: float = 200.0) -> float:

@@ -141,4 +141,5 @@ async def replay(fleet: SmallFleet, accepted: Sequence[Address]) -> None:
                 await fleet.publisher.enqueue(entry, address, event.provider, lane)
                 await asyncio.sleep(0.3)
     await fleet.until_idle(60.0)
-    assert snapshot() == before
+    after = snapshot()
+    assert after == before

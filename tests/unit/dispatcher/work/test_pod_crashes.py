@@ -105,7 +105,13 @@ FAULTS = st.lists(
 )
 
 
-@hypothesis.given(MESSAGES, FAULTS, st.booleans(), st.booleans())
+@hypothesis.given(messages=MESSAGES, faults=FAULTS, resends=st.booleans(), can_look_up=st.booleans())
+@hypothesis.example(
+    messages=[Sent([Reply.FAILS]), Sent([Reply.TAKES_UNHEARD], [Reply.THROTTLES_SLOWLY, Reply.TAKES_LATE])],
+    faults=[],
+    resends=True,
+    can_look_up=False,
+)
 def test_messages_are_neither_lost_nor_duplicated_whatever_fails(
     messages: list[Sent],
     faults: list[Fault],
