@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable
 
 _EVERY_S = 2.0
+_ROUNDS = 15
 _STEP_BYTES = 16 * 1024 * 1024
 _STATM = pathlib.Path("/proc/self/statm")
 
@@ -32,12 +33,18 @@ def trim() -> None:
 async def give_back(
     resident: Callable[[], int] = resident_bytes, trimming: Callable[[], None] = trim, every_s: float = _EVERY_S
 ) -> None:
-    """Trim whenever the process has grown, until cancelled; in a thread, as it may take some milliseconds."""
-    lowest = resident()
+    """Trim when the process has grown, and for a while after it, until cancelled; in a thread, as it takes some ms.
+
+    What is in use while the process grows is freed later, and the process does not grow then.
+    """
+    lowest, rounds = resident(), 0
     while True:
         await asyncio.sleep(every_s)
         held = resident()
         if held > lowest + _STEP_BYTES:
+            rounds = _ROUNDS
+        lowest = min(lowest, held)
+        if rounds:
+            rounds -= 1
             await asyncio.to_thread(trimming)
             lowest = resident()
-        lowest = min(lowest, held)
