@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from sms.gateway.v1 import message_pb2 as pb
 
-from tests.unit.fake_provider import Reply
+from tests.unit.fake_provider import LATE_S, Reply
 from tests.unit.small_fleet import FLEET, SmallFleet
 from tests.unit.supervised import Fault, Kind, Supervised, check, replay
 from tests.unit.virtual_time import run_whole
@@ -39,12 +39,17 @@ class Sent:
 async def explore(
     messages: Sequence[Sent], faults: Sequence[Fault], *, resends: bool = False, can_look_up: bool = False
 ) -> list[Fault]:
-    """Send messages under `faults`; return every step that was taken, as a fault that can be injected there."""
+    """Send messages under `faults`; return every step that was taken, as a fault that can be injected there.
+
+    Of a provider that takes messages late, a look-up's no counts only after that time: its setting says so.
+    """
     script = {
         "p1": {str(number): one.first for number, one in enumerate(messages)},
         "p2": {str(number): one.second for number, one in enumerate(messages)},
     }
-    fleet = SmallFleet(script, RESEND if resends else HOLD, can_look_up=can_look_up)
+    takes_late = any(Reply.TAKES_LATE in (*one.first, *one.second) for one in messages)
+    missing_after_s = LATE_S + 1 if takes_late else 0.0
+    fleet = SmallFleet(script, RESEND if resends else HOLD, can_look_up=can_look_up, missing_after_s=missing_after_s)
     supervised = Supervised(fleet, faults)
     supervised.start()
     accepted = [
@@ -112,6 +117,7 @@ FAULTS = st.lists(
     resends=True,
     can_look_up=False,
 )
+@hypothesis.example(messages=[Sent([Reply.TAKES_LATE])], faults=[], resends=False, can_look_up=True)
 def test_messages_are_neither_lost_nor_duplicated_whatever_fails(
     messages: list[Sent],
     faults: list[Fault],
