@@ -12,6 +12,7 @@ from dispatcher.breaker.breaker import Breaker, BreakerLimits
 from dispatcher.breaker.silence import Silence
 from dispatcher.breaker.sync import BreakerSync
 from dispatcher.breaker.watched_client import WatchedClient
+from dispatcher.duties.backlog_report import BacklogReport
 from dispatcher.duties.forwarder import Forwarder
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.source_watch import SourceWatch
@@ -115,7 +116,7 @@ async def _send(
     board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
     silence = Silence()
     provider_client = WatchedClient(provider_client, silence)
-    breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer, silence)
+    breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer, silence, watched=True)
     await life.patiently(breaker.refresh)
     context = DispatchContext(
         provider=provider,
@@ -233,6 +234,7 @@ async def coordinate(settings: Settings, providers: Sequence[Provider]) -> None:
                 coordinator=coordinator.run(),
                 scheduler=Scheduler(life.connection, settings.fleet.ack_wait_s, settings.gateway.window_s).run(),
                 source_watch=SourceWatch(life.connection).run(),
+                backlog=BacklogReport(life.connection, board, settings.process.pod).run(),
             )
             await coordinator.resign()
 

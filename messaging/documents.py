@@ -15,7 +15,7 @@ from messaging.errors import CorruptRecord
 
 _T = TypeVar("_T")
 
-ALLOC, LEADER = "alloc", "leader"
+ALLOC, LEADER, BACKLOG = "alloc", "leader", "backlog"
 """Keys of the limits bucket, besides those of the leases."""
 
 _MOST_TEXTS, _LONGEST_TEXT = 16, 500
@@ -149,6 +149,35 @@ class Notice:
         return {"service": self.service, "problems": dict(self.problems)}
 
 
+@attrs.frozen
+class Backlog:
+    """What waits in the work queue, counted once for the whole fleet by a coordinator (`by`).
+
+    `waiting` counts each provider's messages by lane: (not delivered, delivered and not acknowledged). A provider whose
+    queue is empty is there too. `uncounted` messages have no consumer. `storage_fill` is the part of the account's own
+    limit that is used; `storage_limited` says whether there is one.
+    """
+
+    by: str
+    waiting: Mapping[str, Mapping[str, tuple[int, int]]] = attrs.Factory(dict)
+    uncounted: int = 0
+    storage_bytes: int = 0
+    storage_fill: float = 0.0
+    storage_limited: bool = True
+
+    def of_each(self) -> dict[str, int]:
+        """Count each provider's messages, in all lanes."""
+        return {name: sum(map(sum, lanes.values())) for name, lanes in self.waiting.items()}
+
+    def undelivered(self, provider: str, lane: str) -> int:
+        """Count the messages of a lane that no process has drawn."""
+        return self.waiting.get(provider, {}).get(lane, (0, 0))[0]
+
+    def to_document(self) -> dict[str, Any]:
+        """Convert it for the bucket."""
+        return attrs.asdict(self)
+
+
 class _Fields:
     """Reads the fields of one document; each must have its type, and absent ones take their default."""
 
@@ -195,6 +224,15 @@ class _Fields:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
             raise CorruptRecord(self._key, f"its {name} is no time")
         return float(value)
+
+    def pairs(self) -> dict[str, tuple[int, int]]:
+        """Read this object's pairs of counts."""
+        found = {}
+        for name, pair in self._document.items():
+            if not isinstance(pair, list) or [type(one) for one in pair] != [int, int] or min(pair) < 0:
+                raise CorruptRecord(self._key, "one of its pairs is no pair of counts")
+            found[str(name)] = (pair[0], pair[1])
+        return found
 
     def fields(self, name: str) -> dict[str, "_Fields"]:
         return {str(key): _Fields(self._key, one) for key, one in self._read(name, dict, None).items()}
@@ -255,6 +293,19 @@ def read_notice(key: str, document: object) -> Notice:
     """Read a process's notice; raises CorruptRecord."""
     fields = _Fields(key, document)
     return Notice(fields.text("service"), tuple(fields.texts("problems").items()))
+
+
+def read_backlog(key: str, document: object) -> Backlog:
+    """Read the count of what waits; raises CorruptRecord."""
+    fields = _Fields(key, document)
+    return Backlog(
+        fields.text("by"),
+        {name: one.pairs() for name, one in fields.fields("waiting").items()},
+        fields.count("uncounted", 0),
+        fields.count("storage_bytes", 0),
+        fields.moment("storage_fill"),
+        storage_limited=fields.flag("storage_limited"),
+    )
 
 
 def read_leader(key: str, document: object) -> str:

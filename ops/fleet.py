@@ -11,11 +11,12 @@ from messaging.runtime.config import Settings
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.access import access_of
+from messaging.stream.backlog import names_in_queue
 from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.clock import StreamClock, sentence
 from messaging.stream.connection import open_connection
-from messaging.stream.fleet import FleetView, names_in_queue
+from messaging.stream.fleet import FleetView
 from messaging.stream.interface import Connection
 from messaging.stream.notices import NoticeBoard
 

@@ -17,18 +17,30 @@ from messaging.documents import REFUSED, THROTTLED, BreakerState, Mode
 from messaging.errors import Unavailable
 from messaging.runtime.boot_clock import boot_time
 from messaging.stream.board import BreakerBoard
+from messaging.stream.buckets import Changes
 
 _log = structlog.get_logger(__name__)
 
 _REFRESH_EVERY_S = 0.8
 """Every pod has the shared state within a second, even when a hint is lost."""
 
+_REFRESH_WATCHED_S = 30.0
+"""How often a closed breaker is read while its process reads the newest revisions of all, and tells by `note_newest`.
+"""
+
 
 class BreakerSync:
     """One pod's breaker and the pauses that the provider asks for; both are shared by all pods of the provider."""
 
     def __init__(
-        self, board: BreakerBoard, provider: str, breaker: Breaker, pacer: Pacer, silence: Silence | None = None
+        self,
+        board: BreakerBoard,
+        provider: str,
+        breaker: Breaker,
+        pacer: Pacer,
+        silence: Silence | None = None,
+        *,
+        watched: bool = False,
     ) -> None:
         self._board = board
         self._provider = provider
@@ -36,6 +48,8 @@ class BreakerSync:
         self._pacer = pacer
         self._silence = silence or Silence()
         self._was_silent = False
+        self._watched = watched
+        self._changes = Changes()
         self._refusals = Refusals(breaker.limits.refusals)
         self._throttling = Throttling()
         self._revision = 0
@@ -75,12 +89,21 @@ class BreakerSync:
     async def run(self) -> None:
         """Follow the shared state until cancelled: read it after each notification of a write, and regularly."""
         async with self._board.changes(self._provider) as changes:
+            self._changes = changes
             while True:
                 try:
                     await self.refresh()
                 except Unavailable as exc:
                     _log.debug("breaker not refreshed", error=str(exc))
-                await changes.wait(_REFRESH_EVERY_S)
+                await changes.wait(self._refresh_after_s())
+
+    def _refresh_after_s(self) -> float:
+        return _REFRESH_WATCHED_S if self._watched and self.state.mode is Mode.CLOSED else _REFRESH_EVERY_S
+
+    def note_newest(self, revision: int) -> None:
+        """Note the newest revision of this provider's breaker and pause, so that a newer one is read at once."""
+        if revision > max(self._revision, self._pause_revision):
+            self._changes.notify()
 
     async def refresh(self) -> None:
         """Read the shared state and the pause, and write a change that is due; raises Unavailable."""

@@ -32,8 +32,9 @@ from messaging.runtime.spans import Tracer
 from messaging.stream import setup
 from messaging.stream import topology as topo
 from messaging.stream.ack_extender import extend_acks
+from messaging.stream.backlog import names_in_queue
 from messaging.stream.board import LimitsBoard
-from messaging.stream.fleet import FleetView, names_in_queue
+from messaging.stream.fleet import FleetView
 from messaging.stream.interface import ApiError, Connection, Consumer, Delivery
 
 _log = structlog.get_logger(__name__)

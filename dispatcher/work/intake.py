@@ -20,7 +20,12 @@ PREFETCH = 8
 MOST_PREFETCH = 256
 """While what comes is too late, more is drawn at once: it takes no permit, and hides what could still be sent."""
 
-_FETCH_S = 1.0
+_FETCH_S, _REST_FETCH_S = 1.0, 30.0
+_RESTS_AFTER = 3
+"""After so many fetches without a message, a lane asks for its next message once in `_REST_FETCH_S`.
+
+A request that the server has forgotten shows when the fleet's count finds messages in the lane: see `note_count`.
+"""
 LAST_FETCH_S = _FETCH_S + 0.2
 """After `stop`, a running fetch has returned within this time."""
 
@@ -48,7 +53,13 @@ class Intake:
         self._outstanding: set[Delivery] = set()
         self._filled = asyncio.Event()
         self._room = {lane: asyncio.Event() for lane in consumers}
-        self.stopping = False
+        self._empty_fetches = dict.fromkeys(consumers, 0)
+        self._stopped = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is drawn."""
+        return self._stopped.is_set()
 
     @property
     def waiting(self) -> int:
@@ -65,10 +76,14 @@ class Intake:
         async with asyncio.TaskGroup() as group:
             for lane, consumer in self._consumers.items():
                 group.create_task(self._fill(lane, consumer), name=f"intake-{lane}")
+            await self._stopped.wait()
+            for lane, consumer in self._consumers.items():
+                if self._rests(lane):
+                    group.create_task(consumer.finish(), name=f"finish-{lane}")
 
     def stop(self) -> None:
         """Draw nothing more."""
-        self.stopping = True
+        self._stopped.set()
         for room in self._room.values():
             room.set()
 
@@ -80,12 +95,23 @@ class Intake:
                 room.clear()
                 await room.wait()
                 continue
-            deliveries = await consumer.fetch(prefetch - len(buffer), _FETCH_S)
+            wait_s = _REST_FETCH_S if self._rests(lane) else _FETCH_S
+            deliveries = await consumer.fetch(prefetch - len(buffer), wait_s)
             self._on_stream[lane] = deliveries[-1].waiting if deliveries else 0
+            self._empty_fetches[lane] = 0 if deliveries else self._empty_fetches[lane] + 1
             if deliveries:
                 self._outstanding.update(deliveries)
                 buffer.extend(Drawn(lane, delivery) for delivery in deliveries)
                 self._filled.set()
+
+    def _rests(self, lane: Lane) -> bool:
+        return self._empty_fetches[lane] >= _RESTS_AFTER
+
+    def note_count(self, lane: Lane, waiting: int) -> None:
+        """Note how many messages the fleet's count found in a lane: a lane that rests asks for them again."""
+        if waiting and self._rests(lane):
+            self._empty_fetches[lane] = 0
+            self._consumers[lane].interrupt()
 
     async def next(self) -> Drawn:
         """Wait for the next message, chosen by SHARES among the lanes that have one."""

@@ -11,7 +11,18 @@ from typing import TypeVar
 import structlog
 
 from messaging import documents
-from messaging.documents import ALLOC, LEADER, BreakerState, Lease, Table, breaker_key, lease_key, pause_key
+from messaging.documents import (
+    ALLOC,
+    BACKLOG,
+    LEADER,
+    Backlog,
+    BreakerState,
+    Lease,
+    Table,
+    breaker_key,
+    lease_key,
+    pause_key,
+)
 from messaging.errors import CorruptRecord
 from messaging.stream.buckets import Bucket, Changes
 
@@ -64,10 +75,23 @@ class BreakerBoard:
         revision, state = await self._documents.get(breaker_key(provider), documents.read_breaker)
         return revision, state or BreakerState()
 
+    async def everything(self) -> tuple[dict[str, BreakerState], dict[str, int]]:
+        """Read all breakers, and the newest revision of each provider's breaker and pause; may lag by a moment."""
+        states: dict[str, BreakerState] = {}
+        revisions: dict[str, int] = {}
+        for key, (revision, document) in (await self._bucket.newest("*.*")).items():
+            kind, _, provider = key.partition(".")
+            revisions[provider] = max(revision, revisions.get(provider, 0))
+            if kind == "breaker" and document is not None:
+                state = self._documents.value(key, revision, document, documents.read_breaker)
+                if state is not None:
+                    states[provider] = state
+        return states, revisions
+
     async def breakers(self) -> dict[str, BreakerState]:
         """Read all breakers, by provider; may lag by a moment."""
-        found = await self._documents.all(breaker_key("*"), documents.read_breaker)
-        return {provider: state for provider, (_, state) in found.items()}
+        states, _ = await self.everything()
+        return states
 
     async def set_breaker(self, provider: str, state: BreakerState, revision: int) -> int | None:
         """Write a state if the breaker is still at `revision`; returns the new revision, None when it is not."""
@@ -141,6 +165,22 @@ class LimitsBoard:
             notify(None if document is None else self._documents.value(key, 0, document, documents.read_table))
 
         async with self._bucket.on_write(ALLOC, notify_key):
+            yield
+
+    async def put_backlog(self, backlog: Backlog, ttl_s: int) -> None:
+        """Write the count of what waits, for every process; it expires after `ttl_s`."""
+        await self._bucket.put(BACKLOG, backlog.to_document(), ttl_s=ttl_s)
+
+    @contextlib.asynccontextmanager
+    async def on_backlog(self, notify: Callable[[Backlog], None]) -> AsyncIterator[None]:
+        """Call `notify(backlog)` for each count of what waits; may be lost or early, as that of `on_table`."""
+
+        def notify_key(key: str, document: object) -> None:
+            backlog = None if document is None else self._documents.value(key, 0, document, documents.read_backlog)
+            if backlog is not None:
+                notify(backlog)
+
+        async with self._bucket.on_write(BACKLOG, notify_key):
             yield
 
     @contextlib.asynccontextmanager

@@ -64,9 +64,13 @@ class Bucket:
 
     async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
         """Read (revision, document) of every key that matches; may lag by a moment."""
+        newest = await self.newest(pattern)
+        return {key: (revision, document) for key, (revision, document) in newest.items() if document is not None}
+
+    async def newest(self, pattern: str) -> dict[str, tuple[int, Any]]:
+        """Read every key that matches as `all` does, also those that were deleted: (revision of the marker, None)."""
         records = await self._connection.last_of_each(self._stream, self._prefix + pattern)
-        found = ((record.subject.removeprefix(self._prefix), record.sequence, _document(record)) for record in records)
-        return {key: (revision, document) for key, revision, document in found if document is not None}
+        return {record.subject.removeprefix(self._prefix): (record.sequence, _document(record)) for record in records}
 
     def on_write(self, pattern: str, notify: Callable[[str, Any], None]) -> AbstractAsyncContextManager[None]:
         """Call `notify(key, document)` for each attempt to write a matching key; the document is None for a deletion.

@@ -16,12 +16,14 @@ _SAID_BY_THE_SERVER = frozenset({"Status", "Description"})
 class StreamClient(Client):
     """Calls handlers as it reads messages, and also reconnects when the server sends an error before it disconnects.
 
-    The server does that when its users were changed; nats-py itself would close the connection for good.
+    The server does that when its users were changed; nats-py itself would close the connection for good. The functions
+    in `on_reconnect` are called after each reconnect.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[int, Callable[[Msg], None]] = {}
+        self.on_reconnect: set[Callable[[], None]] = set()
 
     async def listen(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
         """Subscribe; `handler` is called for each message as soon as it is read, and must not raise.

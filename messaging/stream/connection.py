@@ -210,6 +210,7 @@ def _record_from_api(message: Mapping[str, Any]) -> Record:
 class _Callbacks:
     """nats-py's callbacks: logs the state of the connection, and fails its requests when it is lost."""
 
+    client: StreamClient
     requests: Requests | None = None
     closing: bool = False
     refusals: list[str] = attrs.Factory(list)
@@ -234,6 +235,8 @@ class _Callbacks:
         """Log it, and log errors anew from now on."""
         self.refusals.clear()
         _log.info("stream connection is back")
+        for tell in list(self.client.on_reconnect):
+            tell()
 
 
 @contextlib.asynccontextmanager
@@ -241,7 +244,8 @@ async def open_connection(
     url: str, name: str, access: Access | None = None, *, timeout_s: float = 2.5, connect_timeout_s: float = 30.0
 ) -> AsyncIterator[NatsConnection]:
     """Connect, waiting for a server that is still starting; raises StreamDown after `connect_timeout_s`."""
-    client, callbacks = StreamClient(), _Callbacks()
+    client = StreamClient()
+    callbacks = _Callbacks(client)
 
     async def connect() -> Requests:
         await client.connect(

@@ -104,6 +104,8 @@ class NatsConsumer:
         self._reply_numbers = itertools.count(1)
         self._arrived: deque[Msg] = deque()
         self._arrival = asyncio.Event()
+        self._interrupted = False
+        self._finished = False
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     async def open(self) -> None:
@@ -112,6 +114,7 @@ class NatsConsumer:
             self._subscription = await self._client.listen(f"{self._inbox}*", self._on_message)
         except _FOREIGN as exc:
             raise StreamDown("subscribing") from exc
+        self._client.on_reconnect.add(self.interrupt)  # the server has forgotten the requests of a lost connection
 
     def _on_message(self, msg: Msg) -> None:
         self._arrived.append(msg)
@@ -120,6 +123,7 @@ class NatsConsumer:
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
         """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
         fetched: list[Msg] = []
+        self._interrupted = False
         try:
             await cancellable(self._fetch(fetched, batch, wait_s))
         except TimeoutError:
@@ -134,7 +138,7 @@ class NatsConsumer:
         while self._arrived and len(fetched) < batch:
             if not _status(msg := self._arrived.popleft()):
                 fetched.append(msg)
-        if fetched:
+        if fetched or self._finished:
             return
         reply = f"{self._inbox}{next(self._reply_numbers)}"
         request = {"batch": batch, "expires": int(wait_s * NANOS), "no_wait": True}
@@ -142,6 +146,8 @@ class NatsConsumer:
         async with asyncio.timeout(wait_s):
             while len(fetched) < batch:
                 while not self._arrived:
+                    if self._interrupted or self._finished:
+                        return
                     self._arrival.clear()
                     await self._arrival.wait()
                 msg = self._arrived.popleft()
@@ -164,8 +170,25 @@ class NatsConsumer:
         headers, forget = dict(msg.headers or {}), partial(self._seen.pop, key, None)
         return NatsDelivery(msg.subject, msg.data, headers, *key, waiting, msg, self._requests, self._timeout_s, forget)
 
+    def interrupt(self) -> None:
+        """Let a running fetch return now; messages that its request still brings come with the next fetch."""
+        self._interrupted = True
+        self._arrival.set()
+
+    async def finish(self) -> None:
+        """Ask for nothing more: a running fetch returns with what has arrived. Ends a fetch that waits for long.
+
+        The server answers the flush after it has taken the subscription away, so what it had sent before has arrived.
+        """
+        if self._subscription is not None:
+            with contextlib.suppress(*_FOREIGN):
+                await self._subscription.drain()
+        self._finished = True
+        self._arrival.set()
+
     async def close(self) -> None:
         """Stop fetching."""
+        self._client.on_reconnect.discard(self.interrupt)
         if self._subscription is not None:
             with contextlib.suppress(*_FOREIGN):
                 await self._subscription.unsubscribe()

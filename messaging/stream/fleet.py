@@ -1,25 +1,30 @@
-"""A cached view of the fleet: backlogs, breakers and storage, read in the background so that no call waits for it."""
+"""A cached view of the fleet: backlogs, breakers and storage, read in the background so that no call waits for it.
+
+A coordinator counts the backlog for everybody. While none is heard, each view counts for itself.
+"""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import structlog
 
-from messaging.documents import BreakerState, Mode
+from messaging.documents import Backlog, BreakerState, Mode
 from messaging.errors import StreamDown
 from messaging.routing import ProviderFacts
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
-from messaging.stream.board import BreakerBoard
+from messaging.stream.backlog import BacklogCounter
+from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
 from messaging.stream.interface import ApiError, Connection
 
 _log = structlog.get_logger(__name__)
 
-_PAGE = 256
+HEARD_S = 2.0
+"""A coordinator counts twice a second; when nothing was heard for this long, a view counts for itself."""
+
 _PAST_ALL = 2**31 - 1
 """An offset behind all subjects: only their number is wanted."""
 UNLIMITED = (
@@ -30,7 +35,10 @@ UNLIMITED = (
 
 
 class FleetView:
-    """The latest known facts. `run` keeps them up to date, and `fresh` says whether it has succeeded lately."""
+    """The latest known facts. `run` keeps them up to date, and `fresh` says whether it has succeeded lately.
+
+    `on_count` and `on_breakers` hold functions to call with each count, and with each provider's newest revision.
+    """
 
     def __init__(
         self,
@@ -50,6 +58,11 @@ class FleetView:
         self._backlog_every_s = backlog_every_s
         self._fresh_at = float("-inf")
         self.capacity_bytes = capacity_bytes
+        self._counter = BacklogCounter(connection)
+        self._heard_at = float("-inf")
+        self.counted = Backlog("")
+        self.on_count: list[Callable[[Backlog], None]] = []
+        self.on_breakers: list[Callable[[Mapping[str, int]], None]] = []
         self.breakers: dict[str, BreakerState] = {}
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
         self.storage_fill = 0.0
@@ -90,20 +103,40 @@ class FleetView:
 
     async def refresh_breakers(self) -> None:
         """Read all breakers; raises StreamDown."""
-        self.breakers = await self._board.breakers()
+        self.breakers, revisions = await self._board.everything()
+        for listener in self.on_breakers:
+            listener(revisions)
+
+    async def _freshly_refresh_breakers(self) -> None:
+        await self.refresh_breakers()
+        self._fresh_at = time.monotonic()
 
     async def refresh_backlog(self) -> None:
-        """Read each provider's backlog, and how full the storage is; raises StreamDown."""
-        backlog = dict.fromkeys(self._providers, 0)
-        for info in await self._consumers():
-            provider = info["name"].removeprefix("dispatch-").rpartition("-")[0]
-            waiting = info.get("num_pending", 0) + info.get("num_ack_pending", 0)
-            backlog[provider] = backlog.get(provider, 0) + waiting
-        self.backlog = backlog
-        account = await self._connection.api("INFO")
-        self.storage_limited = limited(account) or self.capacity_bytes > 0
-        own = int(account.get("storage", 0)) / self.capacity_bytes if self.capacity_bytes > 0 else 0.0
-        self.storage_fill = max(own, _fill(account))
+        """Count each provider's backlog, and how full the storage is; raises StreamDown."""
+        self._adopt(await self._counter.count())
+
+    def _adopt(self, counted: Backlog) -> None:
+        self.counted = counted
+        self.backlog = dict.fromkeys(self._providers, 0) | counted.of_each()
+        self.storage_limited = counted.storage_limited or self.capacity_bytes > 0
+        own = counted.storage_bytes / self.capacity_bytes if self.capacity_bytes > 0 else 0.0
+        self.storage_fill = max(own, counted.storage_fill)
+        for listener in self.on_count:
+            listener(counted)
+
+    def _hear(self, counted: Backlog) -> None:
+        """Take over what a coordinator has counted."""
+        self._heard_at = time.monotonic()
+        self._adopt(counted)
+
+    async def _refresh_unless_heard(self) -> None:
+        """Count only when no coordinator has lately: it counts once, for every process."""
+        if time.monotonic() >= self._heard_at + HEARD_S:
+            heard_at = self._heard_at
+            counted = await self._counter.count()
+            self._fresh_at = time.monotonic()
+            if self._heard_at == heard_at:
+                self._adopt(counted)
 
     @property
     def waiting(self) -> int:
@@ -111,16 +144,9 @@ class FleetView:
         return sum(self.backlog.values())
 
     async def uncounted(self) -> int:
-        """Count the messages that no consumer would deliver; reads the backlog anew. Raises StreamDown.
-
-        The queue is counted before and after, because it grows or shrinks meanwhile.
-        """
-        before = await self._queued()
-        await self.refresh_backlog()
-        return max(0, min(before, await self._queued()) - self.waiting)
-
-    async def _queued(self) -> int:
-        return int((await self._connection.api(f"STREAM.INFO.{topo.SEND}"))["state"]["messages"])
+        """Count the messages that no consumer would deliver; raises StreamDown."""
+        await self._refresh_unless_heard()
+        return self.counted.uncounted
 
     async def scheduled(self) -> int:
         """Count the messages that wait for their time; raises StreamDown.
@@ -130,20 +156,16 @@ class FleetView:
         body = {"subjects_filter": "sms.later.>", "offset": _PAST_ALL}
         return int((await self._connection.api(f"STREAM.INFO.{topo.LATER_STREAM}", body)).get("total", 0))
 
-    async def _consumers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while True:
-            page = await self._connection.api(f"CONSUMER.LIST.{topo.SEND}", {"offset": len(found)})
-            consumers = page.get("consumers") or []
-            found += consumers
-            if len(consumers) < _PAGE and len(found) >= page.get("total", 0):
-                return found
-
     async def run(self) -> None:
         """Keep the facts up to date until cancelled."""
-        async with self._board.changes() as changes, asyncio.TaskGroup() as group:
-            breakers = self._repeat(self.refresh_breakers, partial(changes.wait, self._breakers_every_s))
-            backlog = self._repeat(self.refresh_backlog, partial(asyncio.sleep, self._backlog_every_s))
+        limits = LimitsBoard(Bucket(self._connection, topo.LIMITS_BUCKET))
+        async with (
+            self._board.changes() as changes,
+            limits.on_backlog(self._hear),
+            asyncio.TaskGroup() as group,
+        ):
+            breakers = self._repeat(self._freshly_refresh_breakers, partial(changes.wait, self._breakers_every_s))
+            backlog = self._repeat(self._refresh_unless_heard, partial(asyncio.sleep, self._backlog_every_s))
             group.create_task(breakers, name="breaker-view")
             group.create_task(backlog, name="backlog-view")
 
@@ -151,40 +173,6 @@ class FleetView:
         while True:
             try:
                 await refresh()
-                self._fresh_at = time.monotonic()
             except (StreamDown, ApiError) as exc:
                 _log.warning("fleet view is stale", error=str(exc))
             await pause()
-
-
-async def names_in_queue(connection: Connection) -> dict[str, int]:
-    """Count the messages in the work queue by the provider that their subjects name; reads every subject."""
-    found: dict[str, int] = {}
-    offset = 0
-    while True:
-        body = {"subjects_filter": "sms.send.>", "offset": offset}
-        info = await connection.api(f"STREAM.INFO.{topo.SEND}", body)
-        subjects = info["state"].get("subjects") or {}
-        for subject, count in subjects.items():
-            name = subject.split(".")[2]
-            found[name] = found.get(name, 0) + int(count)
-        offset += len(subjects)
-        if not subjects or offset >= info.get("total", 0):
-            return found
-
-
-def limited(account: Mapping[str, Any]) -> bool:
-    """Whether an account, as the API's INFO describes it, has a storage limit of its own.
-
-    The limit of the whole server (max_file_store) is not shown to clients.
-    """
-    limit = account.get("limits", {}).get("max_storage", -1)
-    return limit > 0 or any(map(limited, (account.get("tiers") or {}).values()))
-
-
-def _fill(info: Mapping[str, Any]) -> float:
-    limit = info.get("limits", {}).get("max_storage", -1)
-    tiers = info.get("tiers") or {}
-    fills: Iterable[float] = (_fill(tier) for tier in tiers.values())
-    own = info.get("storage", 0) / limit if limit and limit > 0 else 0.0
-    return float(max([own, *fills]))

@@ -97,6 +97,12 @@ class Consumer(Protocol):
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
         """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
 
+    def interrupt(self) -> None:
+        """Let a running fetch return now; messages that its request still brings come with the next fetch."""
+
+    async def finish(self) -> None:
+        """Ask for nothing more: a running fetch returns with what has arrived. Ends a fetch that waits for long."""
+
     async def close(self) -> None:
         """Stop fetching."""
 

@@ -8,7 +8,8 @@ import click
 
 from messaging.errors import StoreDown
 from messaging.stream import setup
-from messaging.stream.fleet import UNLIMITED, limited
+from messaging.stream.backlog import limited
+from messaging.stream.fleet import UNLIMITED
 from messaging.stream.setup import Finding
 from ops import discovery
 from ops.commands.failure import Failure

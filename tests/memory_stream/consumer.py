@@ -144,6 +144,15 @@ class MemoryConsumer:
             for request in self._requests:
                 queue.end(request)
 
+    def interrupt(self) -> None:
+        """Let a running fetch return now."""
+        for request in self._requests:
+            request.ended.set()
+
+    async def finish(self) -> None:
+        """Ask for nothing more: a running fetch returns with what has arrived."""
+        self.lose()
+
     async def close(self) -> None:
         """Stop fetching."""
         self.lose()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messaging import documents
-from messaging.documents import BreakerState, Grant, Lease, Mode, Table
+from messaging.documents import Backlog, BreakerState, Grant, Lease, Mode, Table
 from messaging.errors import CorruptRecord
 
 VALUES: list[tuple[Any, documents.Reader[Any]]] = [
@@ -19,12 +19,15 @@ VALUES: list[tuple[Any, documents.Reader[Any]]] = [
     (Lease("p1", 0, gone=True), documents.read_lease),
     (Table(3, {"a": Grant("p1", 20, 30, 2), "b": Grant("p2")}), documents.read_table),
     (Table(), documents.read_table),
+    (Backlog("c"), documents.read_backlog),
+    (Backlog("c", {"p1": {"otp": (3, 1)}, "p2": {}}, 2, 4711, 0.5, storage_limited=False), documents.read_backlog),
 ]
 READERS = [
     documents.read_breaker,
     documents.read_pause,
     documents.read_lease,
     documents.read_table,
+    documents.read_backlog,
     documents.read_leader,
 ]
 GARBAGE: list[Any] = [
@@ -52,6 +55,13 @@ GARBAGE: list[Any] = [
     {"pause_s": float("nan")},
     {"pause_s": True},
     {"name": 1},
+    {"by": "c", "waiting": {"p1": {"otp": [1]}}},
+    {"by": "c", "waiting": {"p1": {"otp": [1, True]}}},
+    {"by": "c", "waiting": {"p1": {"otp": [1, -1]}}},
+    {"by": "c", "waiting": {"p1": {"otp": "12"}}},
+    {"by": "c", "waiting": {"p1": 3}},
+    {"by": "c", "waiting": {}, "storage_fill": -1},
+    {"by": "c", "waiting": {}, "uncounted": 0.5},
 ]
 
 

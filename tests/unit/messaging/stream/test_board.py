@@ -24,6 +24,9 @@ class Kept:
     async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
         return {key: value for key, value in self.documents.items() if key.startswith(pattern.removesuffix("*"))}
 
+    async def newest(self, _pattern: str) -> dict[str, tuple[int, Any]]:
+        return self.documents
+
     @asynccontextmanager
     async def on_write(self, _pattern: str, notify: Callable[[str, Any], None]) -> AsyncIterator[None]:
         self.notify = notify
@@ -59,6 +62,14 @@ async def test_an_unreadable_lease_does_not_hide_the_others() -> None:
     board = LimitsBoard(bucket(lease__a="x", lease__b=Lease("p1", 3).to_document()))
     assert await board.leases() == {"b": (7, Lease("p1", 3))}
     assert await board.lease("a") == (7, None)
+
+
+async def test_newest_revision_of_a_provider_is_that_of_its_breaker_or_its_pause_also_when_it_was_deleted() -> None:
+    kept = Kept(breaker__p1={"state": "open"}, breaker__p2=b"{")
+    kept.documents |= {"pause.p1": (9, None), "pause.p3": (5, {"pause_s": 1.0})}
+    states, revisions = await BreakerBoard(cast("Bucket", kept)).everything()
+    assert states == {"p1": BreakerState(Mode.OPEN)}
+    assert revisions == {"p1": 9, "p2": 7, "p3": 5}
 
 
 async def test_a_notification_with_garbage_raises_nothing() -> None:

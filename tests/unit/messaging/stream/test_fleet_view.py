@@ -1,13 +1,19 @@
 """What the fleet view gives to routing."""
 
-from unittest import mock
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from unittest.mock import Mock
 
-import pytest
-
-from messaging.documents import BreakerState, Mode
+from messaging.documents import Backlog, BreakerState, Mode
 from messaging.runtime.providers_file import Provider
-from messaging.stream.fleet import FleetView
+from messaging.stream import topology as topo
+from messaging.stream.board import LimitsBoard
+from messaging.stream.buckets import Bucket
+from messaging.stream.fleet import HEARD_S, FleetView
+from tests.unit.processes import Process
+from tests.unit.small_fleet import SmallFleet
+from tests.unit.virtual_time import in_virtual_time
 
 PROVIDERS = [Provider(name, "simulated", "http://localhost") for name in ("p1", "p2")]
 
@@ -26,21 +32,67 @@ def test_facts_are_those_of_the_latest_breakers_and_backlog() -> None:
     assert not view.facts()["p1"].breaker_open
 
 
-@pytest.mark.parametrize(
-    ("before", "counted", "after", "uncounted"),
-    [(5, 5, 5, 0), (5, 7, 9, 0), (9, 7, 5, 0), (9, 7, 9, 2)],
-    ids=["still", "growing", "shrinking", "two without a consumer"],
-)
-async def test_queue_that_grows_or_shrinks_is_not_taken_for_one_with_messages_that_nobody_serves(
-    before: int, counted: int, after: int, uncounted: int
-) -> None:
-    view, sizes = FleetView(Mock(), PROVIDERS, room_s=2.0), iter([before, after])
+@asynccontextmanager
+async def following(fleet: SmallFleet) -> AsyncIterator[tuple[FleetView, LimitsBoard, list[str]]]:
+    """A view that runs, the board, and the requests that the view's process makes."""
+    asked: list[str] = []
+    process = Process(fleet.stream, asked.append)
+    view = FleetView(process.connection, PROVIDERS, room_s=2.0)
+    process.start(view.run())
+    yield view, LimitsBoard(Bucket(fleet.caller.connection, topo.LIMITS_BUCKET)), asked
+    await process.kill()
+    await fleet.close()
 
-    async def queued() -> int:
-        return next(sizes)
 
-    async def refresh() -> None:
-        view.backlog = {"p1": counted}
+def counts(asked: list[str]) -> int:
+    return sum("STREAM.INFO" in step or "CONSUMER.LIST" in step for step in asked)
 
-    with mock.patch.object(view, "_queued", queued), mock.patch.object(view, "refresh_backlog", refresh):
-        assert await view.uncounted() == uncounted
+
+@in_virtual_time
+async def test_what_a_coordinator_has_counted_is_taken_over_and_nothing_is_counted_here() -> None:
+    async with following(SmallFleet()) as (view, board, asked):
+        counted = Backlog("c", {"p1": {"otp": (2, 1)}, "p3": {"bulk": (4, 0)}}, 9, storage_fill=0.5)
+        for _ in range(20):
+            await board.put_backlog(counted, 5)
+            await asyncio.sleep(0.5)
+        assert view.backlog == {"p1": 3, "p2": 0, "p3": 4}
+        assert (view.waiting, view.storage_fill, await view.uncounted()) == (7, 0.5, 9)
+        assert counts(asked[50:]) == 0
+
+
+@in_virtual_time
+async def test_view_counts_for_itself_while_no_coordinator_does() -> None:
+    async with following(fleet := SmallFleet()) as (view, board, asked):
+        await asyncio.sleep(1)
+        assert counts(asked)
+        await board.put_backlog(Backlog("c", {"p1": {"otp": (2, 1)}}), 5)
+        await asyncio.sleep(0.6)
+        assert view.backlog == {"p1": 3, "p2": 0}
+        await fleet.accept("a", provider="p2")
+        await asyncio.sleep(HEARD_S + 1)
+        assert view.backlog == {"p1": 0, "p2": 1}
+
+
+@in_virtual_time
+async def test_garbage_on_the_board_is_not_believed() -> None:
+    async with following(fleet := SmallFleet()) as (view, _, _):
+        bucket = Bucket(fleet.caller.connection, topo.LIMITS_BUCKET)
+        await fleet.accept("a", provider="p2")
+        for document in ({"by": "c", "waiting": {"p1": {"otp": [-1, 0]}}}, [], {"waiting": {}}):
+            await bucket.put("backlog", document)
+        await asyncio.sleep(1)
+        assert view.backlog == {"p1": 0, "p2": 1}
+
+
+@in_virtual_time
+async def test_listeners_hear_each_count_and_the_newest_revision_of_each_breaker() -> None:
+    async with following(fleet := SmallFleet()) as (view, board, _):
+        heard: list[object] = []
+        view.on_count.append(heard.append)
+        view.on_breakers.append(heard.append)
+        await asyncio.sleep(1)
+        await board.put_backlog(counted := Backlog("c"), 5)
+        revision = await Bucket(fleet.caller.connection, topo.BREAKERS_BUCKET).put("pause.p2", {"pause_s": 1.0})
+        await asyncio.sleep(1)
+        assert counted in heard
+        assert {"p2": revision} in heard
