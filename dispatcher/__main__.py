@@ -1,4 +1,4 @@
-"""`python -m dispatcher work --provider p1`, `coordinate` or `project`."""
+"""`python -m dispatcher work --provider p1` (or `p1,p2`, or `--all`), `coordinate` or `project`."""
 
 import functools
 import sys
@@ -19,10 +19,15 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--provider", required=True, help="Name in the providers file.")
-def work(provider: str) -> None:
-    """Send one provider's messages."""
-    sys.exit(run_process("dispatcher", functools.partial(app.work, name=provider), keys_of={provider}))
+@click.option("--provider", "named", multiple=True, help="Name in the providers file; several with commas between.")
+@click.option("--all", "everyone", is_flag=True, help="Every provider in the providers file.")
+def work(named: tuple[str, ...], *, everyone: bool) -> None:
+    """Send the messages of one provider, or of several in one process."""
+    names = [name for part in named for name in map(str.strip, part.split(",")) if name]
+    if bool(names) is everyone:
+        raise click.UsageError("name one or more providers with --provider, or take --all")
+    chosen = None if everyone else names
+    sys.exit(run_process("dispatcher", functools.partial(app.work, names=chosen), keys_of=chosen))
 
 
 @main.command()

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -16,6 +16,7 @@ from dispatcher.duties.backlog_report import BacklogReport
 from dispatcher.duties.forwarder import Forwarder
 from dispatcher.duties.scheduler import Scheduler
 from dispatcher.duties.source_watch import SourceWatch
+from dispatcher.lanes import run_lanes
 from dispatcher.rate.allocator import Timing
 from dispatcher.rate.coordinator import Coordinator
 from dispatcher.rate.lease import LeaseHolder
@@ -38,6 +39,7 @@ from messaging.errors import ConfigError
 from messaging.model import Lane
 from messaging.runtime.config import FleetSettings, Settings
 from messaging.runtime.lifetime import Lifetime, process_lifetime, run_until
+from messaging.runtime.problems import Problems
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard, LimitsBoard
@@ -79,95 +81,132 @@ def breaker_limits_of(fleet: FleetSettings, provider: Provider) -> BreakerLimits
     )
 
 
-def _provider_named(name: str, providers: Sequence[Provider]) -> Provider:
-    for one in providers:
-        if one.name == name:
-            return one
-    known = ", ".join(one.name for one in providers)
-    raise ConfigError([("--provider", f"{name} is not in the providers file; there are {known}")])
+def _chosen(names: Sequence[str] | None, providers: Sequence[Provider]) -> list[Provider]:
+    """Find the providers that are named, None means all; raises ConfigError with every name that is unknown."""
+    known = {one.name: one for one in providers}
+    wanted = list(known) if names is None else list(dict.fromkeys(names))
+    there = ", ".join(known)
+    if unknown := [name for name in wanted if name not in known]:
+        sentence = "{} is not in the providers file; there are {}"
+        raise ConfigError([("--provider", sentence.format(name, there)) for name in unknown])
+    return [known[name] for name in wanted]
 
 
-async def work(settings: Settings, providers: Sequence[Provider], name: str) -> None:
-    """Send the messages of one provider until SIGTERM, then drain."""
-    provider = _provider_named(name, providers)
-    provider_client = open_client(provider, dialect_of(provider))
+async def work(settings: Settings, providers: Sequence[Provider], names: Sequence[str] | None) -> None:
+    """Send the messages of the named providers (None: of all) until SIGTERM, then drain."""
+    clients = [(provider, open_client(provider, dialect_of(provider))) for provider in _chosen(names, providers)]
     async with process_lifetime(settings, providers, "dispatcher") as life:
-        life.stack.push_async_callback(provider_client.aclose)
-        await life.by_the_clock(partial(_send, settings, providers, life, provider, provider_client))
+        for _, client in clients:
+            life.stack.push_async_callback(client.aclose)
+        await life.by_the_clock(partial(_send, settings, providers, life, clients))
 
 
 async def _send(
     settings: Settings,
     providers: Sequence[Provider],
     life: Lifetime,
+    clients: Sequence[tuple[Provider, ProviderClient]],
+    stopping: asyncio.Event,
+) -> None:
+    """Send the messages of some providers until `stopping`, then drain. The lanes share what is the same for all."""
+    fleet = settings.fleet
+    view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
+    await life.patiently(view.refresh_breakers)
+    await life.patiently(view.refresh_backlog)
+    limits = LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET))
+    lanes = {
+        provider.name: partial(_send_lane, settings, life, view, limits, provider, client, _problems_of(life, clients))
+        for provider, client in clients
+    }
+    async with asyncio.TaskGroup() as group:
+        background = [
+            group.create_task(view.run(), name="fleet-view"),
+            group.create_task(_forwarder(settings, life, view, limits, clients[0][0]).run(), name="forwarder"),
+        ]
+        await run_lanes(lanes, stopping, life.problems)
+        for task in background:
+            task.cancel()
+
+
+async def _send_lane(
+    settings: Settings,
+    life: Lifetime,
+    view: FleetView,
+    limits: LimitsBoard,
     provider: Provider,
     provider_client: ProviderClient,
+    problems: Callable[[str], Problems],
     stopping: asyncio.Event,
 ) -> None:
     """Send the messages of one provider until `stopping`, then drain."""
     name, fleet = provider.name, settings.fleet
-    # A new name after each start: a restarted pod does not know what its predecessor sent in the last second, so it
-    # must not use that pod's share.
-    pod = f"{settings.process.pod}-{secrets.token_hex(3)}"
-    view = FleetView(life.connection, providers, fleet.room_s, backlog_every_s=_BACKLOG_EVERY_S)
-    await life.patiently(view.refresh_breakers)
-    await life.patiently(view.refresh_backlog)
     pacer = Pacer(fleet.window_s)
     board = BreakerBoard(Bucket(life.connection, topo.BREAKERS_BUCKET))
     silence = Silence()
     provider_client = WatchedClient(provider_client, silence)
-    breaker = BreakerSync(board, name, Breaker(pod, breaker_limits_of(fleet, provider)), pacer, silence, watched=True)
+    context = _context(settings, life, view, provider, can_look_up=provider_client.can_look_up)
+    limits_of_breaker = breaker_limits_of(fleet, provider)
+    breaker = BreakerSync(board, name, Breaker(context.pod, limits_of_breaker), pacer, silence, watched=True)
     await life.patiently(breaker.refresh)
-    context = DispatchContext(
-        provider=provider,
-        pod=pod,
-        policy=policy_of(fleet),
-        provider_facts=view.facts,
-        can_look_up=provider_client.can_look_up,
-        now=life.clock.now,
-    )
     worker = await assemble_worker(
         settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
     )
-    lease = _lease(
-        settings.fleet, life, provider, pod, pacer, Demand(provider.rate_per_s, worker.intake, pacer, breaker)
+    lease = LeaseHolder(
+        board=limits,
+        pod=context.pod,
+        provider=name,
+        pacer=pacer,
+        timing=timing_of(fleet),
+        demand=Demand(provider.rate_per_s, worker.intake, pacer, breaker),
+        problems=problems(name),
     )
     _log.info("working", provider=name)
-    async with asyncio.TaskGroup() as group:
-        background = [
-            group.create_task(view.run(), name="fleet-view"),
-            group.create_task(breaker.run(), name="breaker-sync"),
-            group.create_task(lease.run(), name="lease"),
-            group.create_task(_forwarder(settings, life, view, context).run(), name="forwarder"),
-        ]
-        await worker.run(stopping, settings.process.drain_s)
-        for task in background:
-            task.cancel()
-    await lease.give_back()
+    try:
+        async with view.listening(name, worker.intake.note_count, breaker.note_newest), asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(breaker.run(), name=f"breaker-sync-{name}"),
+                group.create_task(lease.run(), name=f"lease-{name}"),
+            ]
+            await worker.run(stopping, settings.process.drain_s)
+            for task in background:
+                task.cancel()
+    finally:
+        await lease.give_back()
 
 
-def _forwarder(settings: Settings, life: Lifetime, view: FleetView, context: DispatchContext) -> Forwarder:
+def _context(
+    settings: Settings, life: Lifetime, view: FleetView, provider: Provider, *, can_look_up: bool
+) -> DispatchContext:
+    """Make what one lane knows.
+
+    Its pod has a new name after each start: a restarted pod does not know what its predecessor sent in the last second,
+    so it must not use that pod's share.
+    """
+    return DispatchContext(
+        provider=provider,
+        pod=f"{settings.process.pod}-{secrets.token_hex(3)}",
+        policy=policy_of(settings.fleet),
+        provider_facts=view.facts,
+        can_look_up=can_look_up,
+        now=life.clock.now,
+    )
+
+
+def _problems_of(life: Lifetime, clients: Sequence[object]) -> Callable[[str], Problems]:
+    """Give the problems of one provider: in a process with a single one, those of the process."""
+    return life.problems.of if len(clients) > 1 else lambda _name: life.problems
+
+
+def _forwarder(
+    settings: Settings, life: Lifetime, view: FleetView, limits: LimitsBoard, provider: Provider
+) -> Forwarder:
     return Forwarder(
         connection=life.connection,
         view=view,
-        limits=LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET)),
+        limits=limits,
         tracer=life.tracer,
-        context=context,
+        context=_context(settings, life, view, provider, can_look_up=False),
         settings=settings,
-    )
-
-
-def _lease(
-    fleet: FleetSettings, life: Lifetime, provider: Provider, pod: str, pacer: Pacer, demand: Demand
-) -> LeaseHolder:
-    return LeaseHolder(
-        board=LimitsBoard(Bucket(life.connection, topo.LIMITS_BUCKET)),
-        pod=pod,
-        provider=provider.name,
-        pacer=pacer,
-        timing=timing_of(fleet),
-        demand=demand,
-        problems=life.problems,
     )
 
 

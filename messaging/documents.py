@@ -169,9 +169,9 @@ class Backlog:
         """Count each provider's messages, in all lanes."""
         return {name: sum(map(sum, lanes.values())) for name, lanes in self.waiting.items()}
 
-    def undelivered(self, provider: str, lane: str) -> int:
-        """Count the messages of a lane that no process has drawn."""
-        return self.waiting.get(provider, {}).get(lane, (0, 0))[0]
+    def in_lane(self, provider: str, lane: str) -> int:
+        """Count one provider's messages in a lane."""
+        return sum(self.waiting.get(provider, {}).get(lane, (0, 0)))
 
     def to_document(self) -> dict[str, Any]:
         """Convert it for the bucket."""

@@ -54,7 +54,9 @@ class Plan:
     """What to start. `environment` adds settings; existing servers are used when it names them.
 
     `providers` are simulated, unless the environment names a providers file; `tables` adds lines to the providers-file
-    tables of some of them. `nats_servers` is 1, or 3: a cluster with three replicas of every stream. `own_settings`
+    tables of some of them. With `together_from` providers or more, one dispatcher process serves all (or as many as
+    `dispatchers_each` says), else each provider has its own. `nats_servers` is 1, or 3: a cluster with three replicas
+    of every stream. `own_settings`
     returns extra environment variables for one process, given the process's name and environment.
     """
 
@@ -63,6 +65,7 @@ class Plan:
     providers: Sequence[str] = ("p1", "p2", "p3", "p4", "p5")
     tables: Mapping[str, Sequence[str]] = attrs.Factory(dict)
     dispatchers_each: int = 1
+    together_from: int = 9
     gateways: int = 1
     listen: str = ""
     durable: bool = True
@@ -126,14 +129,20 @@ class System:
         self._step("the dispatchers")
         for index in range(self.plan.coordinators):
             self.spawn(f"coordinator-{index + 1}", "dispatcher", "coordinate")
-        for name in self._provider_names():
-            for index in range(self.plan.dispatchers_each):
-                self.spawn(f"dispatcher-{name}-{index + 1}", "dispatcher", "work", "--provider", name)
+        self._start_dispatchers()
         if self.plan.projectors:
             self._step("the history")
             self._migrate()
             for index in range(self.plan.projectors):
                 self.spawn(f"projector-{index + 1}", "dispatcher", "project")
+
+    def _start_dispatchers(self) -> None:
+        names = self._provider_names()
+        together = len(names) >= self.plan.together_from
+        for name in ["all"] if together else names:
+            chosen = ["--all"] if together else ["--provider", name]
+            for index in range(self.plan.dispatchers_each):
+                self.spawn(f"dispatcher-{name}-{index + 1}", "dispatcher", "work", *chosen)
 
     def abandon(self) -> None:
         """Let `start` end at its next step; `stop` then stops what was started."""

@@ -87,6 +87,11 @@ class Intake:
         for room in self._room.values():
             room.set()
 
+    async def close(self) -> None:
+        """Close the consumers."""
+        for consumer in self._consumers.values():
+            await consumer.close()
+
     async def _fill(self, lane: Lane, consumer: Consumer) -> None:
         buffer, room = self._buffers[lane], self._room[lane]
         while not self.stopping:

@@ -52,12 +52,17 @@ class Worker:
         )
         loop = asyncio.create_task(self._loop(), name="worker-loop")
         stop = asyncio.create_task(stopping.wait(), name="stopping")
-        await asyncio.wait({intake, extender, loop, stop}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (loop, stop):
-            task.cancel()
-        await asyncio.wait({loop, stop})
-        await self._drain(intake, drain_s)
-        extender.cancel()
+        try:
+            await asyncio.wait({intake, extender, loop, stop}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (loop, stop):
+                task.cancel()
+            await asyncio.wait({loop, stop})
+            await self._drain(intake, drain_s)
+        finally:  # also when this is cancelled, because another part of the lane has failed
+            for task in (intake, extender, loop, stop):
+                task.cancel()
+            self.tasks.cancel()
+            await self.intake.close()
         for task in (intake, extender, loop):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error

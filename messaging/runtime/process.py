@@ -23,10 +23,10 @@ EXIT_SETUP, EXIT_UNAVAILABLE = 78, 69
 _LEFT_S = 1.0
 
 
-def read_all(keys_of: Container[str] = ()) -> tuple[Settings, tuple[Provider, ...]]:
+def read_all(keys_of: Container[str] | None = ()) -> tuple[Settings, tuple[Provider, ...]]:
     """Read settings and providers file; raises one ConfigError with the faults of both.
 
-    `keys_of` names the providers whose secrets are read.
+    `keys_of` names the providers whose secrets are read, None means all.
     """
     faults: list[tuple[str, str]] = []
     try:
@@ -46,9 +46,12 @@ def read_all(keys_of: Container[str] = ()) -> tuple[Settings, tuple[Provider, ..
 
 
 def run_process(
-    service: str, work: Callable[[Settings, Sequence[Provider]], Awaitable[None]], *, keys_of: Container[str] = ()
+    service: str,
+    work: Callable[[Settings, Sequence[Provider]], Awaitable[None]],
+    *,
+    keys_of: Container[str] | None = (),
 ) -> int:
-    """Run one process to its end; returns its exit code. `keys_of` names the providers whose secrets it needs."""
+    """Run one process to its end; returns its exit code. `keys_of` is as in `read_all`."""
     try:
         settings, providers = read_all(keys_of)
     except ConfigError as exc:

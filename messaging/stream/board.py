@@ -3,6 +3,7 @@
 A document that cannot be read counts as absent and is logged once, so that one bad document stops no process.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -124,6 +125,9 @@ class LimitsBoard:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._documents = _Documents(bucket)
+        self._on_table: list[Callable[[Table | None], None]] = []
+        self._listening = contextlib.AsyncExitStack()
+        self._subscribing = asyncio.Lock()
 
     async def table(self) -> tuple[int, Table | None]:
         """Read (revision, table) from the stream's leader; None when there is no table."""
@@ -159,13 +163,26 @@ class LimitsBoard:
 
     @contextlib.asynccontextmanager
     async def on_table(self, notify: Callable[[Table | None], None]) -> AsyncIterator[None]:
-        """Call `notify(table)` for each write of the table; it may be lost, or come before the table can be read."""
+        """Call `notify(table)` for each write of the table; it may be lost, or come before the table can be read.
 
-        def notify_key(key: str, document: object) -> None:
-            notify(None if document is None else self._documents.value(key, 0, document, documents.read_table))
-
-        async with self._bucket.on_write(ALLOC, notify_key):
+        All who wait on one board share a subscription, and the table is read once for all of them.
+        """
+        async with self._subscribing:
+            if not self._on_table:
+                await self._listening.enter_async_context(self._bucket.on_write(ALLOC, self._pass_table_on))
+            self._on_table.append(notify)
+        try:
             yield
+        finally:
+            self._on_table.remove(notify)
+            async with self._subscribing:
+                if not self._on_table:
+                    await self._listening.aclose()
+
+    def _pass_table_on(self, key: str, document: object) -> None:
+        table = None if document is None else self._documents.value(key, 0, document, documents.read_table)
+        for notify in list(self._on_table):
+            notify(table)
 
     async def put_backlog(self, backlog: Backlog, ttl_s: int) -> None:
         """Write the count of what waits, for every process; it expires after `ttl_s`."""

@@ -182,7 +182,7 @@ class NatsConsumer:
         """
         if self._subscription is not None:
             with contextlib.suppress(*_FOREIGN):
-                await self._subscription.drain()
+                await self._subscription.drain()  # type: ignore[no-untyped-call]
         self._finished = True
         self._arrival.set()
 

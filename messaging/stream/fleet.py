@@ -4,14 +4,16 @@ A coordinator counts the backlog for everybody. While none is heard, each view c
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from messaging.documents import Backlog, BreakerState, Mode
 from messaging.errors import StreamDown
+from messaging.model import Lane
 from messaging.routing import ProviderFacts
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
@@ -25,6 +27,9 @@ _log = structlog.get_logger(__name__)
 HEARD_S = 2.0
 """A coordinator counts twice a second; when nothing was heard for this long, a view counts for itself."""
 
+NoteCount = Callable[[Lane, int], None]
+"""Takes the number of messages that wait in a lane or are not acknowledged."""
+
 _PAST_ALL = 2**31 - 1
 """An offset behind all subjects: only their number is wanted."""
 UNLIMITED = (
@@ -35,10 +40,7 @@ UNLIMITED = (
 
 
 class FleetView:
-    """The latest known facts. `run` keeps them up to date, and `fresh` says whether it has succeeded lately.
-
-    `on_count` and `on_breakers` hold functions to call with each count, and with each provider's newest revision.
-    """
+    """The latest known facts. `run` keeps them up to date, and `fresh` says whether it has succeeded lately."""
 
     def __init__(
         self,
@@ -61,8 +63,7 @@ class FleetView:
         self._counter = BacklogCounter(connection)
         self._heard_at = float("-inf")
         self.counted = Backlog("")
-        self.on_count: list[Callable[[Backlog], None]] = []
-        self.on_breakers: list[Callable[[Mapping[str, int]], None]] = []
+        self._lanes: list[tuple[str, NoteCount, Callable[[int], None]]] = []
         self.breakers: dict[str, BreakerState] = {}
         self.backlog: dict[str, int] = dict.fromkeys(self._providers, 0)
         self.storage_fill = 0.0
@@ -104,8 +105,8 @@ class FleetView:
     async def refresh_breakers(self) -> None:
         """Read all breakers; raises StreamDown."""
         self.breakers, revisions = await self._board.everything()
-        for listener in self.on_breakers:
-            listener(revisions)
+        for provider, _, note_newest in self._lanes:
+            note_newest(revisions.get(provider, 0))
 
     async def _freshly_refresh_breakers(self) -> None:
         await self.refresh_breakers()
@@ -121,8 +122,9 @@ class FleetView:
         self.storage_limited = counted.storage_limited or self.capacity_bytes > 0
         own = counted.storage_bytes / self.capacity_bytes if self.capacity_bytes > 0 else 0.0
         self.storage_fill = max(own, counted.storage_fill)
-        for listener in self.on_count:
-            listener(counted)
+        for provider, note_count, _ in self._lanes:
+            for lane in Lane:
+                note_count(lane, counted.in_lane(provider, lane))
 
     def _hear(self, counted: Backlog) -> None:
         """Take over what a coordinator has counted."""
@@ -137,6 +139,18 @@ class FleetView:
             self._fresh_at = time.monotonic()
             if self._heard_at == heard_at:
                 self._adopt(counted)
+
+    @contextlib.asynccontextmanager
+    async def listening(
+        self, provider: str, note_count: NoteCount, note_newest: Callable[[int], None]
+    ) -> AsyncIterator[None]:
+        """Tell one provider's lane, meanwhile, each count and the newest revision of its breaker and pause."""
+        lane = (provider, note_count, note_newest)
+        self._lanes.append(lane)
+        try:
+            yield
+        finally:
+            self._lanes.remove(lane)
 
     @property
     def waiting(self) -> int:

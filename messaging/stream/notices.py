@@ -48,7 +48,7 @@ async def post(board: NoticeBoard, pod: str, service: str, problems: Iterable[Pr
         current = tuple(problems)
         if current != posted or (current and age_s >= _REFRESH_S):
             try:
-                await board.put(pod, Notice(service, tuple((one.code, one.detail) for one in current)))
+                await board.put(pod, Notice(service, tuple((one.key, one.detail) for one in current)))
                 posted, age_s = current, 0.0
             except Unavailable as exc:
                 _log.debug("notice not written", error=str(exc))

@@ -266,6 +266,7 @@ def test_module_and_its_functions_are_short(module: Module) -> None:
 
 _OUTERMOST = {
     "dispatcher/work/job_tasks": "_guarded",  # one job must not end the others: it is logged and left for redelivery
+    "dispatcher/lanes": "_keep_running",  # one provider's lane must not end the others of its process
     # An error here would be taken for a process that vanished; it becomes an outcome, and is logged with its place.
     "dispatcher/transport/guarded": "_value_of",
     "dispatcher/transport/http": "call",

@@ -109,13 +109,14 @@ class MemoryConsumer:
         self._durable = durable
         self._arrived: deque[MemoryDelivery] = deque()
         self._requests: list[Request] = []
+        self._finished = False
 
     async def fetch(self, batch: int, wait_s: float = 1.0) -> list[Delivery]:
         """Fetch up to `batch` messages; an empty list when none came within `wait_s` or the server is away."""
         fetched: list[Delivery] = []
         try:
             await self._connection.step(f"before fetch {self._durable}")
-            if not self._arrived:
+            if not self._arrived and not self._finished:
                 await self._ask(batch, wait_s)
             while self._arrived and len(fetched) < batch:
                 fetched.append(self._arrived.popleft())
@@ -151,6 +152,7 @@ class MemoryConsumer:
 
     async def finish(self) -> None:
         """Ask for nothing more: a running fetch returns with what has arrived."""
+        self._finished = True
         self.lose()
 
     async def close(self) -> None:

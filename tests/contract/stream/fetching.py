@@ -204,6 +204,31 @@ async def messages_for_a_cancelled_fetch_are_returned_by_the_next_fetch_of_its_c
 
 
 @claim()
+async def an_interrupted_fetch_returns_at_once_and_its_messages_come_with_the_next_one(world: World) -> None:
+    consumer = await lane(world.one)
+    fetching = asyncio.create_task(consumer.fetch(2, 20))
+    await asyncio.sleep(0.2)
+    consumer.interrupt()
+    async with asyncio.timeout(5):
+        assert await fetching == []
+    await enqueue(world.other)
+    assert places(await consumer.fetch(2, 5)) == [(1, 1, 0)]
+
+
+@claim()
+async def a_consumer_that_has_finished_takes_no_message_from_the_others(world: World) -> None:
+    consumer = await lane(world.one)
+    fetching = asyncio.create_task(consumer.fetch(2, 20))
+    await asyncio.sleep(0.2)
+    await consumer.finish()
+    async with asyncio.timeout(5):
+        assert await fetching == []
+    await enqueue(world.other)
+    assert places(await (await lane(world.other)).fetch(2, 5)) == [(1, 1, 0)]
+    assert await consumer.fetch(2, 0.1) == []
+
+
+@claim()
 async def a_consumer_that_does_not_exist_returns_nothing(world: World) -> None:
     assert await (await world.one.consumer(topo.SEND, "dispatch-p9-otp")).fetch(1, 0.2) == []
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from unittest.mock import Mock
 
 from messaging.documents import Backlog, BreakerState, Mode
+from messaging.model import Lane
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
 from messaging.stream.board import LimitsBoard
@@ -78,21 +79,24 @@ async def test_garbage_on_the_board_is_not_believed() -> None:
     async with following(fleet := SmallFleet()) as (view, _, _):
         bucket = Bucket(fleet.caller.connection, topo.LIMITS_BUCKET)
         await fleet.accept("a", provider="p2")
-        for document in ({"by": "c", "waiting": {"p1": {"otp": [-1, 0]}}}, [], {"waiting": {}}):
+        garbage: list[object] = [{"by": "c", "waiting": {"p1": {"otp": [-1, 0]}}}, [], {"waiting": {}}]
+        for document in garbage:
             await bucket.put("backlog", document)
         await asyncio.sleep(1)
         assert view.backlog == {"p1": 0, "p2": 1}
 
 
 @in_virtual_time
-async def test_listeners_hear_each_count_and_the_newest_revision_of_each_breaker() -> None:
+async def test_lane_hears_each_count_and_the_newest_revision_of_its_breaker_or_pause() -> None:
     async with following(fleet := SmallFleet()) as (view, board, _):
-        heard: list[object] = []
-        view.on_count.append(heard.append)
-        view.on_breakers.append(heard.append)
+        found: dict[object, int] = {}
+        async with view.listening("p2", found.__setitem__, lambda revision: found.__setitem__("newest", revision)):
+            await asyncio.sleep(1)
+            await board.put_backlog(Backlog("c", {"p1": {"otp": (9, 9)}, "p2": {"otp": (2, 1)}}), 5)
+            revision = await Bucket(fleet.caller.connection, topo.BREAKERS_BUCKET).put("pause.p2", {"pause_s": 1.0})
+            await asyncio.sleep(1)
+            assert found == {Lane.OTP: 3, Lane.NORMAL: 0, Lane.BULK: 0, "newest": revision}
+        found.clear()
+        await board.put_backlog(Backlog("c"), 5)
         await asyncio.sleep(1)
-        await board.put_backlog(counted := Backlog("c"), 5)
-        revision = await Bucket(fleet.caller.connection, topo.BREAKERS_BUCKET).put("pause.p2", {"pause_s": 1.0})
-        await asyncio.sleep(1)
-        assert counted in heard
-        assert {"p2": revision} in heard
+        assert not found
