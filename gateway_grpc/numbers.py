@@ -32,7 +32,8 @@ def passes_fast_check(number: str) -> bool:
 
 _EXAMPLE = "write it with + and its country code, such as +233201234567"
 _TO_MOBILES = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
-_SUFFIXED = re.compile(r"(.*[0-9]{7,})[ -]+[0-9]{1,2}")
+_SUFFIXED = re.compile(r"(.*[0-9])[ -]+[0-9]{1,2}")
+_LONG_GROUP = re.compile(r".*[0-9]{7,}")
 _NANP = 1
 """Country code 1, in which national numbers are usually written without the national prefix."""
 
@@ -51,11 +52,11 @@ def to_e164(number: str, default_region: str, *, strict: bool = False) -> tuple[
     except phonenumbers.NumberParseException:
         what = "begins with 00" if number.startswith("00") else "is not a phone number"
         return "", f"{what}: {_EXAMPLE}"
-    if not phonenumbers.is_possible_number(parsed):
+    if phonenumbers.is_possible_number_with_reason(parsed) != ValidationResult.IS_POSSIBLE:
         return "", f"has too few or too many digits for its country: {_EXAMPLE}"
     if strict and not phonenumbers.is_valid_number(parsed):
         return "", "is not in a range that its country has assigned"
-    if fault := _prefix_fault(number, parsed, default_region) or _suffix_fault(number, default_region):
+    if fault := _prefix_fault(number, parsed, default_region) or _suffix_fault(number, parsed, default_region):
         return "", fault
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), ""
 
@@ -80,10 +81,13 @@ def _prefix_fault(number: str, parsed: phonenumbers.PhoneNumber, default_region:
     return ""
 
 
-def _suffix_fault(number: str, default_region: str) -> str:
-    """Refuse one or two digits behind a number that is whole without them: they may be another cell or an extension."""
+def _suffix_fault(number: str, parsed: phonenumbers.PhoneNumber, default_region: str) -> str:
+    """Refuse one or two digits behind a number that is whole without them: they may be another cell or an extension.
+
+    A number in short groups may end with one of two digits, so it is doubtful only if it is no number with them.
+    """
     found = _SUFFIXED.fullmatch(number.rstrip())
-    if found is None:
+    if found is None or (not _LONG_GROUP.fullmatch(found[1]) and phonenumbers.is_valid_number(parsed)):
         return ""
     try:
         whole = phonenumbers.parse(found[1], default_region or None)
@@ -136,6 +140,6 @@ def _plan(code: str) -> tuple[frozenset[int], re.Pattern[str]] | None:
     if metadata is None or metadata.general_desc is None:
         return None
     general = metadata.general_desc
-    lengths = {*general.possible_length, *general.possible_length_local_only}
-    fitting = frozenset(length for length in lengths if _SHORTEST <= length <= _LONGEST)
+    # Lengths that are possible within an area only are none: 555-2671 would be another number in each of them.
+    fitting = frozenset(length for length in general.possible_length if _SHORTEST <= length <= _LONGEST)
     return fitting, re.compile(metadata.national_prefix_for_parsing or "(?!)")

@@ -25,6 +25,9 @@ UCS2_SINGLE, UCS2_PART = 70, 67
 MAX_SEGMENTS = 10
 MAX_NON_GSM7 = 20
 
+_UNSEEN = ((0x2060, 0x206F), (0xFE00, 0xFE0F), (0xE0020, 0xE007F), (0xE0100, 0xE01EF))
+"""Formats, variation selectors and tags, which show nothing by themselves."""
+
 LOOKALIKES: dict[str, str] = {
     "\u2018": "'",
     "\u2019": "'",
@@ -71,10 +74,11 @@ LOOKALIKES: dict[str, str] = {
     "\u2029": "\n",
     "\u00e7": "c",
     **dict.fromkeys(
-        "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
-        "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufe0e\ufe0f\ufeff",
+        "\u00ad\u034f\u061c\u180b\u180c\u180d\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+        "\ufeff\ufff9\ufffa\ufffb",
         "",
     ),
+    **{chr(code): "" for first, last in _UNSEEN for code in range(first, last + 1)},
 }
 """Smart encoding's replacements: look-alikes, and nothing for what cannot be seen between characters of GSM-7.
 

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 
 _CONTROL = re.compile("[\x01-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
-_UNSEEN_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f") | {chr(one) for one in range(0xFE00, 0xFE10)}
+_SELECTORS = ((0x17B4, 0x17B5), (0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+_UNSEEN_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\ufffc\ufffe\uffff").union(
+    chr(code) for first, last in _SELECTORS for code in range(first, last + 1)
+)
 """Characters that show nothing although they count as letters, symbols or marks: fillers and variation selectors."""
 _NAMED = 3
 _SPREADSHEET = re.compile(r"[0-9]{3,}\.[0-9]+(E[0-9]+)?|[0-9]\.[0-9]+E[0-9]+")

@@ -11,6 +11,7 @@ from ops.commands.request import BadField, make
 
 _MOST_COPIES = 10**9
 _OPEN_QUOTE = "close the quotation mark that was left open, and write one inside a text twice"
+_LINE_ENDS = "a line ends with a single CR, others do not: save the file with one kind of line end"
 
 
 def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadRow]:
@@ -27,9 +28,10 @@ def csv_rows(lines: Lines, header: Header) -> Iterator[Row | BadRow]:
             return
         except LineTooLong:
             yield BadRow(begin, f"is longer than {LONGEST_LINE >> 20} MiB: {_OPEN_QUOTE}")
-        except csv.Error:
+        except csv.Error as exc:
             to = f" (to line {lines.number})" if lines.number > begin else ""
-            yield BadRow(begin, f"is not CSV{to}: {_OPEN_QUOTE}", ("".join(kept.lines).rstrip("\r\n"),))
+            cure = _LINE_ENDS if "new-line" in str(exc) else _OPEN_QUOTE
+            yield BadRow(begin, f"is not CSV{to}: {cure}", ("".join(kept.lines).rstrip("\r\n"),))
         else:
             if any(map(str.strip, cells)):
                 yield _row(begin, header, cells)

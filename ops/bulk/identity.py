@@ -6,6 +6,7 @@ two equal rows is a message of its own, and no other row changes which one a row
 
 import hashlib
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +15,9 @@ from sms.gateway.v1 import gateway_pb2 as api
 
 from ops.bulk.row import BadRow, Row
 
+_AFTER_CODE = re.compile(r"((?:\+|00)[1-9][0-9]{0,2}) ?\(0\)")
+_GROUP_DOT = re.compile(r"(?<![0-9]{6})\.(?=[0-9]{3})")
+"""A dot between groups of digits. Another one may be a decimal point, with which it is another number."""
 _SEPARATORS = re.compile(r"[\s()/\-]+")
 
 
@@ -82,6 +86,7 @@ class Identities:
         contents = api.SendSmsRequest()
         contents.CopyFrom(row.request)
         contents.recipient = bare(contents.recipient)
+        contents.body = _one_spelling(contents.body)
         digest = _digest(self.campaign.encode(errors="surrogateescape"), contents.SerializeToString(deterministic=True))
         earlier = self._earlier(_key(digest))
         copy = row.copy or earlier + 1
@@ -97,8 +102,15 @@ class Identities:
 
 
 def bare(recipient: str) -> str:
-    """Drop the spaces, brackets, hyphens and slashes of a number, so that its other spellings are the same one."""
-    return _SEPARATORS.sub("", recipient)
+    """Drop the separators of a number, and write + for 00, so that its other spellings are the same one."""
+    digits = _SEPARATORS.sub("", _GROUP_DOT.sub("", _AFTER_CODE.sub(r"\1", recipient.strip())))
+    return "+" + digits[2:] if digits.startswith("00") else digits
+
+
+def _one_spelling(text: str) -> str:
+    """Undo what editors change in a text when they save it: its line ends, and how accents are composed."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _digest(*parts: bytes) -> bytes:

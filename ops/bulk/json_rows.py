@@ -22,6 +22,7 @@ _CURES: Mapping[str, str] = {
     "providers": "write a list of names",
     "labels": "write an object of texts",
 }
+_SPELLED: Mapping[str, str] = {field.json_name: field.name for field in api.SendSmsRequest.DESCRIPTOR.fields}
 _NO_OBJECT = "is not a JSON object of a SendSmsRequest"
 
 
@@ -74,6 +75,9 @@ def read_object(line: str) -> dict[str, Any] | None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
+        raise _TwiceError
+    spelled = [_SPELLED.get(name, name) for name in found]  # both spellings of a field are the same field
+    if len(set(spelled)) < len(spelled):
         raise _TwiceError
     return found
 

@@ -30,12 +30,24 @@ def refused(**fields: Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     "text",
     [" ", "\n", " \t\r\n\f", "\u00a0", "\u3000", "\u2028", "\u2800", "\u3164", "\u115f\u1160", "\uffa0", *ZERO_WIDTH,
-     " \u200b \u2060", ZERO_WIDTH, "\U000e0041"],
+     " \u200b \u2060", ZERO_WIDTH, "\U000e0041", "\u180b\u206a", "\u17b4", "\ufe00", "\U000e0100",
+     "\uffff", "\ufffc"],
 )  # fmt: skip
 def test_text_in_which_nothing_can_be_seen_is_refused(text: str) -> None:
     for smart in (False, True):
         assert refused(body=text, smart_encoding=smart) == {"body": "is blank: it needs a character that can be seen"}
         assert not refused(body=text + ".", smart_encoding=smart)
+
+
+@pytest.mark.parametrize("unseen", ["\u180b", "\u206a", "\ufe00", "\ufff9", "\U000e0041", "\U000e0100", *ZERO_WIDTH])
+def test_smart_encoding_takes_out_every_character_that_shows_nothing(unseen: str) -> None:
+    found = segment(f"pass{unseen}word", smart=True)
+    assert (found.text, found.replaced) == ("password", ((unseen, ""),))
+
+
+@pytest.mark.parametrize("text", ["\U0001fae8", "\U0001faea", "\U0001f44d\U0001f3fd", "\ue000", "1\u20e3", "\u0e33"])
+def test_letter_or_emoji_that_a_newer_unicode_has_is_no_blank(text: str) -> None:
+    assert not refused(body=text)
 
 
 @pytest.mark.parametrize("code", [*range(1, 0x20), *range(0x7F, 0xA0)])

@@ -62,8 +62,29 @@ def test_form_of_the_file_does_not_matter():
 
 def test_other_spelling_of_the_number_is_the_same_row():
     [[plain]] = ids(HEADER + "+491512345678,Hi\n").values()
-    [[spaced]] = ids(HEADER + "+49 (1512) 345-678,Hi\n").values()
-    assert plain == spaced
+    for spelled in (
+        "+49 (1512) 345-678",
+        "+49.1512.345.678",
+        "0049 1512 345678",
+        "+49 (0) 1512 345678",
+        " +491512345678",
+    ):
+        [[other]] = ids(HEADER + spelled + ",Hi\n").values()
+        assert other == plain, spelled
+
+
+def test_number_with_a_decimal_point_is_not_the_one_without_it():
+    for spelled in ("+4915123456789.0", "+491512345678.90", "491512345678.900"):
+        data = HEADER + f"{spelled},Hi\n{spelled.replace('.', '')},Hi\n"
+        distinct = Identities(distinct=True)
+        assert len(list(open_rows(io.BytesIO(data.encode()), None, distinct).rows)) == 2, spelled
+
+
+def test_text_that_an_editor_saved_in_its_own_way_is_the_same_row():
+    [[saved]] = ids(HEADER + '+1,"Caf\u00e9\nopen\nnow"\n').values()
+    for text in ("Caf\u00e9\r\nopen\r\nnow", "Cafe\u0301\nopen\nnow", "Caf\u00e9\ropen\rnow"):
+        [[again]] = ids(json.dumps({"recipient": "+1", "body": text})).values()
+        assert again == saved
 
 
 def test_other_contents_or_another_campaign_are_another_message():

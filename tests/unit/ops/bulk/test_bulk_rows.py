@@ -132,6 +132,13 @@ def test_quotation_mark_left_open_never_sends_the_rows_after_it_as_text():
     assert rows == [BadRow(2, f"is not CSV (to line 4): {OPEN}")]
 
 
+def test_single_cr_between_rows_is_told_as_what_it_is():
+    rows = read(b"recipient,body\n+1,Hello\r+2,Hello\n+3,Hello\n")
+    cure = "a line ends with a single CR, others do not: save the file with one kind of line end"
+    assert rows[0] == BadRow(2, f"is not CSV: {cure}")
+    assert isinstance(rows[1], Row)
+
+
 def test_ndjson_takes_proto_json_by_either_spelling():
     first = {"recipient": "+1", "body": "Hello", "requestId": "r-1", "priority": "PRIORITY_OTP", "ttl": "90s"}
     second = {"recipient": "+2", "body": "Hello", "request_id": "r-2"}
@@ -154,6 +161,7 @@ def test_ndjson_takes_proto_json_by_either_spelling():
         ),
         (b'{"ttl": "1h"}', "ttl is not valid in SendSmsRequest: write seconds with an s, such as 3600s"),
         (b'{"recipient": "+1", "recipient": "+2"}', "names a field twice: remove one"),
+        (b'{"requestId": "a", "request_id": "b"}', "names a field twice: remove one"),
         (b'{"recipient": "+1"', "is not a JSON object of a SendSmsRequest"),
         (b"[1, 2]", "is not a JSON object of a SendSmsRequest"),
         (b"null", "is not a JSON object of a SendSmsRequest"),
