@@ -10,6 +10,7 @@ import attrs
 
 from providers.base import Answer
 from providers.bodies import read_json, text_at
+from providers.pattern_risks import risks_of
 from providers.xml_body import Element, read_xml, xml_text_at
 
 Form = Literal["json", "text", "xml", "status"]
@@ -19,7 +20,6 @@ _SEARCHED_CHARS = 4096
 
 _CHARSETS = ("utf", "ascii", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "mac", "hz")
 _NAMED = re.compile(r"(?i)charset\s*=\s*[\"']?([A-Za-z0-9._:+-]{1,40})")
-_REPEATED_REPEAT = re.compile(r"\((?:[^()\\]|\\.)*(?<!\\)[*+}](?:[^()\\]|\\.)*\)\s*[*+{]")
 
 _ERROR_PATHS = (
     "message",
@@ -122,7 +122,6 @@ def faults_of_pattern(text: str) -> Iterator[str]:
     except (re.error, OverflowError, RecursionError) as exc:
         yield f"is no regular expression: {exc}"
         return
-    if _REPEATED_REPEAT.search(text):
-        yield "repeats a group that itself repeats, such as (a+)+, which can take for ever"
+    yield from risks_of(text)
     if pattern.search("") is not None:
         yield "matches an empty text, and so every answer"

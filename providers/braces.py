@@ -52,6 +52,8 @@ def read_braces(
         parts.append(_escaped(literal))
         if name is None:
             continue
+        if literal.endswith("$"):
+            raise BadBraces(f"a dollar sign before {{{name}}} would be sent too: leave it out")
         if name.startswith(_SECRET):
             key = name.removeprefix(_SECRET)
             if key not in secrets:

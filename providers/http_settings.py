@@ -5,7 +5,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import cattrs
 
@@ -22,6 +22,7 @@ _MOST_PATH_CHARS = 200
 _VALUES = ("success_values", "failure_values")
 _COMPARED_BY_LOOK_UPS = ("id_path", "success_path", "success_values")
 _FILLED = re.compile(r"\{(secret\.|(" + "|".join(sorted(NAMES)) + r")\})")
+_FOREIGN_PATH = re.compile(r"^[$/].|\[[0-9*]*\]|^\s|\s$|^\.|\.\.|\.$")
 _CLASS = re.compile(r"[1-5]xx")
 
 
@@ -59,6 +60,8 @@ class _BadValue(ValueError):
 
 
 def _sentence(exc: BaseException, kind: type | None) -> str:
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(get_args(kind))}"
     return str(exc) if isinstance(exc, _BadValue) else cattrs.v.format_exception(exc, kind)
 
 
@@ -125,6 +128,9 @@ def _faults(shape: Shape) -> Iterator[tuple[str, str]]:
         yield from _table_faults(table, getattr(shape, table))
     if shape.look_up is not None:
         yield from _look_up_faults(shape.look_up)
+    words = [code for codes in shape.codes.values() for code in codes if not re.fullmatch(r"[1-5][0-9][0-9]", code)]
+    if words and not (shape.code_path or shape.code_match):
+        yield ".codes", "needs code_path or code_match: nothing says where the codes stand in an answer"
     if shape.method == "GET" and shape.encoding != "query":
         yield ".encoding", "must be query for the method GET"
     yield from _place_faults(shape)
@@ -138,9 +144,11 @@ def _place_faults(shape: Shape) -> Iterator[tuple[str, str]]:
     for name in MATCHES:
         if pattern := getattr(shape, name):
             yield from ((f".{name}", text) for text in faults_of_pattern(pattern))
-    for name in PATHS:
-        if len(getattr(shape, name)) > _MOST_PATH_CHARS:
-            yield f".{name}", f"is longer than {_MOST_PATH_CHARS} characters"
+    paths = {name: getattr(shape, name) for name in PATHS}
+    if shape.look_up is not None:
+        paths |= {f"look_up.{name}": getattr(shape.look_up, name) for name in ("id_path", "success_path")}
+    for name, path in paths.items():
+        yield from ((f".{name}", text) for text in _path_faults(path))
     compared: dict[str, str | tuple[str, ...]] = {name: getattr(shape, name) for name in (*PATHS, *_VALUES)}
     compared |= {f"codes.{name}": codes for name, codes in shape.codes.items()}
     if shape.look_up is not None:
@@ -150,12 +158,26 @@ def _place_faults(shape: Shape) -> Iterator[tuple[str, str]]:
             yield f".{where}", "is compared as it stands: nothing is filled into braces here"
 
 
+def _path_faults(path: str) -> Iterator[str]:
+    """Find spellings of other languages for paths, with which nothing would ever be found."""
+    if len(path) > _MOST_PATH_CHARS:
+        yield f"is longer than {_MOST_PATH_CHARS} characters"
+    if _FOREIGN_PATH.search(path):
+        yield "must be names and numbers with dots between them, such as messages.0.id, or $ for the whole answer"
+
+
 def _table_faults(where: str, table: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str, str]]:
     for name in table:
         if name not in OUTCOMES:
             yield f".{where}.{name}", f"is not an outcome; the outcomes are {', '.join(OUTCOMES)}"
         if where == "statuses":
             yield from _range_faults(f".{where}.{name}", table[name])
+    names_of: dict[Any, str] = {}
+    for name, keys in table.items():
+        for key in keys:
+            if names_of.setdefault(key, name) != name:
+                yield f".{where}.{name}", f"holds what stands under {names_of[key]} too: keep it in one of them"
+                break
 
 
 def _range_faults(where: str, statuses: Iterable[int]) -> Iterator[tuple[str, str]]:
@@ -166,6 +188,8 @@ def _range_faults(where: str, statuses: Iterable[int]) -> Iterator[tuple[str, st
 def _look_up_faults(look_up: LookUp) -> Iterator[tuple[str, str]]:
     for name in ("found", "missing"):
         yield from _range_faults(f".look_up.{name}", getattr(look_up, name))
+    if set(look_up.found) & set(look_up.missing):
+        yield ".look_up.missing", "holds a status that stands under found too: keep it in one of them"
     if bool(look_up.success_path) != bool(look_up.success_values):
         yield ".look_up.success_path", "and success_values must be set together"
     if not 0 <= look_up.waits_s(0.0) <= LONGEST_MISSING_AFTER_S:

@@ -182,13 +182,15 @@ class Address:
     text: BracedText
     same: str
     """The URL itself when no name of a message stands in it: the usual case, which costs nothing."""
+    in_path: frozenset[str]
+    """The names before the query, where `.` and `..` mean folders."""
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """Fill in the values of a message, quoted. Raises ValueError for a value that would change the path."""
         if not self.text.names:
             return self.same
         quoted = {name: url_quoted(str(values[name])) for name in self.text.names}
-        if not {".", ".."}.isdisjoint(quoted.values()):
+        if not {".", ".."}.isdisjoint(quoted[name] for name in self.in_path):
             raise ValueError("a value that URLs take for a folder")
         return self.text.fill(quoted)
 
@@ -199,7 +201,8 @@ def read_address(url: str, names: frozenset[str], secrets: Mapping[str, Secret])
     head = re.match(r"[^/]*//[^/?#]*", text.template)
     if head is not None and any(f"{{{name}}}" in head[0] for name in text.names):
         raise BadBraces("a value of a message may stand behind the host only")
-    return Address(text, text.fixed)
+    path = text.template.partition("?")[0]
+    return Address(text, text.fixed, frozenset(name for name in text.names if f"{{{name}}}" in path))
 
 
 def without_own(url: str, names: frozenset[str]) -> str:

@@ -64,10 +64,12 @@ def read_providers(
     not have its keys.
     """
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} cannot be read ({exc.strerror}): {_CURE}")]) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} is not UTF-8: save it as plain UTF-8 text")]) from exc
+    except (ValueError, RecursionError) as exc:  # also a number of thousands of digits, and thousands of brackets
         raise ConfigError([("SMSGW_PROVIDERS_FILE", f"{path} is not TOML: {exc}")]) from exc
     return parse_providers(document, os.environ if environment is None else environment, keys_of=keys_of)
 

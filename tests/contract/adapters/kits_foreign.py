@@ -21,7 +21,7 @@ from providers.base import (
     Submission,
 )
 from providers.bodies import read_json, text_at
-from tests.contract.adapters.kit import KEY, NUMBER, TEXT, Kit
+from tests.contract.adapters.kit import KEY, NUMBER, SUBMISSION, TEXT, Kit
 from tests.contract.provider_server import Reply
 
 CODES = {
@@ -48,7 +48,8 @@ class Foreign:
 
     def request(self, submission: Submission) -> Request:
         sender = submission.sender or self._provider.sender
-        body = f'<sms to="{submission.recipient}" from="{escape(sender)}">{escape(submission.body)}</sms>'
+        names = f'ref="{submission.message_id}" to="{submission.recipient}" from="{escape(sender)}"'
+        body = f"<sms {names}>{escape(submission.body)}</sms>"
         headers = {"Token": self._key, "Content-Type": "application/xml", "traceparent": submission.traceparent}
         return Request("POST", f"{self._provider.url}/submit", headers, body.encode())
 
@@ -89,7 +90,7 @@ KITS = {
         path="/api/submit",
         url_path="/api",
         carried=lambda seen: seen.body.decode(),
-        expected=f'<sms to="{NUMBER}" from="ACME">{TEXT}</sms>',
+        expected=f'<sms ref="{SUBMISSION.message_id}" to="{NUMBER}" from="ACME">{TEXT}</sms>',
         content_type="application/xml",
         headers={"token": KEY},
         yes=_plain(202, b"OK p-9\n"),

@@ -4,6 +4,7 @@ import json
 import tomllib
 from typing import Any
 
+import attrs
 import pytest
 
 from messaging.errors import ConfigError
@@ -249,6 +250,14 @@ def test_header_with_a_default_sender_that_cannot_be_sent_is_refused() -> None:
 def test_header_may_be_a_number_or_a_boolean() -> None:
     headers = request("headers = {a = 1, b = true}").headers
     assert (headers["a"], headers["b"]) == ("1", "true")
+
+
+@pytest.mark.parametrize("body", [".", ".."])
+def test_text_of_dots_means_a_folder_in_a_path_only(body: str) -> None:
+    dots = attrs.evolve(SUBMISSION, body=body)
+    assert dialect("", "https://h/s?text={body}").request(dots).url == f"https://h/s?text={body}"
+    with pytest.raises(ValueError, match="folder"):
+        dialect("", "https://h/{body}").request(dots)
 
 
 # Basic authentication

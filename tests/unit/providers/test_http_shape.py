@@ -45,6 +45,7 @@ def test_shape_is_read_whole() -> None:
             success_path="ok",
             success_values=[True, 0, "yes"],
             statuses={"permanent": [460]},
+            code_path="code",
             codes={"throttled": [7, "8"]},
             look_up={"url": "/x/{message_id}", "found": [200, 203]},
         )
@@ -81,6 +82,21 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "look-up with a worth in words": ({"look_up": {"url": "/", "authoritative": "yes"}}, "authoritative"),
     "look-up with a wait below 0": ({"look_up": {"url": "/", "missing_after_s": -1}}, "missing_after_s"),
     "look-up with a wait that is no number": ({"look_up": {"url": "/", "missing_after_s": "x"}}, "missing_after_s"),
+    "status with two outcomes": ({"statuses": {"permanent": [400], "transient": [400]}}, "statuses.transient"),
+    "code with two outcomes": (
+        {"code_path": "c", "codes": {"permanent": ["A"], "transient": ["B", "A"]}},
+        "codes.transient",
+    ),
+    "codes without a place": ({"codes": {"permanent": ["NO_ROUTE"]}}, "code_path"),
+    "look-up with a status of both kinds": ({"look_up": {"url": "/", "missing": [200]}}, "look_up.missing"),
+    "path with brackets": ({"id_path": "messages[0].id"}, "messages.0.id"),
+    "path of JSONPath": ({"success_path": "$.ok", "success_values": [True]}, "success_path"),
+    "path of a JSON pointer": ({"code_path": "/errors/0/code"}, "code_path"),
+    "path with a blank": ({"error_path": "error.message "}, "error_path"),
+    "path with an empty name": ({"id_path": "data..id"}, "id_path"),
+    "path of the look-up with brackets": ({"look_up": {"url": "/", "id_path": "m[*].id"}}, "look_up.id_path"),
+    "dollar before braces": ({"fields": {"to": "${recipient}"}}, "dollar"),
+    "method in lower case": ({"method": "post"}, "must be one of POST, PUT, GET"),
     "unknown setting of the look-up": ({"look_up": {"url": "/", "lost": [404]}}, "lost"),
 }
 

@@ -54,6 +54,12 @@ BAD_URLS = [
     "http://@/",
     "http://:80/",
     "http://user:hush@h:port/",
+    "http://xn--.example/",
+    "http://a b.example/",
+    "http://.example/",
+    "http://a..example/",
+    f"http://{'a' * 64}.example/",
+    f"http://{'a.' * 200}example/",
 ]
 
 

@@ -241,3 +241,30 @@ def test_file_that_is_missing_or_no_toml_is_a_fault_of_its_setting(tmp_path: pat
         ((key, text),) = refused.value.faults
         assert key == "SMSGW_PROVIDERS_FILE"
         assert name in text
+
+
+UNREADABLE = {
+    "UTF-16": GOOD.encode("utf-16"),
+    "Latin-1": GOOD.replace("ACME", "Caf\u00e9").encode("latin-1"),
+    "a number of thousands of digits": b"a = " + b"1" * 5000,
+    "thousands of brackets": b"a = " + b"[" * 5000,
+    "quotation marks of a word processor": GOOD.replace('"alpha"', "\u201calpha\u201d").encode(),
+    "a NUL": b"\0",
+}
+
+
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+def test_file_that_is_no_toml_is_a_fault_and_no_traceback(data: bytes, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "providers.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as refused:
+        read_providers(path, {"ALPHA_KEY": SECRET})
+    ((key, text),) = refused.value.faults
+    assert key == "SMSGW_PROVIDERS_FILE"
+    assert "is not TOML" in text or "is not UTF-8" in text
+
+
+def test_file_may_begin_with_a_byte_order_mark_and_have_any_line_ends(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "providers.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert len(read_providers(path, {"ALPHA_KEY": SECRET})) == 2
