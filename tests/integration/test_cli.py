@@ -100,7 +100,7 @@ adapter = "http-json"
 url = "https://user:hush-1@h/send?key=hush-2&id={digits}"
 [provider.settings]
 headers = {x-api-key = "hush-3", accept = "text/plain"}
-fields = {password = "hush-4", nested = {api_token = "hush-5"}, to = "{digits}"}
+fields = {password = "hush-4", nested = {api_token = "hush-5"}, to = "{digits}", text = "{body}", ref = "{message_id}"}
 look_up = {url = "/status/{message_id}?key=hush-6"}
 """
     )
@@ -117,7 +117,7 @@ def test_check_config_notes_a_default_sender_that_nothing_uses(field: str, notes
     path = tmp_path / "providers.toml"
     path.write_text(
         '[[provider]]\nname = "x"\nadapter = "http-json"\nurl = "https://h/"\nsender = "MyShop"\n'
-        f'settings = {{fields = {{to = "{{digits}}", from = "{field}"}}}}\n'
+        f'settings = {{fields = {{to = "{{digits}}", text = "{{body}}", from = "{field}"}}}}\n'
     )
     for options in ([], ["--json"]):
         done = run("check-config", *options, SMSGW_PROVIDERS_FILE=str(path))
