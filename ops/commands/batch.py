@@ -19,6 +19,7 @@ from ops.commands.batch_files import open_output, open_source, size_of
 from ops.commands.batch_tally import Outputs, Tally
 from ops.commands.failure import FAILED, Failure
 from ops.commands.gateway_client import address_of, calling, gateway_option
+from ops.commands.options import Amount
 from ops.commands.output import json_option, print_json, say
 from ops.commands.transmission import Transmission
 
@@ -44,7 +45,7 @@ def _campaign(_: click.Context, __: click.Parameter, value: str | None) -> str:
 @click.option("--rejects", type=_PATH, help="Refused rows, in the form of FILE, to be corrected and sent.")
 @click.option("--reasons", type=_PATH, help="Lines and reasons of refused rows, as NDJSON, for programs.")
 @click.option(
-    "--patience", type=click.FloatRange(1), default=120.0, show_default=True, metavar="SECONDS",
+    "--patience", type=Amount(1), default=120.0, show_default=True, metavar="SECONDS",
     help="How long to keep trying while the gateway accepts nothing.",
 )  # fmt: skip
 @gateway_option

@@ -15,7 +15,7 @@ from messaging.model import mask, outcome_name, state_name
 from ops import discovery
 from ops.commands import options
 from ops.commands.failure import FAILED, Failure
-from ops.commands.options import author_option, client_option, reveal_option, since_option
+from ops.commands.options import Amount, author_option, client_option, reveal_option, since_option
 from ops.commands.output import as_document, console, json_option, moment, print_json, print_line, say, span, table
 from ops.commands.servers import connected, right_time
 from ops.dead_letters import DeadLetters, Letter, Ready, Stays, Wish
@@ -244,9 +244,9 @@ def _choice(function: Callable[..., None]) -> Callable[..., None]:
 @_choice
 @click.option("--to", callback=_token, metavar="PROVIDER", help="Send it there instead of where it failed.")
 @click.option("--over-callers-choice", is_flag=True, help="With --to: also where the caller did not allow it.")
-@click.option("--ttl", type=click.FloatRange(5, 259_200), metavar="SECONDS", help="A new deadline, counted from now.")
+@click.option("--ttl", type=Amount(5, 259_200), metavar="SECONDS", help="A new deadline, counted from now.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@click.option("--rate", type=click.FloatRange(0.1, 1000), default=50.0, show_default=True, help="Letters a second.")
+@click.option("--rate", type=Amount(0.1, 1000), default=50.0, show_default=True, help="Letters a second.")
 @author_option
 @json_option
 def replay(

@@ -109,9 +109,9 @@ def _attempt(one: pb.Attempt) -> tuple[str, ...]:
 
 @click.command("list")
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES, case_sensitive=False), help="Repeatable.")
-@click.option("--provider", default="", help="Only those at this provider.")
-@click.option("--recipient", default="", help="Only those to this number, in E.164.")
-@click.option("--reference", default="", help="Only those with this client_reference.")
+@options.filter_option("--provider", "Only those at this provider.")
+@options.filter_option("--recipient", "Only those to this number, in E.164.")
+@options.filter_option("--reference", "Only those with this client_reference.")
 @options.since_option
 @options.until_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number to show.")

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share: the id of a message, and whether to print its whole number."""
 
 import getpass
+import math
 import os
 import re
 import time
@@ -17,6 +18,28 @@ from ops.commands.request import BadField, read_seconds, read_time
 _LONGEST_NAME = 64
 _HAS_YEAR = re.compile(r"\d{4}-")
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Amount(click.FloatRange):
+    """A number between two bounds. `nan` is between none, and is refused as `inf` is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail("must be a number", param, ctx)
+        return found
+
+
+def filter_option(name: str, text: str) -> Callable[[_F], _F]:
+    """Add an option that shows fewer rows; an empty value would show all of them, as a variable that is not set does."""
+    return click.option(name, default=None, callback=_filter, help=text)
+
+
+def _filter(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    if value is not None and not value.strip():
+        raise click.BadParameter("must not be empty: leave the option out to see all")
+    return value or ""
 
 
 def reveal_option(function: _F) -> _F:

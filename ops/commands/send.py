@@ -28,6 +28,8 @@ def _labels(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> di
     pairs = [one.partition("=") for one in value]
     if any(not key or not equals for key, equals, _ in pairs):
         raise click.BadParameter("must be KEY=VALUE")
+    if len({key for key, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("names a key twice: a message has one value for each")
     return {key: text for key, _, text in pairs}
 
 

@@ -40,6 +40,27 @@ def test_argument_that_is_not_utf8_is_wrong_usage(arguments: tuple[str, ...]):
     assert CliRunner().invoke(cli, arguments).exit_code == 2
 
 
+@pytest.mark.parametrize("option", ["--provider", "--recipient", "--reference"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_empty_filter_does_not_show_everything(option: str, value: str):
+    done = CliRunner().invoke(cli, ["list", option, value])
+    assert (done.exit_code, "must not be empty" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "-nan"])
+@pytest.mark.parametrize(
+    "arguments", [("batch", __file__, "--patience"), ("dlq", "replay", "--ttl"), ("dlq", "replay", "--rate")]
+)
+def test_amount_is_a_finite_number(arguments: tuple[str, ...], value: str):
+    done = CliRunner().invoke(cli, [*arguments, value])
+    assert (done.exit_code, "Invalid value for" in done.stderr) == (2, True)
+
+
+def test_label_has_one_value():
+    done = CliRunner().invoke(cli, ["send", "+233201234567", "hi", "--label", "a=b", "--label", "a=c"])
+    assert (done.exit_code, "names a key twice" in done.stderr) == (2, True)
+
+
 def value_of(option: Any, *arguments: str) -> Any:
     """The value that a command with one option gets."""
     got: list[Any] = []
