@@ -32,7 +32,7 @@ class Amount(click.FloatRange):
 
 
 def filter_option(name: str, text: str) -> Callable[[_F], _F]:
-    """Add an option that shows fewer rows; an empty value would show all of them, as a variable that is not set does."""
+    """Add an option that shows fewer rows. An empty value would show them all, as a variable that is not set does."""
     return click.option(name, default=None, callback=_filter, help=text)
 
 
