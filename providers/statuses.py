@@ -21,22 +21,33 @@ STATUSES: dict[int, str] = {
     403: "provider_fault",
     404: "provider_fault",
     405: "provider_fault",
+    406: "provider_fault",
+    407: "provider_fault",
     408: "ambiguous",
     409: "ambiguous",
+    411: "provider_fault",
     413: "permanent",
     414: "permanent",
     415: "provider_fault",
+    417: "provider_fault",
     421: "transient",
     422: "permanent",
     425: "transient",
+    426: "provider_fault",
+    428: "provider_fault",
     429: "throttled",
+    431: "provider_fault",
+    501: "provider_fault",
     503: "transient",
+    505: "provider_fault",
+    511: "provider_fault",
 }
 """What a status means.
 
 A status that is not in the table is judged by its class: 2xx accepted, 3xx provider fault, 4xx permanent, 5xx
-ambiguous. (No API is assumed to be idempotent: one that answers 500 may have taken the message. 503 means that it has
-not; so do 421, from a server that does not serve this name, and 425, from one that did not want to read it yet.)
+ambiguous. No API is assumed to be idempotent: one that answers 500 may have taken the message. 503 means that it has
+not; so do 421, from a server that does not serve this name, and 425, from one that did not want to read it yet. 406,
+407, 411, 417, 426, 428, 431, 501, 505 and 511 are about how we ask, or the network between: every message would get them.
 """
 
 _BY_CLASS = {2: "accepted", 3: "provider_fault", 4: "permanent", 5: "ambiguous"}
