@@ -47,7 +47,7 @@ STATUSES: dict[int, str] = {
 A status that is not in the table is judged by its class: 2xx accepted, 3xx provider fault, 4xx permanent, 5xx
 ambiguous. No API is assumed to be idempotent: one that answers 500 may have taken the message. 503 means that it has
 not; so do 421, from a server that does not serve this name, and 425, from one that did not want to read it yet. 406,
-407, 411, 417, 426, 428, 431, 501, 505 and 511 are about how we ask, or the network between: every message would get them.
+407, 411, 417, 426, 428, 431, 501, 505 and 511 are about how we ask, or the network: every message would get them.
 """
 
 _BY_CLASS = {2: "accepted", 3: "provider_fault", 4: "permanent", 5: "ambiguous"}
