@@ -91,6 +91,9 @@ _WITHOUT_ADDRESS = {
     "dlq deep": "sms.dlq.p1.reason.a.b.c.d",
 }
 
+_HUGE_TEXT = wire.QueueEntry(command=wire.Command(body="x" * 900_000)).SerializeToString()
+"""Behind an entry it replaces that one's text: protobuf merges what comes twice."""
+
 
 def contents(address: Address, now: float) -> dict[str, bytes]:
     """Make every kind of bytes for one address."""
@@ -120,7 +123,7 @@ def contents(address: Address, now: float) -> dict[str, bytes]:
         "json": b'{"message_id": 7}',
         "noise": random.Random(7).randbytes(200),
         "huge noise": b"\x0a\xff\xff\x3f" + b"x" * 900_000,
-        "huge text": entry(body="x" * 900_000),
+        "huge text": whole + _HUGE_TEXT,
         "truncated": whole[: len(whole) // 2],
         "one byte short": whole[:-1],
         "not UTF-8": b"\x0a\x05\x0a\x03" + _NOT_UTF8,

@@ -93,6 +93,7 @@ class SmallFleet:
         self.publisher = Publisher(self.caller.connection)
         self.processes: list[Process] = []
         self._can_look_up = can_look_up
+        self._acceptances = Acceptances(self.stream)
 
     async def accept(
         self,
@@ -177,11 +178,7 @@ class SmallFleet:
 
     def commands(self) -> dict[Address, wire.Command]:
         """Return every accepted message."""
-        found = {}
-        for message in self.stream.log(topo.ACCEPT).messages.values():
-            address = parse_address(message.subject)
-            found[address] = codec.decode(wire.QueueEntry, message.subject, message.data).command
-        return found
+        return {address: command for command, address in self._acceptances}
 
     def events(self, address: Address) -> list[wire.Event]:
         """Return a message's events in order."""
@@ -231,15 +228,38 @@ class SmallFleet:
             await process.kill()
 
 
+class Acceptances:
+    """The accepted messages on the stream, each read once, without those that nobody can read."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._log = stream.log(topo.ACCEPT)
+        self._read: dict[int, tuple[wire.Command, Address] | None] = {}
+
+    def __iter__(self) -> Iterator[tuple[wire.Command, Address]]:
+        for sequence, message in self._log.messages.items():
+            if sequence not in self._read:
+                self._read[sequence] = None
+                with contextlib.suppress(CorruptRecord):
+                    address = parse_address(message.subject)
+                    command = codec.decode(wire.QueueEntry, message.subject, message.data).command
+                    self._read[sequence] = (command, address)
+            if found := self._read[sequence]:
+                yield found
+
+
 class StreamDeadlines:
     """Answers the sweeper in place of the history, from the stream, so that it is always up to date."""
 
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream
+        self._accepted = Acceptances(stream)
 
     async def overdue(self, before: datetime, limit: int, after: Overdue | None = None) -> list[Overdue]:
         found = []
-        for command, address in self._accepted():
+        earliest = before.timestamp()
+        for command, address in self._accepted:
+            if deadline_of(command, None) >= earliest:
+                continue  # no event brings it forward
             last = wire.Event()
             if stored := self._stream.log(topo.EVENT).last(topo.event_subject(address)):
                 with contextlib.suppress(CorruptRecord):  # the history has what came before it
@@ -249,13 +269,6 @@ class StreamDeadlines:
                 found.append(Overdue(command.client, command.message_id, last.state or first_state(command), deadline))
         return found[:limit]
 
-    def _accepted(self) -> Iterator[tuple[wire.Command, Address]]:
-        """Read the acceptances, without those that the history could not read either."""
-        for message in self._stream.log(topo.ACCEPT).messages.values():
-            with contextlib.suppress(CorruptRecord):
-                address = parse_address(message.subject)
-                yield codec.decode(wire.QueueEntry, message.subject, message.data).command, address
-
     async def commands(self, wanted: Sequence[Overdue]) -> dict[str, wire.Command]:
         ids = {one.message_id for one in wanted}
-        return {command.message_id: command for command, _ in self._accepted() if command.message_id in ids}
+        return {command.message_id: command for command, _ in self._accepted if command.message_id in ids}

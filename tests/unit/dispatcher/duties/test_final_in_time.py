@@ -7,11 +7,13 @@ from sms.gateway.v1 import message_pb2 as pb
 from messaging import codec
 from messaging.model import FINAL_STATES, Address
 from messaging.status import deadline_of
+from tests.unit.depth import DEEP
 from tests.unit.fake_provider import Reply
 from tests.unit.small_fleet import SmallFleet
 from tests.unit.virtual_time import in_virtual_time
 
 LATEST_S = 2.0
+WAITING = 1000 if DEEP else 100
 
 
 def late_s(fleet: SmallFleet, address: Address) -> float:
@@ -32,7 +34,7 @@ async def test_held_message_is_final_in_time_although_thousands_wait() -> None:
     await asyncio.sleep(5)
     assert [fleet.last(one).held for one in held] == [True] * 3
     pod.pacer.set_share(1)
-    for _ in range(500):
+    for _ in range(WAITING):
         await fleet.accept("waits", priority=pb.PRIORITY_NORMAL, ttl_s=3600.0, providers=["p1"])
     await asyncio.sleep(60)
     for one in held:
@@ -51,7 +53,9 @@ async def test_waiting_messages_are_final_in_time_wherever_they_wait() -> None:
     elsewhere = await fleet.accept("no pod", provider="p2", ttl_s=20.0, providers=["p2"])
     await asyncio.sleep(1)
     pod.pacer.set_share(1)
-    queued = [await fleet.accept("waits", priority=pb.PRIORITY_BULK, ttl_s=20.0, providers=["p1"]) for _ in range(300)]
+    queued = [
+        await fleet.accept("waits", priority=pb.PRIORITY_BULK, ttl_s=20.0, providers=["p1"]) for _ in range(WAITING)
+    ]
     await asyncio.sleep(60)
     for one in (later, scheduled, elsewhere, *queued):
         state = fleet.last(one).state

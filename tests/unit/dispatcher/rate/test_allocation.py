@@ -16,6 +16,7 @@ from messaging.documents import Grant, Table, lease_key
 from messaging.stream.board import LimitsBoard
 from messaging.stream.buckets import Bucket
 from tests.unit import virtual_time
+from tests.unit.depth import DEEP
 from tests.unit.dispatcher.rate.fleet import FakeFleet, Weather
 
 RATES = {"a": 50, "b": 50, "c": 50}
@@ -110,7 +111,7 @@ def test_fleet_stays_within_the_limit_in_every_window_whatever_happens(
     loses_table: bool,  # noqa: FBT001
 ) -> None:
     async def work(clock: Clock) -> None:
-        for seed in range(2):
+        for seed in range(4 if DEEP else 1):
             fleet = FakeFleet(clock, LIMIT, RATES, seed, STORMS[weather])
             await trouble(fleet, loses_table=loses_table)
             await fleet.close()

@@ -27,6 +27,7 @@ from messaging.runtime.spans import ChosenIds, Tracer
 from messaging.stream.board import BreakerBoard
 from messaging.stream.interface import Delivery
 from providers.base import ACCEPTED, AMBIGUOUS, TRANSIENT, Outcome, Submission
+from tests.unit.virtual_time import in_virtual_time
 
 ADDRESS = new_address("default", 1_700_000_000_000, "7abc8123456789abcdef")
 
@@ -168,6 +169,7 @@ async def test_cancelling_an_attempt_cancels_its_call() -> None:
     assert setup.provider_client.cancelled
 
 
+@in_virtual_time
 async def test_probe_that_raises_permits_another_probe() -> None:
     setup = OneAttempt(writes=True)
     setup.provider_client.breaks = True
@@ -179,6 +181,7 @@ async def test_probe_that_raises_permits_another_probe() -> None:
 
 
 @pytest.mark.parametrize(("stalled", "mode"), [(True, Mode.CLOSED), (False, Mode.OPEN)])
+@in_virtual_time
 async def test_calls_that_our_own_standstill_ended_do_not_open_the_breaker(*, stalled: bool, mode: Mode) -> None:
     setup = OneAttempt(writes=True)
     setup.provider_client.outcome = Outcome(AMBIGUOUS, code="timeout", stalled=stalled)

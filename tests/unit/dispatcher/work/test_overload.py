@@ -1,7 +1,6 @@
 """With more messages than the rate allows, the rate goes to messages that can still be sent in time."""
 
 import asyncio
-import os
 import time
 
 import pytest
@@ -11,6 +10,7 @@ from messaging import codec
 from messaging.model import Address
 from messaging.status import deadline_of
 from tests.memory_stream import MemoryConnection
+from tests.unit.depth import DEEP
 from tests.unit.small_fleet import SmallFleet
 from tests.unit.virtual_time import in_virtual_time
 
@@ -38,7 +38,7 @@ async def offer(fleet: SmallFleet, rate: float, seconds: float) -> list[Address]
     return await asyncio.gather(*accepting)
 
 
-TIMES = [1.5] if os.environ.get("HYPOTHESIS_PROFILE", "unit") == "unit" else [1.5, 3, 10]
+TIMES = [1.5, 3, 10] if DEEP else [1.5]
 """How much of the rate is offered; `make properties` tries all, which takes 20 seconds."""
 
 

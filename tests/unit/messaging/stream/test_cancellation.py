@@ -8,6 +8,7 @@ from messaging.errors import StreamDown
 from messaging.stream.cancellation import within
 from messaging.stream.client import StreamClient
 from messaging.stream.connection import open_connection
+from tests.unit.virtual_time import in_virtual_time
 
 
 async def _stubborn(swallowed: int) -> None:
@@ -22,12 +23,14 @@ async def _stubborn(swallowed: int) -> None:
 
 
 @pytest.mark.parametrize("swallowed", [0, 1, 3])
+@in_virtual_time
 async def test_call_that_swallows_cancellations_ends_with_a_time_out(swallowed: int) -> None:
     with pytest.raises(TimeoutError):
         await within(_stubborn(swallowed), 0.01)
 
 
 @pytest.mark.parametrize("swallowed", [0, 2])
+@in_virtual_time
 async def test_call_that_swallows_cancellations_ends_with_its_caller(swallowed: int) -> None:
     call = asyncio.create_task(_stubborn(swallowed))
     caller = asyncio.create_task(within(_waiting_for(call), 60))
