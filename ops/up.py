@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from messaging.runtime.config import read_settings
 from messaging.runtime.providers_file import read_providers
 from ops.embedded import cluster
 from ops.fleet import FleetSnapshot, watching
+from ops.screen import Screen
 from ops.system import Plan, ProcessFailed, System
 
 _LINE_EVERY_S = 1.0
@@ -58,12 +59,15 @@ def nats_servers_for(replicas: int, *, named: bool) -> int:
 
 
 async def run_up(plan: Plan) -> int:
-    """Run the system until SIGINT or SIGTERM; returns the exit code."""
-    console = Console(highlight=False)
+    """Run the system until SIGINT, SIGTERM, or its terminal is closed (SIGHUP); returns the exit code."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    screen = Screen(sys.stdout, lambda: loop.call_soon_threadsafe(stopping.set))
+    console = Console(file=cast("IO[str]", screen), highlight=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps the system running
+        loop.add_signal_handler(signal.SIGHUP, screen.close_for_good if console.is_terminal else stopping.set)
     began = time.monotonic()
     system = System(plan, told=lambda step: console.print(f"  {step} …", highlight=False, markup=False))
     console.print(f"Starting in {system.folder}; Ctrl-C stops it.")
@@ -182,10 +186,10 @@ async def _print_status(system: System, console: Console) -> None:
                 while True:
                     text = printable(line_of(await watch.snapshot()))
                     if live:
-                        sys.stdout.write(f"\r\x1b[2K{text[: console.width - 1]}")
-                        sys.stdout.flush()
+                        console.file.write(f"\r\x1b[2K{text[: console.width - 1]}")
                     else:
-                        print(text, flush=True)
+                        console.file.write(f"{text}\n")
+                    console.file.flush()
                     await asyncio.sleep(_LINE_EVERY_S if live else _QUIET_LINE_EVERY_S)
         await asyncio.sleep(_LINE_EVERY_S)
 

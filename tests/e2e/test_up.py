@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pty
 import re
 import shutil
 import signal
@@ -191,6 +192,23 @@ def test_ctrl_c_during_the_start_ends_cleanly_and_leaves_nothing(open_folder: pa
     assert code == 0, said
     assert "Stopped." in said
     assert one.left() == []
+
+
+def test_closed_terminal_drains_as_ctrl_c_does_and_leaves_nothing(open_folder: pathlib.Path) -> None:
+    one = Up(pathlib.Path(tempfile.mkdtemp(dir=open_folder)))
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(one.folder)
+        os.execve(BIN / "smsctl", ["smsctl", "up"], one.environment)  # noqa: S606 - in the new terminal
+    said = b""
+    while b"Ctrl-C drains and stops" not in said:
+        said += os.read(terminal, 65_536)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert one.left() == []
+    (log,) = (one.folder / "var" / "log").glob("gateway-*.log")
+    assert '"event": "stopped"' in log.read_text(), "it was told to stop, and did"
 
 
 def test_smsctl_finds_the_gateway_as_soon_as_it_answers(open_folder: pathlib.Path) -> None:
