@@ -56,8 +56,8 @@ class Plan:
     `providers` are simulated, unless the environment names a providers file; `tables` adds lines to the providers-file
     tables of some of them. With `together_from` providers or more, one dispatcher process serves all (or as many as
     `dispatchers_each` says), else each provider has its own. `nats_servers` is 1, or 3: a cluster with three replicas
-    of every stream. `own_settings`
-    returns extra environment variables for one process, given the process's name and environment.
+    of every stream. `own_settings` returns extra environment variables for one process, given the process's name and
+    environment.
     """
 
     folder: pathlib.Path

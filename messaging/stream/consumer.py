@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
@@ -106,6 +107,8 @@ class NatsConsumer:
         self._arrival = asyncio.Event()
         self._interrupted = False
         self._finished = False
+        self._open_until = 0.0
+        """Until when (monotonic) a request that no fetch waits for may still bring messages."""
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     async def open(self) -> None:
@@ -134,7 +137,11 @@ class NatsConsumer:
         return [delivery for msg in fetched if (delivery := self._new(msg))]
 
     async def _fetch(self, fetched: list[Msg], batch: int, wait_s: float) -> None:
-        """Add to `fetched` the late messages of earlier requests; if there are none, those of a new request."""
+        """Add to `fetched` the late messages of earlier requests; if there are none, those of a new request.
+
+        While an earlier request is open it may bring the messages instead of the new one, which then does not end: so
+        what has come is returned at once.
+        """
         while self._arrived and len(fetched) < batch:
             if not _status(msg := self._arrived.popleft()):
                 fetched.append(msg)
@@ -143,10 +150,12 @@ class NatsConsumer:
         reply = f"{self._inbox}{next(self._reply_numbers)}"
         request = {"batch": batch, "expires": int(wait_s * NANOS), "no_wait": True}
         await self._client.publish(self._request_subject, json.dumps(request).encode(), reply)
+        expires = time.monotonic() + wait_s
         async with asyncio.timeout(wait_s):
             while len(fetched) < batch:
                 while not self._arrived:
-                    if self._interrupted or self._finished:
+                    if self._interrupted or self._finished or (fetched and time.monotonic() < self._open_until):
+                        self._open_until = max(self._open_until, expires)
                         return
                     self._arrival.clear()
                     await self._arrival.wait()
