@@ -151,14 +151,16 @@ async def _send_lane(
     worker = await assemble_worker(
         settings, life, context=context, provider_client=provider_client, breaker=breaker, pacer=pacer
     )
+    demand = Demand(provider.rate_per_s, worker.intake, pacer, breaker)
     lease = LeaseHolder(
         board=limits,
         pod=context.pod,
         provider=name,
         pacer=pacer,
         timing=timing_of(fleet),
-        demand=Demand(provider.rate_per_s, worker.intake, pacer, breaker),
+        demand=demand,
         problems=problems(name),
+        idle=demand.idle,
     )
     _log.info("working", provider=name)
     try:

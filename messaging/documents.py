@@ -94,7 +94,8 @@ class Lease:
 
     `demand` and `floor` are units a second, `version` is that of the table. `sent` counts its sends since it started,
     and `lately` those in the second before the report; None from a pod of an older version.
-    `gone`: the pod has stopped sending and gives its share back.
+    `gone`: the pod has stopped sending and gives its share back. With `rests_s` the pod rests: it renews seldom, sends
+    nothing after this lease's usual time, and may take its share up again within `rests_s` seconds.
     """
 
     provider: str
@@ -104,6 +105,7 @@ class Lease:
     sent: int = 0
     gone: bool = False
     lately: int | None = None
+    rests_s: float = 0.0
 
     def to_document(self) -> dict[str, Any]:
         """Convert it for the bucket."""
@@ -276,6 +278,7 @@ def read_lease(key: str, document: object) -> Lease:
         fields.count("sent", 0),
         gone=fields.flag("gone"),
         lately=fields.count_or_none("lately"),
+        rests_s=fields.moment("rests_s"),
     )
 
 
@@ -311,6 +314,11 @@ def read_backlog(key: str, document: object) -> Backlog:
 def read_leader(key: str, document: object) -> str:
     """Read the name of the leading coordinator; raises CorruptRecord."""
     return _Fields(key, document).text("name")
+
+
+def read_rests(key: str, document: object) -> float:
+    """Read for how many seconds this leader lets pods rest, 0 when it knows nothing of it; raises CorruptRecord."""
+    return _Fields(key, document).moment("rests_s")
 
 
 Reader = Callable[[str, object], _T]

@@ -32,6 +32,8 @@ class Timing:
     window_s: float = 1.002
     guard_s: float = 0.05
     leader_ttl_s: float = 3.0
+    rest_s: float = 30.0
+    """For how long a pod without work may rest: it renews seldom, and takes its share up again when it has work."""
 
 
 def waterfill(total: int, caps: Mapping[str, int]) -> dict[str, int]:
@@ -57,6 +59,8 @@ class _Observation:
     at: float
     lease: Lease | None = None
     confirmed_at: dict[int, float] = attrs.Factory(dict)
+    stored_at: dict[int, float] = attrs.Factory(dict)
+    """When the allocator first saw that its table, which lowered the share of a resting pod, was stored."""
 
 
 class Allocator:
@@ -90,9 +94,23 @@ class Allocator:
                 known.sequence, known.at, known.lease = sequence, now, lease
 
     def silent(self, now: float) -> list[str]:
-        """List the pods of the table that have missed two renewals; their leases should be read from the leader."""
-        limit_s = 2 * self.timing.renew_s
-        return [pod for pod in self.table.grants if pod in self._pods and now > self._pods[pod].at + limit_s]
+        """List the pods whose leases should be read from the leader.
+
+        They have missed two renewals, or rest and have not confirmed that their share was lowered.
+        """
+        found = []
+        for pod, grant in self.table.grants.items():
+            known = self._pods.get(pod)
+            if known is not None:
+                rests_s = self._rests_s(known)
+                limit_s = rests_s or 2 * self.timing.renew_s
+                if now > known.at + limit_s or (rests_s and grant.held > grant.share):
+                    found.append(pod)
+        return found
+
+    def _rests_s(self, known: "_Observation") -> float:
+        """Return how long a pod may rest after its lease's usual time; 0 for one that does not rest."""
+        return min(known.lease.rests_s, self.timing.rest_s) if known.lease is not None else 0.0
 
     def step(self, now: float) -> Table:
         """Return the table that should be in force; the same object when nothing changes."""
@@ -116,19 +134,29 @@ class Allocator:
         after_silence_s = timing.lease_s + after_gone_s
         for pod, known in list(self._pods.items()):
             gone = known.lease is not None and known.lease.gone
-            if now > known.at + (after_gone_s if gone else after_silence_s):
+            if now > known.at + (after_gone_s if gone else after_silence_s + self._rests_s(known)):
                 self._removed[pod] = known.sequence  # its old lease stays in the bucket for a while
                 del self._pods[pod]
         return {pod: grant for pod, grant in self.table.grants.items() if pod in self._pods}
 
     def _without_confirmed(self, pod: str, grant: Grant, now: float) -> Grant:
-        """Free the held part of a grant once the pod has confirmed its lower share and one window has passed."""
+        """Free the held part of a grant once the pod has confirmed its lower share and one window has passed.
+
+        A pod that rests cannot take up the older share once the table is stored, because it asks for the table as it
+        was; and what it took up before has ended after one lease. So it need not confirm.
+        """
         known = self._pods[pod]
-        if grant.held <= grant.share or known.lease is None or known.lease.version < grant.held_version:
+        if grant.held <= grant.share or known.lease is None:
             return grant
-        since = known.confirmed_at.setdefault(grant.held_version, now)
-        if now < since + self.timing.window_s + self.timing.guard_s:
+        confirmed = known.lease.version >= grant.held_version
+        if not confirmed and not self._rests_s(known):
+            known.stored_at.clear()
             return grant
+        since_of = known.confirmed_at if confirmed else known.stored_at
+        since = since_of.setdefault(grant.held_version, now)
+        if now < since + self.timing.window_s + self.timing.guard_s + (0.0 if confirmed else self.timing.lease_s):
+            return grant
+        known.stored_at.clear()
         known.confirmed_at.clear()
         return attrs.evolve(grant, held=grant.share, held_version=0)
 
@@ -141,7 +169,7 @@ class Allocator:
             if (
                 lease is None
                 or lease.gone
-                or now >= known.at + self.timing.lease_s
+                or now >= known.at + self.timing.lease_s + self._rests_s(known)
                 or self.rates.get(lease.provider, 0) <= 0
             ):
                 continue

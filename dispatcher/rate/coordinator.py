@@ -22,6 +22,7 @@ _log = structlog.get_logger(__name__)
 _ALLOCATE_EVERY_S = 0.25
 _ALLOCATE_SOONEST_S = 0.03
 _ELECTION_EVERY_S = 0.5
+_READ_ALL_EVERY_S, _MOST_SINGLE_READS = 2.0, 4
 _STALE_S = 0.5
 """Leases that took longer to read are not used: a pod could look silent that has renewed its lease meanwhile."""
 
@@ -36,6 +37,9 @@ class Coordinator:
         self._rates = rates
         self._timing = timing
         self._requests: dict[str, Lease] = {}
+        self._heard: set[str] = set()
+        self._read: dict[str, tuple[int, Lease]] = {}
+        self._read_all_at = float("-inf")
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -45,6 +49,7 @@ class Coordinator:
 
     def _on_lease(self, pod: str, lease: Lease) -> None:
         """Allocate at once when a pod changes its demand or confirms a table."""
+        self._heard.add(pod)
         request = attrs.evolve(lease, sent=0, lately=None)
         if self._requests.get(pod) != request:
             self._requests[pod] = request
@@ -70,7 +75,7 @@ class Coordinator:
 
     async def _set_leader(self, revision: int) -> int | None:
         ttl = max(1, round(self._timing.leader_ttl_s))
-        return await self._board.set_leader(self._name, revision, ttl)
+        return await self._board.set_leader(self._name, revision, ttl, self._timing.rest_s)
 
     async def _lead(self, leadership: int) -> None:
         """Allocate until another coordinator has taken the leadership or written the table."""
@@ -103,13 +108,21 @@ class Coordinator:
             self._changed.clear()
 
     async def _leases(self, allocator: Allocator) -> dict[str, tuple[int, Lease]]:
-        """Read every lease. Those of silent pods are read again from the stream's leader, because a replica may lag."""
-        found = await self._board.leases()
-        for pod in allocator.silent(time.monotonic()):
-            revision, lease = await self._board.lease(pod)
+        """Read the leases that have changed: those that were heard of, and every two seconds all.
+
+        Those of silent pods are read from the stream's leader, because a replica may lag.
+        """
+        now = time.monotonic()
+        heard, self._heard = self._heard, set()
+        if len(heard) > _MOST_SINGLE_READS or now >= self._read_all_at + _READ_ALL_EVERY_S:
+            read = await self._board.leases()
+            newer = {pod: one for pod, one in self._read.items() if pod in read and one[0] > read[pod][0]}
+            self._read, self._read_all_at, heard = read | newer, now, set()
+        alone = sorted(heard.union(allocator.silent(time.monotonic())))
+        for pod, (revision, lease) in zip(alone, await asyncio.gather(*map(self._board.lease, alone)), strict=True):
             if lease is not None:
-                found[pod] = (revision, lease)
-        return found
+                self._read[pod] = (revision, lease)
+        return self._read
 
     async def resign(self) -> None:
         """Give up the leadership, so that another coordinator can lead at once."""

@@ -2,18 +2,27 @@
 
 A lease that has ended is never renewed, because its share may belong to another pod by now. The pod abandons it and
 takes a new lease under a new name (`<pod>=2`); the allocator treats that name as a new pod.
+
+A pod without work rests: it lets its lease end, and renews a resting lease every ten seconds instead of a usual one
+twice a second. Its share stays reserved, unless others need it. A resting lease, and the lease that takes the share up
+again, are written under the condition that the table is still the one that the pod has applied: so the pod cannot use
+a share that was lowered meanwhile, and the allocator may take a share from a pod that rests and does not answer. A pod
+rests only while the leading coordinator says that it knows of that.
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import attrs
 import structlog
 
 from dispatcher.rate.allocator import Timing
 from dispatcher.rate.pacer import Pacer
 from dispatcher.rate.share_watch import ShareWatch
-from messaging.documents import Lease, Table
+from messaging.documents import Grant, Lease, Table
 from messaging.errors import Unavailable
 from messaging.runtime.boot_clock import boot_time
 from messaging.runtime.problems import Problems
@@ -25,12 +34,16 @@ _log = structlog.get_logger(__name__)
 _LEASE_TTL_S = 30
 _RENEW_SOONEST_S = 0.05
 _NO_SHARE_S = 5.0
+_REST_AFTER_S = 5.0
+_RENEWALS_IN_REST = 3
+_TRIES = 3
 
 
 class LeaseHolder:
     """Keeps one pod's lease.
 
-    `demand` returns (units a second that the pod could use, the cost of its most expensive waiting message).
+    `demand` returns (units a second that the pod could use, the cost of its most expensive waiting message). `idle`
+    tells whether the pod has no message at all: then it rests after a while.
     """
 
     def __init__(
@@ -43,6 +56,7 @@ class LeaseHolder:
         timing: Timing,
         demand: Callable[[], tuple[int, int]],
         problems: Problems | None = None,
+        idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._board = board
         self._pod = pod
@@ -60,6 +74,13 @@ class LeaseHolder:
         self._reported_floor = 1
         self._renew_now = asyncio.Event()
         self._reading_table = False
+        self._idle = idle
+        self._idle_since: float | None = None
+        self._granted = False
+        self._rest_until: float | None = None
+        """Until when a resting pod may take its share up again; None while it does not rest."""
+        self._wanted = False
+        pacer.on_wanted = self._wake
 
     async def run(self) -> None:
         """Renew until cancelled; while the bucket cannot be reached the lease runs out."""
@@ -67,11 +88,29 @@ class LeaseHolder:
             while True:
                 began = boot_time()
                 try:
-                    await self.sync()
+                    await (self._rest_or_wake() if self._may_rest() else self.sync())
                 except Unavailable as exc:
                     _log.debug("lease not renewed", error=str(exc))
                     self._say_when_lost(str(exc))
                 await self._wait_to_renew(began)
+
+    def _wake(self) -> None:
+        """Take the share up again, because a message waits for a permit; does nothing when the pod does not rest."""
+        if self._rest_until is not None:
+            self._wanted = True
+            self._renew_now.set()
+
+    def _may_rest(self) -> bool:
+        """Whether the pod rests or may begin to: it was idle for a while, and its share is in the table."""
+        if not self._idle():
+            self._idle_since = None
+            return self._rest_until is not None
+        now = boot_time()
+        if self._idle_since is None:
+            self._idle_since = now
+        rested = now >= self._idle_since + _REST_AFTER_S
+        valid = self._valid_until is not None and now < self._valid_until
+        return self._rest_until is not None or (rested and valid and self._granted)
 
     def _on_table(self, table: Table | None) -> None:
         """Renew at once when a table changes this pod's share, or arrives while another one is being read."""
@@ -83,6 +122,9 @@ class LeaseHolder:
     async def _wait_to_renew(self, began: float) -> None:
         """Wait until the next renewal: sooner when the share or the demand has changed."""
         jitter = random.uniform(0.92, 1.0)  # noqa: S311
+        if self._rest_until is not None:
+            await self._wait_in_rest(self._timing.rest_s / _RENEWALS_IN_REST * jitter)
+            return
         end = began + self._timing.renew_s * jitter
         while True:
             left = end - boot_time()
@@ -97,6 +139,72 @@ class LeaseHolder:
             await asyncio.sleep(STORE_DELAY_S)
             return
 
+    async def _wait_in_rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._renew_now.wait()
+        except TimeoutError:
+            return
+        self._renew_now.clear()
+        if self._wanted:
+            self._wanted = False
+        else:
+            await asyncio.sleep(STORE_DELAY_S)
+
+    async def _rest_or_wake(self) -> None:
+        """Renew a resting lease, or take the share up again if there is work; raises Unavailable.
+
+        The table is read again, and the lease written again, when the table has changed.
+        """
+        self._reading_table = True
+        try:
+            for _ in range(_TRIES):
+                began, wakes = boot_time(), not self._idle()
+                asked = [self._board.rests_s(), *([self._board.table()] if wakes else [])]
+                written, allowed_s, *read = await _all_of(self._write_lease_unless_changed(rests=not wakes), *asked)
+                ended = self._rest_until is not None and began >= self._rest_until
+                if ended or allowed_s < self._timing.rest_s:
+                    await self._end_rest("it rested for too long" if ended else "the coordinator lets no pod rest")
+                    return
+                if written:
+                    self._rest_until = None if wakes else began + self._timing.rest_s
+                    if wakes:
+                        self._wanted = False
+                        self._valid_until = began + self._timing.lease_s
+                        self._pacer.renewed(self._valid_until)
+                    return
+                if not await self._take(*(read[0] if read else await self._board.table())):
+                    return
+        finally:
+            self._reading_table = False
+
+    async def _end_rest(self, why: str) -> None:
+        """Go on as a pod that does not rest, with a new lease if the usual one has ended meanwhile."""
+        self._rest_until, self._idle_since = None, None
+        self._renew_now.set()
+        if self._valid_until is None or boot_time() >= self._valid_until:
+            _log.info("a new lease is needed", provider=self._provider, why=why)
+            await self._start_new_lease()
+
+    async def _take(self, revision: int, table: Table | None) -> bool:
+        """Apply a table while resting; False when the table was lost, so that a new lease was begun."""
+        if table is None or revision < self._table_revision:
+            self._watch.lost("the table of shares was lost", 0.0)
+            self._rest_until = None
+            await self._start_new_lease()
+            return False
+        self._apply(revision, table)
+        await self._watch.note(self._name, table, self._pacer.share)
+        return True
+
+    def _apply(self, revision: int, table: Table) -> Grant | None:
+        """Use the share that a table gives."""
+        grant = table.grants.get(self._name)
+        self._table_revision, self._applied_version = revision, table.version
+        self._granted = grant is not None
+        self._pacer.set_share(grant.share if grant else 0)
+        return grant
+
     def _demand_has_changed(self) -> bool:
         demand, floor = self._demand()
         return abs(demand - self._reported_demand) > max(2, self._reported_demand // 4) or floor > self._reported_floor
@@ -109,11 +217,7 @@ class LeaseHolder:
         """
         self._reading_table = True
         try:
-            began, read = await asyncio.gather(self._write_lease(), self._board.table(), return_exceptions=True)
-            if isinstance(began, BaseException):
-                raise began
-            if isinstance(read, BaseException):
-                raise read
+            began, read = await _all_of(self._write_lease(), self._board.table())
             await self._apply_table(began, *read)
         finally:
             self._reading_table = False
@@ -121,7 +225,7 @@ class LeaseHolder:
     def _say_when_lost(self, why: str) -> None:
         """Log a lease that has ended; until then it may still be renewed."""
         now = boot_time()
-        if self._valid_until is not None and now >= self._valid_until:
+        if self._rest_until is None and self._valid_until is not None and now >= self._valid_until:
             self._watch.lost(why, now - self._valid_until + self._timing.lease_s)
 
     async def _apply_table(self, began: float, revision: int, table: Table | None) -> None:
@@ -129,12 +233,9 @@ class LeaseHolder:
             self._watch.lost("the table of shares was lost", 0.0)
             await self._start_new_lease()
         elif await self._extend(began) and table is not None and revision != self._table_revision:
-            self._table_revision = revision
-            grant = table.grants.get(self._name)
-            self._pacer.set_share(grant.share if grant else 0)
-            confirms = grant is not None and grant.held_version > self._applied_version
-            self._applied_version = table.version
-            if confirms:
+            before = self._applied_version
+            grant = self._apply(revision, table)
+            if grant is not None and grant.held_version > before:
                 await self._extend(await self._write_lease())
         await self._watch.note(self._name, table, self._pacer.share)
 
@@ -154,8 +255,20 @@ class LeaseHolder:
         The allocator counts from the time when it has read the lease, so for it the lease ends later.
         """
         began = boot_time()
+        lease = self._lease()
+        if self._valid_until is None:
+            self._valid_until = began + self._timing.lease_s
+        await self._board.put_lease(self._name, lease, _LEASE_TTL_S)
+        return began
+
+    async def _write_lease_unless_changed(self, *, rests: bool) -> bool:
+        lease = attrs.evolve(self._lease(), rests_s=self._timing.rest_s if rests else 0.0)
+        ttl_s = _LEASE_TTL_S + (math.ceil(self._timing.rest_s) if rests else 0)
+        return await self._board.put_lease_unless_changed(self._name, lease, ttl_s, self._table_revision)
+
+    def _lease(self) -> Lease:
         self._reported_demand, self._reported_floor = self._demand()
-        lease = Lease(
+        return Lease(
             provider=self._provider,
             demand=self._reported_demand,
             floor=self._reported_floor,
@@ -163,10 +276,6 @@ class LeaseHolder:
             sent=self._pacer.sent_units,
             lately=self._pacer.sent_in_last_second(),
         )
-        if self._valid_until is None:
-            self._valid_until = began + self._timing.lease_s
-        await self._board.put_lease(self._name, lease, _LEASE_TTL_S)
-        return began
 
     async def _start_new_lease(self) -> None:
         """Give up the share and ask for another one under a new name, so that no share is used by two pods."""
@@ -174,6 +283,7 @@ class LeaseHolder:
         old_name, self._lease_count = self._name, self._lease_count + 1
         self._name = f"{self._pod}={self._lease_count}"
         self._applied_version, self._table_revision, self._valid_until = 0, 0, None
+        self._granted = False
         await self._board.put_lease(old_name, self._last_lease(), _LEASE_TTL_S)
 
     async def give_back(self) -> None:
@@ -189,3 +299,12 @@ class LeaseHolder:
         return Lease(
             provider=self._provider, demand=0, version=self._applied_version, sent=self._pacer.sent_units, gone=True
         )
+
+
+async def _all_of(*requests: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Make requests at once; raises the first one's error only after all have ended."""
+    found = await asyncio.gather(*requests, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found

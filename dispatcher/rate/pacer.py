@@ -30,6 +30,8 @@ class Pacer:
         self._paused_until = 0.0
         self.sent_units = 0
         self.waiting_cost = 0
+        self.on_wanted: Callable[[], None] = _do_nothing
+        """Called, again and again, while a message waits for a permit."""
 
     @property
     def share(self) -> int:
@@ -78,6 +80,7 @@ class Pacer:
             self.waiting_cost = cost
             try:
                 while True:
+                    self.on_wanted()
                     now = self._clock()
                     wait = self._wait_s(now, cost)
                     if wait == 0.0:
@@ -128,6 +131,10 @@ class Pacer:
 
     def _wake(self) -> None:
         self._changed.set()
+
+
+def _do_nothing() -> None:
+    """Tell nobody."""
 
 
 class PermitGate:

@@ -103,6 +103,11 @@ class Demand:
     pacer: Pacer
     breaker: BreakerSync
 
+    def idle(self) -> bool:
+        """Whether the pod holds no message, knows of none, and has sent none for a second."""
+        at_work = self.intake.outstanding or self.intake.waiting or self.pacer.waiting_cost
+        return not at_work and not self.pacer.rate() and not self.pacer.sent_in_last_second()
+
     def __call__(self) -> tuple[int, int]:
         """Return (units a second, the cost of the message that waits for a permit, at least 1)."""
         if self.pacer.paused_s > 1.0 or self.breaker.silent:

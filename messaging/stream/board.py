@@ -149,13 +149,22 @@ class LimitsBoard:
         """Write a pod's lease, which expires after `ttl_s`."""
         await self._bucket.put(lease_key(pod), lease.to_document(), ttl_s=ttl_s)
 
+    async def put_lease_unless_changed(self, pod: str, lease: Lease, ttl_s: int, table_revision: int) -> bool:
+        """Write a pod's lease only if the table is still at `table_revision`; False when it is not."""
+        return await self._bucket.put_while(lease_key(pod), lease.to_document(), ALLOC, table_revision, ttl_s=ttl_s)
+
     async def leader(self) -> tuple[int, str | None]:
         """Read (revision, name) of the leading coordinator; None when there is none."""
         return await self._documents.get(LEADER, documents.read_leader)
 
-    async def set_leader(self, name: str, revision: int, ttl_s: int) -> int | None:
+    async def rests_s(self) -> float:
+        """Read for how many seconds the leading coordinator lets pods rest: 0 when none leads, or an older one."""
+        _, rests_s = await self._documents.get(LEADER, documents.read_rests)
+        return rests_s or 0.0
+
+    async def set_leader(self, name: str, revision: int, ttl_s: int, rests_s: float = 0.0) -> int | None:
         """Become or remain the leading coordinator; returns the new revision, None when another one leads."""
-        return await self._bucket.compare_and_set(LEADER, {"name": name}, revision, ttl_s=ttl_s)
+        return await self._bucket.compare_and_set(LEADER, {"name": name, "rests_s": rests_s}, revision, ttl_s=ttl_s)
 
     async def resign(self, revision: int) -> None:
         """Stop leading, so that another coordinator can lead at once."""

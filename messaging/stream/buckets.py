@@ -62,6 +62,12 @@ class Bucket:
             case Refused() | Busy():
                 return None
 
+    async def put_while(self, key: str, document: Any, other: str, revision: int, *, ttl_s: int | None = None) -> bool:
+        """Write only while another key is at `revision`; False when it is not."""
+        condition = {topo.H_EXPECTED: str(revision), topo.H_EXPECTED_SUBJECT: self._prefix + other}
+        answer = await self._connection.publish(self._prefix + key, _bytes(document), condition | _ttl(ttl_s))
+        return isinstance(answer, Stored)
+
     async def all(self, pattern: str) -> dict[str, tuple[int, Any]]:
         """Read (revision, document) of every key that matches; may lag by a moment."""
         newest = await self.newest(pattern)

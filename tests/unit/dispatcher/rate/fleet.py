@@ -105,6 +105,16 @@ class FakeBucket:
         await self._travel()
         return sequence
 
+    async def put_while(
+        self, key: str, document: Any, other: str, revision: int, *, ttl_s: int | None = None
+    ) -> bool:
+        await self._travel()
+        holds = self._store.read(other)[0] == revision
+        if holds:
+            self._store.write(key, document, ttl_s)
+        await self._travel()
+        return holds
+
     @contextlib.asynccontextmanager
     async def on_write(self, pattern: str, notify: Callable[[str, Any], None]) -> AsyncIterator[None]:
         def unless_lost(key: str, document: Any) -> None:
@@ -203,11 +213,20 @@ class FakeFleet:
             pacer=pacer,
             timing=self.timing,
             demand=lambda: (self.pods_demand(name), 1),
+            idle=lambda: self.pods_demand(name) == 0,
         )
-        pod = Pod(name, provider, pacer, holder, bucket, asyncio.create_task(holder.run()), demand)
+        pod = Pod(name, provider, pacer, holder, bucket, asyncio.create_task(self._live(name, holder, pacer)), demand)
         self.pods[name] = pod
         self.everyone.append(pod)
         return pod
+
+    async def _live(self, name: str, holder: LeaseHolder, pacer: Pacer) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(holder.run())
+            while True:  # a message that waits asks for a permit again and again
+                await asyncio.sleep(0.1)
+                if name in self.pods and self.pods[name].demand:
+                    pacer.on_wanted()
 
     def pods_demand(self, name: str) -> int:
         return self.pods[name].demand
@@ -247,7 +266,8 @@ class FakeFleet:
         tasks = [*self.coordinators.values(), *(pod.task for pod in self.everyone)]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not [one for one in ended if isinstance(one, Exception)]
 
     def in_use(self) -> int:
         return sum(pod.pacer.share for pod in self.everyone if self.clock() < pod.pacer._valid_until)

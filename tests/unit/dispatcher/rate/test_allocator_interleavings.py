@@ -31,6 +31,8 @@ class Pod:
     revision: int = 0
     read: tuple[int, Table | None] | None = None
     asleep: bool = False
+    rest_until: float | None = None
+    asked_at: float | None = None
     spans: list[tuple[float, float, int]] = attrs.Factory(list)
 
     @property
@@ -82,6 +84,8 @@ class World:
         match what:
             case "wait":
                 self.now += number / 10
+            case "write" | "fetch" | "apply" | "renew" if pod.rest_until is not None:
+                self.rest(pod)
             case "write":
                 self.write(pod)
             case "fetch":
@@ -90,6 +94,12 @@ class World:
                 self.apply(pod)
             case "renew":
                 self.renew(pod)
+            case "rest":
+                self.rest(pod)
+            case "ask":
+                pod.asked_at = self.now
+            case "wake":
+                self.wake(pod)
             case "demand":
                 pod.demand = number * 10
             case "sleep":
@@ -110,7 +120,7 @@ class World:
         """Every pod that is awake renews, every coordinator allocates, and a quarter of a second passes."""
         for pod in self.pods:
             if not pod.asleep:
-                self.renew(pod)
+                (self.renew if pod.rest_until is None else self.rest)(pod)
         for number in (0, 1):
             self.coordinate(number, "read")
             self.coordinate(number, "step")
@@ -142,10 +152,44 @@ class World:
             self.write(pod)
         pod.note(self.now)
 
+    def rest(self, pod: Pod) -> None:
+        """Write a resting lease if the table is still the one that was applied; else apply the table first."""
+        if pod.rest_until is None and (pod.valid_until is None or self.now >= pod.valid_until or not pod.revision):
+            return
+        if self.unchanged(pod):
+            lease = Lease(pod.base[0], 0, 1, pod.version, rests_s=T.rest_s)
+            self.leases[pod.name] = (self._next(), lease)
+            pod.rest_until, pod.read = self.now + T.rest_s, None
+
+    def wake(self, pod: Pod) -> None:
+        """Take the share up again, with a request that was made some time ago."""
+        asked_at, pod.asked_at = pod.asked_at, None
+        if pod.rest_until is None or asked_at is None:
+            return
+        if asked_at >= pod.rest_until:
+            self.start_new_lease(pod)
+        elif self.unchanged(pod):
+            pod.written_at, pod.valid_until = asked_at, asked_at + T.lease_s
+            self.leases[pod.name] = (self._next(), Lease(pod.base[0], pod.demand, 1, pod.version))
+            pod.rest_until = None
+            pod.note(self.now)
+
+    def unchanged(self, pod: Pod) -> bool:
+        """Whether the stored table is the one that the pod has applied; else it applies the stored one."""
+        if self.revision == pod.revision:
+            return True
+        if self.table is None:
+            self.start_new_lease(pod)
+            return False
+        grant = self.table.grants.get(pod.name)
+        pod.share, pod.version, pod.revision = grant.share if grant else 0, self.table.version, self.revision
+        pod.note(self.now)
+        return False
+
     def start_new_lease(self, pod: Pod) -> None:
         self.leases[pod.name] = (self._next(), Lease(pod.base[0], 0, 1, pod.version, gone=True))
         pod.lease_count, pod.share, pod.version, pod.revision = pod.lease_count + 1, 0, 0, 0
-        pod.valid_until = pod.read = None
+        pod.valid_until = pod.read = pod.rest_until = pod.asked_at = None
         pod.note(self.now)
 
     def lead(self, number: int) -> None:
@@ -181,7 +225,7 @@ class World:
 OFTEN = ["turn", "turn", "turn", "wait", "renew", "write", "fetch", "apply", "read", "step", "demand", "demand"]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from([*OFTEN, *OFTEN, "sleep", "sleep", "leave", "lead", "lose the table"]),
+        st.sampled_from([*OFTEN, *OFTEN, "sleep", "sleep", "rest", "rest", "ask", "wake", "leave", "lead", "lose the table"]),
         st.integers(0, 3),
         st.integers(0, 12),
     ),
@@ -201,6 +245,9 @@ def test_limit_is_kept_in_every_window_under_any_interleaving_and_used_in_full_a
         pod.demand, pod.asleep = 60, False
     for _ in range(32):
         world.turn()
+        for pod in world.pods:
+            pod.asked_at = world.now
+            world.wake(pod)
         world.check()
     assert sum(pod.used(world.now) for pod in world.pods) == LIMIT
 
