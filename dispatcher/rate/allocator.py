@@ -19,6 +19,9 @@ from messaging.documents import Grant, Lease, Table
 MIN_DEMAND = 2
 """The demand of an idle pod, so that it keeps a share and its first message need not wait for the allocator."""
 
+RESTING_PART = 20
+"""One part in so many of the limit is kept for the pods that rest, also while the others could use all of it."""
+
 
 @attrs.frozen
 class Timing:
@@ -161,28 +164,44 @@ class Allocator:
         return attrs.evolve(grant, held=grant.share, held_version=0)
 
     def _targets(self, now: float) -> dict[str, int]:
-        """Compute the share that each pod should have, whatever is reserved now."""
-        by_provider: dict[str, dict[str, int]] = {}
+        """Compute the share that each pod should have, whatever is reserved now.
+
+        Pods that rest get what the others leave, and together at least a part of the limit: a pod that wakes with a
+        share need not wait for the allocator, but a hundred that rest must not take the rate from those at work.
+        """
+        work: dict[str, dict[str, int]] = {}
+        rest: dict[str, dict[str, int]] = {}
         floors: dict[str, int] = {}
         for pod, known in self._pods.items():
             lease = known.lease
+            rests_s = self._rests_s(known)
             if (
                 lease is None
                 or lease.gone
-                or now >= known.at + self.timing.lease_s + self._rests_s(known)
+                or now >= known.at + self.timing.lease_s + rests_s
                 or self.rates.get(lease.provider, 0) <= 0
             ):
                 continue
             rate = self.rates[lease.provider]
             floors[pod] = min(max(lease.floor, 1), rate)
-            demand = max(lease.demand, lease.floor, MIN_DEMAND)
-            by_provider.setdefault(lease.provider, {})[pod] = min(demand, rate)
-        demands = {name: min(self.rates[name], sum(pods.values())) for name, pods in by_provider.items()}
-        parts = waterfill(self.limit, demands)
+            demand = MIN_DEMAND if rests_s else max(lease.demand, lease.floor, MIN_DEMAND)
+            (rest if rests_s else work).setdefault(lease.provider, {})[pod] = min(demand, rate)
+        working, resting = self._divide(_sums(work), _sums(rest))
         targets: dict[str, int] = {}
-        for name, pods in by_provider.items():
-            targets.update(_with_floors(parts[name], pods, floors))
+        for name, pods in work.items():
+            targets.update(_with_floors(working[name], pods, floors))
+        for name, pods in rest.items():
+            targets.update(waterfill(resting[name], pods))
         return targets
+
+    def _divide(self, work: Mapping[str, int], rest: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Divide the limit among the providers: what their pods at work get, and those that rest."""
+        rates = self.rates
+        kept = waterfill(self.limit // RESTING_PART, {name: min(rates[name], sum_) for name, sum_ in rest.items()})
+        caps = {name: min(rates[name] - kept.get(name, 0), sum_) for name, sum_ in work.items()}
+        working = waterfill(self.limit - sum(kept.values()), caps)
+        left = self.limit - sum(working.values())
+        return working, waterfill(left, {name: min(rates[name] - working.get(name, 0), n) for name, n in rest.items()})
 
     def _raise_shares(self, grants: dict[str, Grant], targets: Mapping[str, int]) -> None:
         """Raise shares towards their targets, using only units that no pod has reserved."""
@@ -190,11 +209,13 @@ class Allocator:
             lease = self._pods[pod].lease
             if pod not in grants and lease is not None:
                 grants[pod] = Grant(lease.provider)
+        all_reserved, reserved = 0, dict.fromkeys((grant.provider for grant in grants.values()), 0)
+        for grant in grants.values():
+            all_reserved += grant.reserved
+            reserved[grant.provider] += grant.reserved
         for pod in sorted(targets, key=lambda pod: (grants[pod].share, pod)):
             grant = grants[pod]
-            free = self.limit - sum(other.reserved for other in grants.values())
-            same = sum(other.reserved for other in grants.values() if other.provider == grant.provider)
-            free = min(free, self.rates[grant.provider] - same)
+            free = min(self.limit - all_reserved, self.rates[grant.provider] - reserved[grant.provider])
             gain = min(targets[pod] - grant.share, max(0, free) + grant.reserved - grant.share)
             if gain > 0:
                 share = grant.share + gain
@@ -205,6 +226,14 @@ class Allocator:
                     held=share if freed else grant.held,
                     held_version=0 if freed else grant.held_version,
                 )
+                more = grants[pod].reserved - grant.reserved
+                all_reserved += more
+                reserved[grant.provider] += more
+
+
+def _sums(pods: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Sum the demands of each provider's pods."""
+    return {name: sum(demands.values()) for name, demands in pods.items()}
 
 
 def _with_floors(total: int, demands: Mapping[str, int], floors: Mapping[str, int]) -> dict[str, int]:

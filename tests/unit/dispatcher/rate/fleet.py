@@ -105,9 +105,7 @@ class FakeBucket:
         await self._travel()
         return sequence
 
-    async def put_while(
-        self, key: str, document: Any, other: str, revision: int, *, ttl_s: int | None = None
-    ) -> bool:
+    async def put_while(self, key: str, document: Any, other: str, revision: int, *, ttl_s: int | None = None) -> bool:
         await self._travel()
         holds = self._store.read(other)[0] == revision
         if holds:

@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from dispatcher.rate import lease as lease_module
-from dispatcher.rate.allocator import Timing
-from messaging.documents import LEADER, lease_key
+from dispatcher.rate.allocator import Allocator, Timing
+from messaging.documents import LEADER, Lease, Table, lease_key
 from tests.unit.dispatcher.rate.fleet import FakeFleet, Pod
 from tests.unit.dispatcher.rate.test_allocation import LIMIT, RATES, STORMS, Clock, trouble
 from tests.unit.dispatcher.rate.test_allocation import run as run_fixture
@@ -175,3 +175,39 @@ def test_stopped_pod_that_rested_gives_its_share_back(run: Callable[..., Any]) -
         await fleet.close()
 
     run(work)
+
+
+def shares_of(resting: int, at_work: int, limit: int = 200) -> tuple[list[int], list[int]]:
+    """What the allocator gives to pods of as many providers: those that rest, and those that could use 50 a second."""
+    names = [f"r{n}" for n in range(resting)] + [f"w{n}" for n in range(at_work)]
+    allocator = Allocator(limit, dict.fromkeys(names, 50), Table(), 0.0)
+    leases = {
+        name: (n + 1, Lease(name, 0, rests_s=30.0) if name.startswith("r") else Lease(name, 50))
+        for n, name in enumerate(names)
+    }
+    allocator.observe(leases, 1.0)
+    grants = allocator.step(1.0).grants
+    assert sum(grant.reserved for grant in grants.values()) <= limit
+    shares = [grants[name].share if name in grants else 0 for name in names]
+    return shares[:resting], shares[resting:]
+
+
+def test_hundred_resting_pods_leave_the_rate_to_five_at_work() -> None:
+    resting, at_work = shares_of(100, 5)
+    assert at_work == [38] * 5
+    assert sum(resting) == 10
+
+
+def test_few_resting_pods_keep_their_share_while_the_others_could_use_everything() -> None:
+    assert shares_of(3, 10) == ([2, 2, 2], [20] * 4 + [19] * 6)
+
+
+def test_resting_pods_share_what_nobody_uses() -> None:
+    assert shares_of(100, 0)[0] == [2] * 100
+    assert shares_of(60, 1) == ([2] * 60, [50])
+
+
+def test_share_never_passes_the_rate_of_a_provider_whose_pods_rest_and_work() -> None:
+    allocator = Allocator(200, {"p": 3}, Table(), 0.0)
+    allocator.observe({"a": (1, Lease("p", 0, rests_s=30.0)), "b": (2, Lease("p", 50))}, 1.0)
+    assert {pod: grant.share for pod, grant in allocator.step(1.0).grants.items()} == {"a": 2, "b": 1}
