@@ -90,6 +90,20 @@ async def a_subscriber_is_notified_of_every_attempt_to_write_a_matching_key_unti
 
 
 @claim()
+async def a_document_is_written_only_while_another_key_is_at_its_revision(world: World) -> None:
+    mine, other = Bucket(world.one, topo.LIMITS_BUCKET), Bucket(world.other, topo.LIMITS_BUCKET)
+    revision = await other.put("alloc", {"version": 1})
+    assert await mine.put_while("lease.a", {"n": 1}, "alloc", revision, ttl_s=60)
+    assert await mine.put_while("lease.a", {"n": 2}, "alloc", revision)
+    changed = await other.put("alloc", {"version": 2})
+    assert not await mine.put_while("lease.a", {"n": 3}, "alloc", revision)
+    assert (await mine.get("lease.a"))[1] == {"n": 2}
+    assert await mine.put_while("lease.a", {"n": 4}, "alloc", changed)
+    await other.delete("alloc")
+    assert not await mine.put_while("lease.a", {"n": 5}, "alloc", changed)
+
+
+@claim()
 async def the_fleet_view_reads_breakers_backlog_and_schedules(world: World) -> None:
     providers = [Provider(name, "simulated", "http://127.0.0.1:1") for name in PROVIDERS]
     view = FleetView(world.one, providers, 3.0)
