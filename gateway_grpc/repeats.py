@@ -35,7 +35,7 @@ def repeats(command: wire.Command, request: api.SendSmsRequest, rules: Rules) ->
         return None
     return (
         recipient == command.recipient
-        and segment(request.body, smart=request.smart_encoding).text == command.body
+        and _one_end(segment(request.body, smart=request.smart_encoding).text) == _one_end(command.body)
         and request.sender == command.sender
         and LANE_OF_PRIORITY[request.priority] is LANE_OF_PRIORITY.get(command.priority)
         and list(request.providers) == list(command.providers)
@@ -49,6 +49,11 @@ def repeats(command: wire.Command, request: api.SendSmsRequest, rules: Rules) ->
 def window_start(command: wire.Command) -> float:
     """Return from when the idempotency window counts: its schedule_time, or its acceptance (Unix seconds)."""
     return codec.unix(command.schedule_time if command.HasField("schedule_time") else command.accept_time)
+
+
+def _one_end(text: str) -> str:
+    """Write every line end as LF: editors and spreadsheets change them, and phones show no difference."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _same_times(command: wire.Command, request: api.SendSmsRequest) -> bool:

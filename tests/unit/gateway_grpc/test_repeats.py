@@ -143,6 +143,16 @@ async def test_same_text_in_another_unicode_form_is_a_repeat() -> None:
     assert (await Door(stream).accept(order(body="'", request_id="quote"))).replayed
 
 
+@in_virtual_time
+async def test_same_text_with_other_line_ends_is_a_repeat() -> None:
+    for first, second in (("a\nb", "a\r\nb"), ("a\r\nb", "a\nb"), ("a\rb", "a\nb")):
+        stream = a_stream()
+        await Door(stream).accept(order(body=first))
+        assert (await Door(stream).accept(order(body=second))).replayed
+    with pytest.raises(RequestIdReused):
+        await Door(stream).accept(order(body="a\n\nb"))
+
+
 OTHERS: list[dict[str, Any]] = [
     {"recipient": "+233201234568"},
     {"body": "Hello "},
