@@ -43,6 +43,10 @@ class Rejects:
             cells = self._without_own(tuple(row.source))
             self._write(self._encoded(self._cells(header, (why, str(copy or ""), *cells))))
 
+    def flush(self) -> None:
+        """Write what is not written yet; raises OSError when there is no room."""
+        self._stream.flush()
+
     def _without_own(self, cells: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(cell for at, cell in enumerate(cells) if at not in self._own)
 

@@ -17,7 +17,7 @@ from ops.bulk.text import BadFile
 from ops.commands.batch_estimate import estimate
 from ops.commands.batch_files import open_output, open_source, size_of
 from ops.commands.batch_tally import Outputs, Tally
-from ops.commands.failure import FAILED, Failure
+from ops.commands.failure import FAILED, Failure, as_failure
 from ops.commands.gateway_client import address_of, calling, gateway_option
 from ops.commands.options import Amount
 from ops.commands.output import json_option, print_json, say
@@ -91,12 +91,31 @@ def batch(
         except KeyboardInterrupt:
             again = "" if dry_run else ": run the same command again; accepted messages are not sent twice"
             failure = Failure(f"interrupted{again}")
-        except Failure as exc:
-            failure = exc
+        except (Failure, OSError, ExceptionGroup) as exc:
+            failure = as_failure(exc)
+            if failure is None:
+                raise
+        failure = _written(tally, failure)
     _report(tally, finished=failure is None, dry_run=dry_run, as_json=as_json)
     if failure is not None:
         raise failure
     sys.exit(FAILED if tally.refused else 0)
+
+
+def _written(tally: Tally, failure: Failure | None) -> Failure | None:
+    """Write the refused rows out; returns what failed, there or before."""
+    try:
+        tally.flush()
+    except OSError as exc:
+        full = as_failure(exc)
+        if full is None:
+            raise
+        return (
+            Failure(full.message, full.exit_code, (failure.message,))
+            if failure and failure.message != full.message
+            else full
+        )
+    return failure
 
 
 def _outputs(

@@ -26,7 +26,8 @@ def open_output(path: pathlib.Path, others: Sequence[IO[bytes]], stack: contextl
     """Open a file to write and empty it, unless it is one of the others, whatever its name; only its owner reads it."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        opened = stack.enter_context(os.fdopen(descriptor, "wb"))
+        opened = os.fdopen(descriptor, "wb")
+        stack.callback(_close, opened)
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode):
             if any(_is_same(found, other) for other in others):
@@ -35,6 +36,12 @@ def open_output(path: pathlib.Path, others: Sequence[IO[bytes]], stack: contextl
     except OSError as exc:
         raise Failure(f"{path} cannot be written: {exc.strerror}") from exc
     return opened
+
+
+def _close(opened: IO[bytes]) -> None:
+    """Close a file; what could not be written was told when it was flushed."""
+    with contextlib.suppress(OSError):
+        opened.close()
 
 
 def _is_same(found: os.stat_result, other: IO[bytes]) -> bool:

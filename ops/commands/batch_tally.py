@@ -32,6 +32,12 @@ class Outputs:
     rejects: Rejects | None = None
     reasons: IO[bytes] | None = None
 
+    def flush(self) -> None:
+        """Write what is not written yet; raises OSError when there is no room."""
+        for one in (self.rejects, self.reasons):
+            if one is not None:
+                one.flush()
+
 
 class Tally:
     """The outcomes of one file."""
@@ -81,6 +87,10 @@ class Tally:
         """Count a row that the gateway refused."""
         faults = refusal.violations or (("", refusal.sentence),)
         self._reject(row, refusal.reason, faults)
+
+    def flush(self) -> None:
+        """Write the refused rows out; raises OSError when there is no room for them."""
+        self._outputs.flush()
 
     def bad(self, row: BadRow) -> None:
         """Count a row that cannot be read."""

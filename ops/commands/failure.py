@@ -1,5 +1,6 @@
 """How a command fails: one sentence that says what to do, and an exit code. Imports little."""
 
+import errno
 from typing import IO, Any
 
 import click
@@ -15,6 +16,7 @@ _EXIT_CODES: dict[type[Exception], int] = {
     errors.SetupError: WRONG_SETTINGS,
     errors.TopologyConflict: FAILED,
 }
+_NOT_WRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_BY_SETTINGS = frozenset({"PROCESS_FAILED", "SERVER_FAILED"})
 
 
@@ -36,6 +38,8 @@ def as_failure(exc: BaseException) -> Failure | None:
         exc = exc.exceptions[0]
     if isinstance(exc, Failure):
         return exc
+    if isinstance(exc, OSError) and exc.errno in _NOT_WRITTEN:
+        return Failure(f"the output cannot be written: {exc.strerror}")
     if not isinstance(exc, errors.GatewayError):
         return None
     code = next(_EXIT_CODES[kind] for kind in type(exc).__mro__ if kind in _EXIT_CODES)

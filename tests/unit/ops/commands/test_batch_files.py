@@ -62,3 +62,12 @@ def test_rejects_can_be_read_by_their_owner_only(source: pathlib.Path, tmp_path:
 def test_rejects_may_go_where_nothing_is_kept(source: pathlib.Path):
     source.write_text("recipient,body\n")
     assert batch(source, "--dry-run", "--rejects", "/dev/null", "--reasons", "/dev/null").exit_code == 0
+
+
+def test_rejects_without_room_are_told_after_what_was_done(source: pathlib.Path):
+    source.write_text("recipient,body,ttl\n12,Hello,soon\n")
+    for options in (("--rejects", "/dev/full"), ("--rejects", "/dev/full", "--reasons", "/dev/null")):
+        done = batch(source, *options)
+        assert done.exit_code == 1
+        assert "0 accepted" in done.stdout
+        assert "smsctl: the output cannot be written: No space left on device" in done.stderr

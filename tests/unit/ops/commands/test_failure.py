@@ -1,5 +1,7 @@
 """How an expected error ends a command, and that a bug is not taken for one."""
 
+import errno
+
 import pytest
 
 from messaging import errors
@@ -31,6 +33,15 @@ def test_every_fault_stands_on_a_line_of_its_own():
     failure = as_failure(errors.ConfigError([("SMSGW_X", "is wrong"), ("SMSGW_Y", "too")]))
     assert failure is not None
     assert failure.message.splitlines() == ["these settings are wrong:", "  SMSGW_X: is wrong", "  SMSGW_Y: too"]
+
+
+def test_full_disk_is_a_failure_and_no_bug():
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for raised in (full, ExceptionGroup("tasks", [full])):
+        failure = as_failure(raised)
+        assert failure is not None
+        assert (failure.exit_code, failure.message) == (1, "the output cannot be written: No space left on device")
+    assert as_failure(OSError(errno.ENOENT, "No such file")) is None
 
 
 def test_bug_is_no_failure():
