@@ -34,8 +34,9 @@ test: .venv/.ok ## run every test, on real servers
 	$(BIN)/python -m pytest tests/e2e/test_fleet.py
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder --deselect tests/e2e/test_fleet.py
 
+# pytest keeps its compiled modules, which saves a tenth of the time.
 unit: .venv/.ok ## run the unit tests only: seconds, no socket
-	$(BIN)/python -m pytest --numprocesses 2 tests/unit
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 tests/unit
 
 # HYPOTHESIS_PROFILE=random uses 1,000 new random examples.
 properties: .venv/.ok ## run the unit tests with 300 examples for each property
