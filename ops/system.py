@@ -32,6 +32,14 @@ DRAIN_S = 10.0
 STOP_S = 13.0
 _GATEWAY_S = 30.0
 RATE_PER_S = 50
+_TOLD = (
+    "SMSGW_NATS_URL",
+    "SMSGW_REPLICAS",
+    "SMSGW_STORAGE_MAX_BYTES",
+    "SMSGW_DATABASE_URL",
+    "SMSGW_PROVIDERS_FILE",
+)
+"""Settings that every command needs as the processes have them."""
 _OURS = ("up.lock", "run.json", "providers.toml", "log", "nats", "postgres")
 """What a system puts into its folder; versions before made some of it readable for others."""
 
@@ -176,8 +184,9 @@ class System:
             _check_data_folder(folder, clustered=clustered)
             self.nats = (NatsCluster if clustered else NatsServer)(folder)
             self.nats.start()
-            if clustered:
+            if isinstance(self.nats, NatsCluster):
                 self.environment.setdefault("SMSGW_REPLICAS", str(self.plan.nats_servers))
+                self.environment.setdefault("SMSGW_STORAGE_MAX_BYTES", str(self.nats.room_bytes))
             self.environment["SMSGW_NATS_URL"] = self.nats.url
 
     def _choose_database(self) -> None:
@@ -256,11 +265,7 @@ class System:
 
     def write_run_file(self) -> None:
         """Write the file from which smsctl reads where everything is."""
-        run: dict[str, str] = {
-            key: self.environment[key]
-            for key in ("SMSGW_NATS_URL", "SMSGW_REPLICAS", "SMSGW_DATABASE_URL", "SMSGW_PROVIDERS_FILE")
-            if key in self.environment
-        }
+        run: dict[str, str] = {key: self.environment[key] for key in _TOLD if key in self.environment}
         run["SMSGW_LISTEN"] = self.gateways[0]
         write_private(self.folder / "run.json", json.dumps({"environment": run, "simulators": self.simulators}))
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import secrets
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +30,8 @@ class NatsCluster:
         self._max_file = max_file
         self._monitors: dict[str, str] = {}
         self._servers: tuple[NatsServer, ...] = ()
+        self.room_bytes = 0
+        """What all copies together may take: what they held at the first start, and 3/4 of what the disk had left."""
 
     @property
     def servers(self) -> tuple[NatsServer, ...]:
@@ -55,6 +58,8 @@ class NatsCluster:
     def _made(self) -> tuple[NatsServer, ...]:
         """Choose names and ports. Names are kept in the folder: a server with a new name would join as another peer."""
         private_folder(self._folder)
+        held = sum(one.stat().st_blocks * 512 for one in self._folder.rglob("*") if one.is_file())
+        self.room_bytes = held + shutil.disk_usage(self._folder).free * 3 // 4
         kept = self._folder / "cluster.name"
         if not kept.exists():
             write_private(kept, f"embedded-{secrets.token_hex(4)}")

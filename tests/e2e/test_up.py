@@ -111,7 +111,7 @@ def refused(folder: pathlib.Path, **settings: str) -> str:
 
 def test_three_replicas_start_three_servers_and_keep_that_number(open_folder: pathlib.Path) -> None:
     folder = pathlib.Path(tempfile.mkdtemp(dir=open_folder))
-    one = Up(folder, SMSGW_REPLICAS="3", SMSGW_STORAGE_MAX_BYTES="1000000000")  # a cluster does not tell its own limit
+    one = Up(folder, SMSGW_REPLICAS="3")
     one.start()
     del one.environment["SMSGW_REPLICAS"]  # as in another terminal
     assert "SENT" in one.run(f"{BIN}/smsctl send +233201234567 Hello --wait")
@@ -119,6 +119,7 @@ def test_three_replicas_start_three_servers_and_keep_that_number(open_folder: pa
     assert {found["state"] for found in told} == {"as wanted"}
     nats = json.loads((folder / "var" / "run.json").read_text())["environment"]["SMSGW_NATS_URL"]
     assert nats.count("@127.0.0.1:") == 3
+    assert "NO_STORAGE_LIMIT" not in one.run(f"{BIN}/smsctl lanes --json")
     assert one.stop() < 15
     assert one.left() == []
     said = refused(folder, SMSGW_REPLICAS="1")
