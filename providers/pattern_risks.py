@@ -45,7 +45,7 @@ def risks_of(text: str) -> Iterator[str]:
             group.repeats |= _VARIES.fullmatch(piece) is not None
         elif _OPENS.fullmatch(piece):
             groups.append(_Group())
-        elif piece == ")":
+        elif piece == ")" and len(groups) > 1:  # a comment within a pattern may hold a bracket of its own
             closed = _closed(groups)
         elif piece == "|":
             group.alternatives.append(group.first)

@@ -4,6 +4,8 @@ import re
 import time
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from providers.pattern_risks import risks_of
 
@@ -22,6 +24,17 @@ USUAL = [
 def test_group_that_is_tried_in_every_combination_is_refused(pattern: str) -> None:
     re.compile(pattern)
     assert list(risks_of(pattern))
+
+
+@given(st.text(alphabet="ab()|*+?{},12[]^\\\\.-:#<>P=xi ", max_size=24))
+@example("(?x)ok # :)")
+@example("[])](a)+")
+def test_every_pattern_that_compiles_is_judged(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, FutureWarning, DeprecationWarning):
+        return
+    assert len(list(risks_of(pattern))) <= 1
 
 
 @pytest.mark.parametrize("pattern", USUAL)
