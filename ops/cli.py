@@ -13,7 +13,7 @@ import click
 
 from messaging.printable import printable_lines
 from messaging.runtime import grpc_core
-from ops.commands.failure import as_failure
+from ops.commands.failure import INTERRUPTED, Failure, as_failure
 from ops.commands.library_logs import Standalone
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -58,10 +58,17 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turns expected errors into a Failure."""
+        if isinstance(ctx.obj, Standalone):
+            # A shell that starts a command in the background makes it ignore SIGINT. If one is sent anyway, obey it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort):
+        except click.exceptions.Exit:
             raise
+        except (KeyboardInterrupt, click.Abort) as exc:
+            if isinstance(exc, click.Abort) and not isinstance(exc.__context__, KeyboardInterrupt):
+                raise  # the answer to a question was no
+            raise Failure("interrupted", INTERRUPTED) from None
         except click.ClickException as exc:
             # It may repeat what was pasted.
             exc.message = printable_lines(exc.message)  # type: ignore[misc]  # final for subclasses only
@@ -82,7 +89,8 @@ def cli() -> None:
     """Run, watch and repair the SMS gateway.
 
     The addresses of its parts come from SMSGW_ variables. What these do not set is read from the folder of a running
-    `smsctl up`. Exit codes: 0 success, 1 failure, 2 wrong usage, 69 a server is unavailable, 78 wrong settings.
+    `smsctl up`. Exit codes: 0 success, 1 failure, 2 wrong usage, 69 a server is unavailable, 78 wrong settings,
+    130 interrupted.
     """
 
 
@@ -95,6 +103,4 @@ def main() -> None:
     """Run the command line and exit."""
     grpc_core.silence()
     sys.excepthook = _print_bug
-    # A shell that starts a command in the background makes it ignore SIGINT. If one is sent anyway, obey it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli(prog_name="smsctl", obj=Standalone())

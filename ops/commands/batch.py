@@ -17,7 +17,7 @@ from ops.bulk.text import BadFile
 from ops.commands.batch_estimate import estimate
 from ops.commands.batch_files import open_output, open_source, size_of
 from ops.commands.batch_tally import Outputs, Tally
-from ops.commands.failure import FAILED, Failure, as_failure
+from ops.commands.failure import FAILED, INTERRUPTED, Failure, as_failure
 from ops.commands.gateway_client import address_of, calling, gateway_option
 from ops.commands.options import Amount
 from ops.commands.output import json_option, print_json, say
@@ -90,7 +90,7 @@ def batch(
             asyncio.run(_estimate(rows, tally, gateway) if dry_run else _send(rows, tally, gateway, chunk, patience))
         except KeyboardInterrupt:
             again = "" if dry_run else ": run the same command again; accepted messages are not sent twice"
-            failure = Failure(f"interrupted{again}")
+            failure = Failure(f"interrupted{again}", INTERRUPTED)
         except (Failure, OSError, ExceptionGroup) as exc:
             failure = as_failure(exc)
             if failure is None:

@@ -8,7 +8,7 @@ import click
 from messaging import errors
 from messaging.printable import printable_lines
 
-FAILED, UNAVAILABLE, WRONG_SETTINGS = 1, 69, 78
+FAILED, UNAVAILABLE, WRONG_SETTINGS, INTERRUPTED = 1, 69, 78, 130
 
 _EXIT_CODES: dict[type[Exception], int] = {
     errors.GatewayError: FAILED,

@@ -24,7 +24,7 @@ _NUMBERS = ("pods", "rate/s", "share", "limit", "backlog")
 @json_option
 def lanes(*, watch: bool, as_json: bool) -> None:
     """Show rates, shares, backlogs and breakers of every provider."""
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt) if watch else contextlib.nullcontext():
         asyncio.run(_show(watch=watch, as_json=as_json))
 
 

@@ -1,12 +1,14 @@
 """smsctl itself: it starts quickly, explains errors, and never loses data of the streams."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -232,7 +234,44 @@ def test_ctrl_c_while_the_command_line_is_loaded_ends_the_process_without_a_trac
         "ops.smsctl.main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert (done.returncode, done.stderr) == (130, "smsctl: interrupted\n")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.03, 0.1, 0.2, 0.3])
+@pytest.mark.parametrize("command", [("up",), ("lanes",), ("list",), ("send", "+233201234567", "Hello")])
+def test_ctrl_c_in_the_first_moments_of_a_command_is_one_line_and_130(
+    tmp_path: pathlib.Path, command: tuple[str, ...], after_s: float
+):
+    # Nothing answers at these addresses: a listening socket takes the connection, and stays silent.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        environment = {
+            **os.environ,
+            "SMSGW_VAR": str(tmp_path),
+            "SMSGW_LISTEN": address if command[0] != "up" else "127.0.0.1:0",
+            "SMSGW_NATS_URL": f"nats://{address}",
+            "SMSGW_PROVIDERS_FILE": "providers.example.toml",
+        }
+        begun = (
+            "import os, sys, ops.smsctl\n"
+            "sys.addaudithook(lambda event, of: event == 'import' and of[0] == 'ops.cli' and os.write(1, b'begun'))\n"
+            "ops.smsctl.main()\n"
+        )
+        program = [sys.executable, "-c", begun, *command]
+        with subprocess.Popen(
+            program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(5) == "begun"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(after_s)
+            process.send_signal(signal.SIGINT)
+            said, faults = process.communicate(timeout=30)
+    if command == ("up",) and "Starting in" in said:  # from here Ctrl-C is its usual end
+        assert (process.returncode, faults) == (0, "")
+        assert "Stopped" in said or "Nothing was started" in said
+    else:
+        assert (process.returncode, faults) == (130, "smsctl: interrupted\n")
 
 
 def test_empty_list_of_dead_letters_is_a_sentence(fresh_nats: dict[str, str]):
