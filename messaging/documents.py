@@ -5,7 +5,6 @@ A document of the wrong shape raises CorruptRecord; keys that only a newer versi
 """
 
 import enum
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ THROTTLED, REFUSED = "throttled", "refused"
 """Causes of an open breaker besides failed calls."""
 
 _LAST_MOMENT = 2.0**40
-_LONGEST_PAUSE_S = 7 * 86_400.0
+_LONGEST_PAUSE_S = 7 * 86_400.0 + 1
 
 
 def breaker_key(provider: str) -> str:
@@ -64,7 +63,8 @@ class BreakerState:
 
     `generation` counts changes. `probe` names the pod that may send a probe while the breaker is half-open. `forced`:
     an operator opened it, and it stays open until an operator resets it. `cause` is THROTTLED, REFUSED or empty (calls
-    failed). `until` (Unix seconds) is when an open breaker may probe; 0: a cooldown after it was seen.
+    failed). `until` (Unix seconds) is when an open breaker may probe; 0: a cooldown after it was seen. `since` (Unix
+    seconds) is when it was last closed; 0: it is closed, or a pod of an older version opened it.
     """
 
     mode: Mode = Mode.CLOSED
@@ -74,6 +74,7 @@ class BreakerState:
     forced: bool = False
     cause: str = ""
     until: float = 0.0
+    since: float = 0.0
 
     def to_document(self) -> dict[str, Any]:
         """Convert it for the bucket."""
@@ -85,7 +86,28 @@ class BreakerState:
             "forced": self.forced,
             "cause": self.cause,
             "until": self.until,
+            "since": self.since,
         }
+
+
+@attrs.frozen
+class Pause:
+    """A short time without sends to a provider: at most `seconds`, and until `until` (Unix seconds), for a `reason`.
+
+    One that a pod of an older version wrote has neither `until` nor `reason`, and lasts `seconds` from when it is read.
+    """
+
+    seconds: float
+    until: float = 0.0
+    reason: str = ""
+
+    def left_s(self, unix_now: float) -> float:
+        """Return how long it still lasts."""
+        return min(self.seconds, max(0.0, self.until - unix_now)) if self.until else self.seconds
+
+    def to_document(self) -> dict[str, Any]:
+        """Convert it for the bucket."""
+        return {"pause_s": self.seconds, "until": self.until, "reason": self.reason}
 
 
 @attrs.frozen
@@ -221,9 +243,9 @@ class _Fields:
             raise CorruptRecord(self._key, f"its {name} are not texts")
         return {str(key)[:_LONGEST_TEXT]: value[:_LONGEST_TEXT] for key, value in found}
 
-    def moment(self, name: str) -> float:
-        value = self._document.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LAST_MOMENT:
+    def moment(self, name: str, below: float = _LAST_MOMENT, default: float | None = 0.0) -> float:
+        value = self._document.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
             raise CorruptRecord(self._key, f"its {name} is no time")
         return float(value)
 
@@ -254,17 +276,15 @@ def read_breaker(key: str, document: object) -> BreakerState:
         forced=fields.flag("forced"),
         cause=fields.text("cause", ""),
         until=fields.moment("until"),
+        since=fields.moment("since"),
     )
 
 
-def read_pause(key: str, document: object) -> float:
-    """Read for how many seconds nothing may be sent to a provider; raises CorruptRecord."""
-    seconds = document.get("pause_s") if isinstance(document, Mapping) else None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise CorruptRecord(key, "its pause_s is missing or of the wrong type")
-    if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST_PAUSE_S):
-        raise CorruptRecord(key, "its pause_s is out of range")
-    return float(seconds)
+def read_pause(key: str, document: object) -> Pause:
+    """Read for how long nothing may be sent to a provider; raises CorruptRecord."""
+    fields = _Fields(key, document)
+    seconds = fields.moment("pause_s", below=_LONGEST_PAUSE_S, default=None)
+    return Pause(seconds, fields.moment("until"), fields.text("reason", ""))
 
 
 def read_lease(key: str, document: object) -> Lease:

@@ -1,12 +1,13 @@
 """Snapshots of the fleet for operators: rates, shares, backlogs and breakers of every provider."""
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 
-from messaging.documents import BreakerState, Grant, Lease
+from messaging.documents import BreakerState, Grant, Lease, Pause
+from messaging.instants import utc
 from messaging.runtime.config import Settings
 from messaging.runtime.providers_file import Provider
 from messaging.stream import topology as topo
@@ -26,7 +27,11 @@ _SILENT_S = 3.0
 
 @attrs.frozen
 class LaneSnapshot:
-    """One provider at one moment. `rate` is what was sent in the last second; None while it is not known."""
+    """One provider at one moment. `rate` is what was sent in the last second; None while it is not known.
+
+    `pause` says until when and why nothing is sent to it for a short time; `breaker_since` since when its breaker is
+    not closed (Unix seconds, 0: it is closed, or nobody noted the time).
+    """
 
     provider: str
     pods: int
@@ -38,6 +43,8 @@ class LaneSnapshot:
     breaker_reason: str
     forced: bool
     paused: bool
+    pause: str = ""
+    breaker_since: float = 0.0
 
 
 @attrs.frozen
@@ -94,10 +101,10 @@ class FleetWatch:
         now = time.monotonic()
         _, table = await self._limits.table()
         grants = table.grants if table else {}
-        paused = await self._breakers.paused()
+        pauses = await self._breakers.pauses()
         alive = {pod: lease for pod, (_, lease) in leases.items() if not lease.gone}
         rates = self._rates({pod: leases[pod] for pod in alive}, now)
-        lanes = tuple(self._lane(one, alive, grants, rates, paused) for one in self._providers)
+        lanes = tuple(self._lane(one, alive, grants, rates, pauses) for one in self._providers)
         return FleetSnapshot(lanes, self._limit, await self._view.scheduled(), await self._notes())
 
     async def _notes(self) -> tuple[str, ...]:
@@ -129,7 +136,7 @@ class FleetWatch:
         alive: Mapping[str, Lease],
         grants: Mapping[str, Grant],
         rates: Mapping[str, float],
-        paused: Collection[str],
+        pauses: Mapping[str, Pause],
     ) -> LaneSnapshot:
         name = provider.name
         pods = [pod for pod, lease in alive.items() if lease.provider == name and pod in grants]
@@ -145,7 +152,9 @@ class FleetWatch:
             str(breaker.mode),
             breaker.reason,
             breaker.forced,
-            name in paused,
+            paused := name in pauses and pauses[name].left_s(time.time()) > 0,
+            _said(pauses[name]) if paused else "",
+            breaker.since,
         )
 
     def _rates(self, leases: Mapping[str, tuple[int, Lease]], now: float) -> dict[str, float]:
@@ -162,6 +171,12 @@ class FleetWatch:
                 seen = _Seen(revision, now, lease.sent)
             self._before[pod] = seen
         return rates
+
+
+def _said(pause: Pause) -> str:
+    if not pause.until:
+        return "yes"  # written by a pod of an older version
+    return f"until {utc(pause.until)}: {pause.reason or 'no reason given'}"
 
 
 @asynccontextmanager

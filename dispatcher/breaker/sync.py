@@ -6,6 +6,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+import attrs
 import structlog
 
 from dispatcher.breaker.breaker import Breaker
@@ -13,7 +14,7 @@ from dispatcher.breaker.refusals import Refusals
 from dispatcher.breaker.silence import Silence
 from dispatcher.breaker.throttling import LONGEST_PAUSE_S, Throttling
 from dispatcher.rate.pacer import Pacer
-from messaging.documents import REFUSED, THROTTLED, BreakerState, Mode
+from messaging.documents import REFUSED, THROTTLED, BreakerState, Mode, Pause
 from messaging.errors import Unavailable
 from messaging.runtime.boot_clock import boot_time
 from messaging.stream.board import BreakerBoard
@@ -111,12 +112,12 @@ class BreakerSync:
             await self._adopt()
             if (due := self._breaker.due_change(time.monotonic())) is not None:
                 await self._write(due)
-        revision, pause_s = await self._board.pause(self._provider)
+        revision, pause = await self._board.pause(self._provider)
         if revision > self._pause_revision:
-            if pause_s is None:
+            if pause is None:
                 self._pacer.resume()
             else:
-                self._pacer.pause(min(pause_s, LONGEST_PAUSE_S))
+                self._pacer.pause(min(pause.left_s(time.time()), LONGEST_PAUSE_S))
         self._pause_revision = max(revision, self._pause_revision)
 
     async def _adopt(self) -> None:
@@ -125,6 +126,9 @@ class BreakerSync:
             self._take_over(state, revision)
 
     async def _write(self, state: BreakerState) -> None:
+        if state.mode is not Mode.CLOSED:
+            since = time.time() if self.state.mode is Mode.CLOSED else self.state.since
+            state = attrs.evolve(state, since=since)
         stored = await self._board.set_breaker(self._provider, state, self._revision)
         if stored is None:
             await self._adopt()
@@ -166,7 +170,7 @@ class BreakerSync:
         if lane.opens:
             self._open_for(generation, pause_s, code)
         elif lane.seconds:
-            self.pause(lane.seconds)
+            self.pause(lane.seconds, f"throttled with code {code or 'none'}")
 
     def _open_for(self, generation: int, pause_s: float, code: str) -> None:
         until = time.time() + max(pause_s, self._breaker.limits.cooldown_s)
@@ -195,14 +199,14 @@ class BreakerSync:
         except Unavailable as exc:
             _log.warning("breaker not written", provider=self._provider, error=str(exc))
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, reason: str) -> None:
         """Pause all sends to the provider: in this pod at once, in the others when they next read the shared pause."""
         self._pacer.pause(seconds)
-        self._spawn(self._share_pause(seconds))
+        self._spawn(self._share_pause(Pause(seconds, time.time() + seconds, reason)))
 
-    async def _share_pause(self, seconds: float) -> None:
+    async def _share_pause(self, pause: Pause) -> None:
         try:
-            revision = await self._board.set_pause(self._provider, seconds, math.ceil(seconds) + 1)
+            revision = await self._board.set_pause(self._provider, pause, math.ceil(pause.seconds) + 1)
         except Unavailable as exc:
             _log.warning("pause not shared", provider=self._provider, error=str(exc))
         else:

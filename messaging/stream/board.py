@@ -19,6 +19,7 @@ from messaging.documents import (
     Backlog,
     BreakerState,
     Lease,
+    Pause,
     Table,
     breaker_key,
     lease_key,
@@ -98,17 +99,18 @@ class BreakerBoard:
         """Write a state if the breaker is still at `revision`; returns the new revision, None when it is not."""
         return await self._bucket.compare_and_set(breaker_key(provider), state.to_document(), revision)
 
-    async def pause(self, provider: str) -> tuple[int, float | None]:
-        """Read (revision, seconds) of a provider's pause; None when there is none."""
+    async def pause(self, provider: str) -> tuple[int, Pause | None]:
+        """Read (revision, pause) of a provider's pause; None when there is none."""
         return await self._documents.get(pause_key(provider), documents.read_pause)
 
-    async def paused(self) -> set[str]:
-        """Name the providers that are paused; may lag by a moment."""
-        return set(await self._documents.all(pause_key("*"), documents.read_pause))
+    async def pauses(self) -> dict[str, Pause]:
+        """Read all pauses, by provider; may lag by a moment."""
+        found = await self._documents.all(pause_key("*"), documents.read_pause)
+        return {key: pause for key, (_, pause) in found.items()}
 
-    async def set_pause(self, provider: str, seconds: float, ttl_s: int) -> int:
+    async def set_pause(self, provider: str, pause: Pause, ttl_s: int) -> int:
         """Write a pause for all pods of a provider; returns the revision."""
-        return await self._bucket.put(pause_key(provider), {"pause_s": seconds}, ttl_s=ttl_s)
+        return await self._bucket.put(pause_key(provider), pause.to_document(), ttl_s=ttl_s)
 
     async def end_pause(self, provider: str) -> None:
         """Let the pods of a provider send again."""

@@ -1,6 +1,7 @@
 """`smsctl breaker`: show, open and reset the breakers of providers."""
 
 import asyncio
+import time
 
 import click
 
@@ -76,7 +77,8 @@ async def _set(provider: str, wanted: BreakerState) -> BreakerState:
         board = _board(connection)
         for _ in range(_TRIES):
             revision, state = await board.breaker(name)
-            written = attrs.evolve(wanted, generation=state.generation + 1)
+            since = 0.0 if wanted.mode is Mode.CLOSED else state.since or time.time()
+            written = attrs.evolve(wanted, generation=state.generation + 1, since=since)
             if await board.set_breaker(name, written, revision) is not None:
                 if wanted.mode is Mode.CLOSED:
                     await board.end_pause(name)

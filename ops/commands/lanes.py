@@ -76,4 +76,4 @@ def _row(lane: LaneSnapshot) -> tuple[str, ...]:
     why = ", ".join(filter(None, ("forced" if lane.forced else "", lane.breaker_reason)))
     breaker = f"{lane.breaker} ({why})" if why else lane.breaker
     counts = (str(lane.share), str(lane.limit), f"{lane.backlog:,}")
-    return lane.provider, str(lane.pods), rate, *counts, breaker, "yes" if lane.paused else ""
+    return lane.provider, str(lane.pods), rate, *counts, breaker, lane.pause

@@ -1,5 +1,6 @@
 """smsctl and many messages: the fleet, dead letters, and files."""
 
+import asyncio
 import json
 import os
 import pathlib
@@ -8,6 +9,12 @@ import subprocess
 import time
 from typing import Any
 
+from messaging.documents import Pause
+from messaging.instants import utc
+from messaging.stream import topology as topo
+from messaging.stream.board import BreakerBoard
+from messaging.stream.buckets import Bucket
+from messaging.stream.connection import open_connection
 from ops.system import System
 from tests.integration.control import (
     NUMBER,
@@ -45,6 +52,26 @@ def test_lanes_watch_until_interrupted(system: System):
         watching.send_signal(signal.SIGINT)
         assert watching.wait(40) == 0
     assert all(len(picture["lanes"]) == 2 for picture in pictures)
+
+
+async def test_lanes_tell_until_when_and_why_a_provider_is_paused_and_breaker_reset_ends_it(
+    system: System, smsctl: Smsctl
+):
+    async with open_connection(system.environment["SMSGW_NATS_URL"], "test") as connection:
+        until = time.time() + 600.0
+        pause = Pause(10.0, until, "throttled with code 429")
+        await BreakerBoard(Bucket(connection, topo.BREAKERS_BUCKET)).set_pause("p1", pause, 600)
+    lane, other = document(await asyncio.to_thread(smsctl, "lanes", "--json"))["lanes"]
+    assert (lane["paused"], lane["pause"]) == (True, f"until {utc(until)}: throttled with code 429")
+    assert (other["paused"], other["pause"]) == (False, "")
+    shown = (await asyncio.to_thread(smsctl, "lanes")).stdout
+    assert "throttled with code 429" in " ".join(shown.split())
+    await asyncio.to_thread(smsctl, "breaker", "reset", "p1")
+    assert not document(await asyncio.to_thread(smsctl, "lanes", "--json"))["lanes"][0]["paused"]
+    began = time.monotonic()
+    sent_one = await asyncio.to_thread(smsctl, "send", NUMBER, TEXT, "--provider", "p1", "--wait", "--json")
+    assert lines(sent_one)[-1]["state"] == "MESSAGE_STATE_SENT"
+    assert time.monotonic() - began < 5, "the rest of the pause takes longer"
 
 
 def test_breaker_is_opened_and_reset_each_time_with_a_new_generation(smsctl: Smsctl):

@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messaging import documents
-from messaging.documents import Backlog, BreakerState, Grant, Lease, Mode, Table
+from messaging.documents import Backlog, BreakerState, Grant, Lease, Mode, Pause, Table
 from messaging.errors import CorruptRecord
 
 VALUES: list[tuple[Any, documents.Reader[Any]]] = [
     (BreakerState(), documents.read_breaker),
     (BreakerState(Mode.OPEN, 7, "why", forced=True), documents.read_breaker),
     (BreakerState(Mode.HALF_OPEN, 8, "why", probe="pod-1"), documents.read_breaker),
+    (BreakerState(Mode.OPEN, 9, until=1_700_000_030.5, since=1_700_000_000.5), documents.read_breaker),
+    (Pause(2.5, 1_700_000_002.5, "throttled with code 429"), documents.read_pause),
     (Lease("p1", 50, 3, 12, 4711), documents.read_lease),
     (Lease("p1", 0, gone=True), documents.read_lease),
     (Table(3, {"a": Grant("p1", 20, 30, 2), "b": Grant("p2")}), documents.read_table),
@@ -54,6 +56,9 @@ GARBAGE: list[Any] = [
     {"pause_s": 1e308},
     {"pause_s": float("nan")},
     {"pause_s": True},
+    {"pause_s": 1, "until": "late"},
+    {"pause_s": 1, "reason": 5},
+    {"since": -1},
     {"name": 1},
     {"by": "c", "waiting": {"p1": {"otp": [1]}}},
     {"by": "c", "waiting": {"p1": {"otp": [1, True]}}},
@@ -77,8 +82,15 @@ def test_an_empty_document_is_a_closed_breaker() -> None:
 
 
 def test_pause_and_leader_are_read() -> None:
-    assert documents.read_pause("key", {"pause_s": 2}) == 2.0
+    assert documents.read_pause("key", {"pause_s": 2}) == Pause(2.0), "as older versions write it"
     assert documents.read_leader("key", {"name": "c-1"}) == "c-1"
+
+
+def test_pause_lasts_until_its_end_and_never_longer_than_its_seconds() -> None:
+    pause = Pause(8.0, until=1000.0)
+    assert [pause.left_s(now) for now in (992.0, 995.0, 1000.0, 1001.0)] == [8.0, 5.0, 0.0, 0.0]
+    assert pause.left_s(900.0) == 8.0, "this machine's clock is behind"
+    assert Pause(8.0).left_s(1000.0) == 8.0, "of an older version"
 
 
 @pytest.mark.parametrize("document", GARBAGE, ids=repr)

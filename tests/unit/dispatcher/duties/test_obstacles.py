@@ -9,7 +9,7 @@ from sms.gateway.v1 import message_pb2 as pb
 from dispatcher.duties.obstacles import Obstacles, obstacle
 from dispatcher.duties.sweeper import end_of
 from messaging import codec
-from messaging.documents import BreakerState, Lease, Mode
+from messaging.documents import BreakerState, Lease, Mode, Pause
 from messaging.stream import topology as topo
 from messaging.stream.board import BreakerBoard, LimitsBoard
 from messaging.stream.buckets import Bucket
@@ -18,19 +18,33 @@ from tests.unit.virtual_time import in_virtual_time
 
 
 @pytest.mark.parametrize(
-    ("breaker", "paused", "served", "part"),
+    ("breaker", "pauses", "served", "part"),
     [
-        (BreakerState(Mode.OPEN, 1, "5 failures in a row"), (), True, "is open (5 failures in a row)"),
-        (BreakerState(Mode.HALF_OPEN, 1), (), True, "half-open"),
-        (BreakerState(), ("p1",), True, "asked for a pause"),
-        (BreakerState(), (), False, "no pod of p1 runs"),
-        (BreakerState(), ("p2",), True, ""),
+        (BreakerState(Mode.OPEN, 1, "5 failures in a row"), {}, True, "p1 is open (5 failures in a row)"),
+        (
+            BreakerState(Mode.OPEN, 1, "5 failures in a row", since=1_700_000_000.9),
+            {},
+            True,
+            "p1 is open since 2023-11-14 22:13:20 UTC (5 failures in a row)",
+        ),
+        (BreakerState(Mode.OPEN, 1, since=2.0**39), {}, True, "is open since 9999-12-31 23:59:59 UTC"),
+        (BreakerState(Mode.HALF_OPEN, 1), {}, True, "half-open"),
+        (BreakerState(Mode.HALF_OPEN, 1, since=1_700_000_000.0), {}, True, "it opened at 2023-11-14 22:13:20 UTC"),
+        (BreakerState(), {"p1": Pause(5.0)}, True, "asked for a pause (no reason given)"),
+        (
+            BreakerState(),
+            {"p1": Pause(5.0, 1_700_000_000.0, "throttled with code 429")},
+            True,
+            "asked for a pause until 2023-11-14 22:13:20 UTC (throttled with code 429)",
+        ),
+        (BreakerState(), {}, False, "no pod of p1 runs"),
+        (BreakerState(), {"p2": Pause(5.0)}, True, ""),
     ],
 )
 def test_obstacle_is_the_first_that_applies(
-    breaker: BreakerState, paused: tuple[str, ...], part: str, *, served: bool
+    breaker: BreakerState, pauses: dict[str, Pause], part: str, *, served: bool
 ) -> None:
-    said = obstacle("p1", {"p1": breaker}, paused, served)
+    said = obstacle("p1", {"p1": breaker}, pauses, served)
     assert part in said
     assert bool(said) == bool(part)
 

@@ -94,6 +94,51 @@ def test_restart_does_not_begin_a_pause_anew() -> None:
     assert change.mode is Mode.HALF_OPEN
 
 
+@in_virtual_time
+async def test_short_pause_ends_when_it_was_to_end_whoever_starts_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = Outcome(PUT_OFF, code="429", detail="too many", retry_after_s=5.0)
+    monkeypatch.setitem(fake_provider._OUTCOMES, Reply.THROTTLES, short)
+    fleet = SmallFleet({"p1": {"a": [Reply.THROTTLES]}})
+    first = await fleet.pod()
+    await fleet.accept("a", providers=["p1"])
+    await asyncio.sleep(1)
+    _, pause = await board(fleet).pause("p1")
+    assert pause is not None
+    assert pause.reason == "throttled with code 429"
+    await first.process.kill()
+    await asyncio.sleep(pause.until - time.time() - 1)
+    other = await fleet.accept("b", providers=["p1"])
+    await fleet.pod()
+    await asyncio.sleep(2)
+    assert fleet.story(other) == [SENDING, SENT]
+    assert 0 <= codec.unix(fleet.last(other).attempts[0].start_time) - pause.until < 0.5
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_breaker_tells_since_when_it_is_not_closed_through_its_probes() -> None:
+    fleet = SmallFleet({"p1": {str(number): [Reply.FAULTY] * 9 for number in range(9)}})
+    await fleet.pod("p1")
+    for number in range(FLEET.breaker_failures):
+        await fleet.accept(str(number), providers=["p1"])
+    began = time.time()
+    await asyncio.sleep(1)
+    _, opened = await board(fleet).breaker("p1")
+    assert opened.mode is Mode.OPEN
+    assert began <= opened.since <= began + 1
+    await asyncio.sleep(3 * FLEET.breaker_cooldown_s)
+    _, later = await board(fleet).breaker("p1")
+    assert later.generation > opened.generation + 1, "a probe has failed"
+    assert later.since == opened.since
+    revision, _ = await board(fleet).breaker("p1")
+    await board(fleet).set_breaker("p1", BreakerState(generation=later.generation + 1), revision)
+    await asyncio.sleep(20)
+    _, again = await board(fleet).breaker("p1")
+    assert again.mode is Mode.OPEN
+    assert again.since > later.since + 5, "it was closed meanwhile"
+    await fleet.close()
+
+
 def test_time_that_no_clock_can_mean_holds_a_breaker_for_an_hour_at_most() -> None:
     breaker = Breaker("pod-1", LIMITS)
     breaker.adopt(BreakerState(Mode.OPEN, 3, until=2.0**39), 0.0, 1_700_000_000.0)
