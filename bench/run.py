@@ -10,7 +10,7 @@ import time
 
 from bench import machine, report
 
-BENCHES = ("send_sms", "batch_send", "to_socket", "whole_way", "pacing", "waiting", "stored", "shares")
+BENCHES = ("send_sms", "batch_send", "to_socket", "whole_way", "pacing", "waiting", "stored", "shares", "idle_lanes")
 
 
 def main() -> None:

@@ -22,17 +22,20 @@ class Admission:
         self._storage_fill = storage_fill
         self._backlog: dict[str, int] | None = None
         self._accepted_since: defaultdict[str, int] = defaultdict(int)
+        self._waiting = 0
 
     def check(self, provider: str) -> None:
         """Raise BacklogFull or StreamFull when there is no room for a message to `provider`; count it otherwise."""
         if self._view.backlog is not self._backlog:
             self._backlog = self._view.backlog
+            self._waiting = sum(self._backlog.values())
             self._accepted_since.clear()
         if self._view.storage_fill >= self._storage_fill:
             raise StreamFull("account")
         waiting = self._backlog.get(provider, 0) + self._accepted_since[provider]
         if waiting >= self._limit_per_provider:
             raise BacklogFull(f"provider {provider}", self._limit_per_provider, _RETRY_S)
-        if sum(self._backlog.values()) + sum(self._accepted_since.values()) >= self._limit:
+        if self._waiting >= self._limit:
             raise BacklogFull("all providers", self._limit, _RETRY_S)
         self._accepted_since[provider] += 1
+        self._waiting += 1

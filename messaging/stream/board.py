@@ -40,6 +40,7 @@ class _Documents:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._logged: set[tuple[str, int]] = set()
+        self._last: dict[str, tuple[object, object]] = {}
 
     async def get(self, key: str, read: documents.Reader[_T]) -> tuple[int, _T | None]:
         """Read (revision, value); the value is None when it is absent or cannot be read. Raises StreamDown."""
@@ -54,6 +55,15 @@ class _Documents:
             if (value := self.value(key, revision, document, read)) is not None:
                 found[key.removeprefix(prefix)] = (revision, value)
         return found
+
+    def same_or_value(self, key: str, revision: int, document: object, read: documents.Reader[_T]) -> _T | None:
+        """Return the value as `value` does, and for an unchanged document the same one again."""
+        last = self._last.get(key)
+        if last is not None and last[0] == document:
+            return last[1]  # type: ignore[return-value]  # each key has one reader
+        value = self.value(key, revision, document, read)
+        self._last[key] = (document, value)
+        return value
 
     def value(self, key: str, revision: int, document: object, read: documents.Reader[_T]) -> _T | None:
         try:
@@ -133,7 +143,10 @@ class LimitsBoard:
 
     async def table(self) -> tuple[int, Table | None]:
         """Read (revision, table) from the stream's leader; None when there is no table."""
-        return await self._documents.get(ALLOC, documents.read_table)
+        revision, document = await self._bucket.get(ALLOC)
+        if document is None:
+            return revision, None
+        return revision, self._documents.same_or_value(ALLOC, revision, document, documents.read_table)
 
     async def set_table(self, table: Table, revision: int) -> int | None:
         """Write the next table if it is still at `revision`; returns the new revision, None when it is not."""
@@ -191,7 +204,7 @@ class LimitsBoard:
                     await self._listening.aclose()
 
     def _pass_table_on(self, key: str, document: object) -> None:
-        table = None if document is None else self._documents.value(key, 0, document, documents.read_table)
+        table = None if document is None else self._documents.same_or_value(key, 0, document, documents.read_table)
         for notify in list(self._on_table):
             notify(table)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.routing import ProviderFacts, Rotation, choose, failover_target, reroute_target
+from messaging.routing import Choice, ProviderFacts, Rotation, choose, failover_target, reroute_target
 
 A, B, C = (ProviderFacts(name) for name in "abc")
 THREE = {one.name: one for one in (A, B, C)}
@@ -143,3 +143,33 @@ def test_reroute_target_is_another_healthy_and_untried_provider(
     choice = reroute_target(some, asked, Rotation(), "a", tried)
     assert (choice is None) == (not {name for name in good if not asked or name in asked})
     assert choice is None or choice.provider in good
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    st.lists(st.tuples(st.sampled_from(["all", "some", "new facts", "copy"]), st.integers(0, 5)), max_size=30),
+)
+def test_choice_among_all_takes_the_same_turns_as_one_that_finds_its_candidates_anew(
+    weights: list[int], steps: list[tuple[str, int]]
+) -> None:
+    given_facts = {str(n): ProviderFacts(str(n), weight) for n, weight in enumerate(weights)}
+    kept, plain = Rotation(), Rotation()
+    for what, n in steps:
+        match what:
+            case "all":
+                found = choose(given_facts, (), kept)
+                assert found is not None
+                assert found.provider == plain.pick([one for one in given_facts.values() if one.healthy]).name
+            case "some":
+                some = list(given_facts.values())[: n + 1]
+                assert kept.pick(some) is plain.pick(some)
+            case "new facts" if n < len(weights) - 1:  # one provider stays healthy
+                given_facts = {
+                    name: attrs.evolve(one, breaker_open=int(name) <= n) for name, one in given_facts.items()
+                }
+            case "copy":
+                kept, plain = kept.copy(), plain.copy()
+
+
+def test_without_any_provider_there_is_no_choice() -> None:
+    assert choose({}, (), Rotation()) is None
