@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.routing import Choice, ProviderFacts, Rotation, choose, failover_target, reroute_target
+from messaging.routing import ProviderFacts, Rotation, choose, failover_target, reroute_target
 
 A, B, C = (ProviderFacts(name) for name in "abc")
 THREE = {one.name: one for one in (A, B, C)}
