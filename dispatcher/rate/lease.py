@@ -163,7 +163,7 @@ class LeaseHolder:
                 asked = [self._board.rests_s(), *([self._board.table()] if wakes else [])]
                 written, allowed_s, *read = await _all_of(self._write_lease_unless_changed(rests=not wakes), *asked)
                 ended = self._rest_until is not None and began >= self._rest_until
-                if ended or allowed_s < self._timing.rest_s:
+                if ended or not self._rest_is_allowed(allowed_s):
                     await self._end_rest("it rested for too long" if ended else "the coordinator lets no pod rest")
                     return
                 if written:
@@ -177,6 +177,13 @@ class LeaseHolder:
                     return
         finally:
             self._reading_table = False
+
+    def _rest_is_allowed(self, allowed_s: float | None) -> bool:
+        """Whether the leading coordinator knows of resting pods.
+
+        While none leads, nobody can have given the share to others, and a pod that rests goes on; none begins to.
+        """
+        return self._rest_until is not None if allowed_s is None else allowed_s >= self._timing.rest_s
 
     async def _end_rest(self, why: str) -> None:
         """Go on as a pod that does not rest, with a new lease if the usual one has ended meanwhile."""

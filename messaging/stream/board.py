@@ -172,10 +172,10 @@ class LimitsBoard:
         """Read (revision, name) of the leading coordinator; None when there is none."""
         return await self._documents.get(LEADER, documents.read_leader)
 
-    async def rests_s(self) -> float:
-        """Read for how many seconds the leading coordinator lets pods rest: 0 when none leads, or an older one."""
+    async def rests_s(self) -> float | None:
+        """Read for how many seconds the leading coordinator lets pods rest: 0 for an older one, None without any."""
         _, rests_s = await self._documents.get(LEADER, documents.read_rests)
-        return rests_s or 0.0
+        return rests_s
 
     async def set_leader(self, name: str, revision: int, ttl_s: int, rests_s: float = 0.0) -> int | None:
         """Become or remain the leading coordinator; returns the new revision, None when another one leads."""

@@ -165,6 +165,26 @@ def test_pod_that_rests_when_an_older_coordinator_takes_over_sends_nothing_with_
     run(work)
 
 
+def test_resting_pod_uses_its_share_also_while_no_coordinator_leads(run: Callable[..., Any]) -> None:
+    async def work(clock: Clock) -> int:
+        fleet, [pod, other] = await idle_fleet(clock, "a", "a")
+        await fleet.depose("one")
+        await asyncio.sleep(120)
+        assert fleet.store.read(LEADER)[1] is None
+        pod.demand = 20
+        await asyncio.sleep(0.2)
+        found = usable(pod, clock)
+        fleet.lead("two")
+        await asyncio.sleep(10)
+        assert pod.pacer.share >= 20
+        assert other.pacer.share >= 2
+        await fleet.close()
+        fleet.check()
+        return found
+
+    assert run(work) >= 2
+
+
 def test_stopped_pod_that_rested_gives_its_share_back(run: Callable[..., Any]) -> None:
     async def work(clock: Clock) -> None:
         fleet, [pod] = await idle_fleet(clock, "a")
