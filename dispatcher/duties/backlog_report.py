@@ -19,7 +19,8 @@ from messaging.stream.interface import ApiError, Connection
 _log = structlog.get_logger(__name__)
 
 EVERY_S = 0.5
-_OTHERS_S = 1.2
+_LONGEST_S, _TIMES_LONGER = 1.0, 20
+_OTHERS_S = 1.5
 _TTL_S = 5
 
 
@@ -36,12 +37,19 @@ class BacklogReport:
     async def run(self) -> None:
         """Count until cancelled."""
         async with self._board.on_backlog(self._hear):
+            await self._pause(0.0)
             while True:
-                await asyncio.sleep(EVERY_S * random.uniform(0.9, 1.0))  # noqa: S311
+                began = time.monotonic()
                 try:
                     await self.report()
                 except (Unavailable, ApiError) as exc:
                     _log.debug("backlog not counted", error=str(exc))
+                await self._pause(time.monotonic() - began)
+
+    async def _pause(self, took_s: float) -> None:
+        """Pause before the next count: longer where a count takes long, as with hundreds of providers."""
+        pause_s = min(_LONGEST_S, max(EVERY_S, _TIMES_LONGER * took_s))
+        await asyncio.sleep(pause_s * random.uniform(0.9, 1.0))  # noqa: S311
 
     def _hear(self, counted: Backlog) -> None:
         """Leave it to another coordinator; of two that both count, the one whose name comes later."""

@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 _ALLOCATE_EVERY_S = 0.25
 _ALLOCATE_SOONEST_S = 0.03
 _ELECTION_EVERY_S = 0.5
-_READ_ALL_EVERY_S, _MOST_SINGLE_READS = 2.0, 4
+_READ_ALL_S, _READ_ALL_IDLE_S, _MOST_SINGLE_READS = 0.45, 2.0, 4
 _STALE_S = 0.5
 """Leases that took longer to read are not used: a pod could look silent that has renewed its lease meanwhile."""
 
@@ -38,6 +38,7 @@ class Coordinator:
         self._timing = timing
         self._requests: dict[str, Lease] = {}
         self._heard: set[str] = set()
+        self._renewed = False
         self._read: dict[str, tuple[int, Lease]] = {}
         self._read_all_at = float("-inf")
         self._changed = asyncio.Event()
@@ -49,10 +50,11 @@ class Coordinator:
 
     def _on_lease(self, pod: str, lease: Lease) -> None:
         """Allocate at once when a pod changes its demand or confirms a table."""
-        self._heard.add(pod)
+        self._renewed = True
         request = attrs.evolve(lease, sent=0, lately=None)
         if self._requests.get(pod) != request:
             self._requests[pod] = request
+            self._heard.add(pod)
             self._changed.set()
 
     async def _lead_by_turns(self) -> None:
@@ -108,13 +110,15 @@ class Coordinator:
             self._changed.clear()
 
     async def _leases(self, allocator: Allocator) -> dict[str, tuple[int, Lease]]:
-        """Read the leases that have changed: those that were heard of, and every two seconds all.
+        """Read the leases that have changed at once, and all of them twice a second, or seldom while none is renewed.
 
         Those of silent pods are read from the stream's leader, because a replica may lag.
         """
         now = time.monotonic()
         heard, self._heard = self._heard, set()
-        if len(heard) > _MOST_SINGLE_READS or now >= self._read_all_at + _READ_ALL_EVERY_S:
+        read_all_s = _READ_ALL_S if self._renewed else _READ_ALL_IDLE_S
+        if len(heard) > _MOST_SINGLE_READS or now >= self._read_all_at + read_all_s:
+            self._renewed = False
             read = await self._board.leases()
             newer = {pod: one for pod, one in self._read.items() if pod in read and one[0] > read[pod][0]}
             self._read, self._read_all_at, heard = read | newer, now, set()

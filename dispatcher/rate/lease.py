@@ -36,7 +36,7 @@ _RENEW_SOONEST_S = 0.05
 _NO_SHARE_S = 5.0
 _REST_AFTER_S = 5.0
 _RENEWALS_IN_REST = 3
-_TRIES = 3
+_TRIES, _SLOW_PART = 3, 20
 
 
 class LeaseHolder:
@@ -74,6 +74,9 @@ class LeaseHolder:
         self._reported_floor = 1
         self._renew_now = asyncio.Event()
         self._reading_table = False
+        self._slow = False
+        self._table_moved = False
+        """Whether a table was heard of that is not applied: then the lease is not written on the one before."""
         self._idle = idle
         self._idle_since: float | None = None
         self._granted = False
@@ -117,6 +120,7 @@ class LeaseHolder:
         grant = table.grants.get(self._name) if table else None
         applied = grant is not None and grant.share == self._pacer.share and grant.held_version <= self._applied_version
         if self._reading_table or not applied:
+            self._table_moved = True
             self._renew_now.set()
 
     async def _wait_to_renew(self, began: float) -> None:
@@ -219,15 +223,32 @@ class LeaseHolder:
     async def sync(self) -> None:
         """Renew the lease and apply the table; a second renewal confirms a lowered share. Raises Unavailable.
 
-        The lease is written and the table read at once, not one after the other: on a slow network the lease would end
-        before the second answer came. A table that was read since `began` shows that the share was valid then.
+        While the table is the one that was applied, the lease alone is written, under that condition. Else the lease is
+        written and the table read at once, not one after the other: on a slow network the lease would end before the
+        second answer came. A table that was read since `began` shows that the share was valid then.
         """
+        if self._pacer.share > 0 and not self._table_moved and await self._renew_unless_changed():
+            return
+        self._table_moved = False
         self._reading_table = True
         try:
             began, read = await _all_of(self._write_lease(), self._board.table())
             await self._apply_table(began, *read)
         finally:
             self._reading_table = False
+
+    async def _renew_unless_changed(self) -> bool:
+        """Renew the lease if the table has not changed; False when it has, when the lease has ended, or on a slow network.
+
+        There is no time for a second request then.
+        """
+        began = boot_time()
+        if self._valid_until is None or began >= self._valid_until or self._slow:
+            self._slow = False
+            return False
+        written = await self._write_lease_unless_changed(rests=False)
+        self._slow = boot_time() - began > self._timing.lease_s / _SLOW_PART
+        return written and await self._extend(began)
 
     def _say_when_lost(self, why: str) -> None:
         """Log a lease that has ended; until then it may still be renewed."""
