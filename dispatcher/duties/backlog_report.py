@@ -19,7 +19,7 @@ from messaging.stream.interface import ApiError, Connection
 _log = structlog.get_logger(__name__)
 
 EVERY_S = 0.5
-_LONGEST_S, _TIMES_LONGER = 1.0, 20
+_LONGEST_S, _TIMES_LONGER = 1.0, 40
 _OTHERS_S = 1.5
 _TTL_S = 5
 

@@ -238,9 +238,9 @@ class LeaseHolder:
             self._reading_table = False
 
     async def _renew_unless_changed(self) -> bool:
-        """Renew the lease if the table has not changed; False when it has, when the lease has ended, or on a slow network.
+        """Renew the lease if the table has not changed; False when it has, or when the lease has ended.
 
-        There is no time for a second request then.
+        On a slow network there is no time for a second request, so this one is not made.
         """
         began = boot_time()
         if self._valid_until is None or began >= self._valid_until or self._slow:
