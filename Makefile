@@ -53,15 +53,17 @@ bench-short: .venv/.ok ## check that every benchmark runs; says nothing about sp
 	$(BIN)/python -m bench.run --form short --folder var/bench-short
 	$(BIN)/python -m bench.report --folder var/bench-short
 
-# Chaos: MESSAGES, SEED, RATE (each provider's), NATS (1 or 3 servers), EVERY (seconds between faults), OUT (a file).
+# Chaos: MESSAGES, SEED, RATE (each provider's), NATS (1 or 3 servers), NET (1: partitions between three
+# servers and packet loss; needs root on Linux), EVERY (seconds between faults), OUT (a file).
+# Two of the five providers lie and answer late; BEYOND=1 lets them also break what their settings promise.
 MESSAGES ?= 20000
 SEED ?= 1
 RATE ?= 50
 NATS ?= 1
 EVERY ?= 3
-chaos: .venv/.ok ## inject faults into the running system and check every promise: MESSAGES SEED RATE NATS EVERY OUT
+chaos: .venv/.ok ## inject faults into the running system and check every promise: MESSAGES SEED RATE NATS NET EVERY OUT
 	$(BIN)/python -m tests.load.chaos --messages $(MESSAGES) --seed $(SEED) --rate $(RATE) --nats-servers $(NATS) \
-		--every $(EVERY) $(if $(OUT),--out $(OUT))
+		--every $(EVERY) --strangers $(if $(NET),--net) $(if $(BEYOND),--beyond) $(if $(OUT),--out $(OUT))
 
 chaos-short: .venv/.ok ## the same in a minute and a half, as CI runs it: SEED
 	$(BIN)/python -m tests.load.chaos --messages 7500 --seed $(SEED) --every 2 --ttl 40

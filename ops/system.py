@@ -20,7 +20,7 @@ from typing import IO
 import attrs
 
 from messaging.errors import SetupError, StoppedEarly
-from ops.embedded.child import LOCALHOST, Child, free_port
+from ops.embedded.child import LOCALHOST, Child, Place, free_port
 from ops.embedded.cluster import SIZE, NatsCluster
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
@@ -62,10 +62,11 @@ class Plan:
     """What to start. `environment` adds settings; existing servers are used when it names them.
 
     `providers` are simulated, unless the environment names a providers file; `tables` adds lines to the providers-file
-    tables of some of them. With `together_from` providers or more, one dispatcher process serves all (or as many as
-    `dispatchers_each` says), else each provider has its own. `nats_servers` is 1, or 3: a cluster with three replicas
-    of every stream. `own_settings` returns extra environment variables for one process, given the process's name and
-    environment.
+    tables of some of them, and `other_providers` are whole tables, by name, for providers that somebody else simulates.
+    With `together_from` providers or more, one dispatcher process serves all (or as many as `dispatchers_each` says),
+    else each provider has its own. `nats_servers` is 1, or 3: a cluster with three replicas of every stream, each
+    server at its own of `nats_places` if there are any. `own_settings` returns extra environment variables for one
+    process, given the process's name and environment.
     """
 
     folder: pathlib.Path
@@ -78,6 +79,8 @@ class Plan:
     listen: str = ""
     durable: bool = True
     nats_servers: int = 1
+    nats_places: Sequence[Place] = ()
+    other_providers: Mapping[str, str] = attrs.Factory(dict)
     projectors: int = 1
     coordinators: int = 1
     simulator_latency_s: str = _SIMULATED_LATENCY_S
@@ -182,7 +185,7 @@ class System:
             clustered = self.plan.nats_servers > 1
             folder = self.folder / "nats"
             _check_data_folder(folder, clustered=clustered)
-            self.nats = (NatsCluster if clustered else NatsServer)(folder)
+            self.nats = NatsCluster(folder, places=self.plan.nats_places) if clustered else NatsServer(folder)
             self.nats.start()
             if isinstance(self.nats, NatsCluster):
                 self.environment.setdefault("SMSGW_REPLICAS", str(self.plan.nats_servers))
@@ -219,7 +222,8 @@ class System:
         self.simulators = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         path = self.folder / "providers.toml"
         head = "# Written again at every start; set SMSGW_PROVIDERS_FILE to use your own file.\n"
-        write_private(path, head + "".join(self._provider_table(name, url) for name, url in self.simulators.items()))
+        tables = [self._provider_table(name, url) for name, url in self.simulators.items()]
+        write_private(path, head + "".join([*tables, *self.plan.other_providers.values()]))
         self.environment["SMSGW_PROVIDERS_FILE"] = str(path)
         pairs = [part for name, port in ports.items() for part in ("--provider", f"{name}:{port}")]
         self.spawn("simulator", "ops.simulator", *pairs, "--latency", self.plan.simulator_latency_s)
@@ -231,7 +235,7 @@ class System:
 
     def _provider_names(self) -> list[str]:
         if self.simulators:
-            return list(self.simulators)
+            return [*self.simulators, *self.plan.other_providers]
         from messaging.runtime.providers_file import read_providers
 
         return [one.name for one in read_providers(self.environment["SMSGW_PROVIDERS_FILE"], self.environment)]

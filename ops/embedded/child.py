@@ -14,8 +14,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
+
+import attrs
 
 from messaging.errors import SetupError
 from ops.embedded import launcher
@@ -65,13 +67,28 @@ def free_ports(count: int) -> list[int]:
     return list(found)
 
 
+def _stay() -> None:
+    """Leave the thread where it is."""
+
+
+@attrs.frozen
+class Place:
+    """Where a server runs: its address, and what the thread that starts it does first, such as to enter a namespace."""
+
+    host: str = LOCALHOST
+    enter: Callable[[], None] = _stay
+
+
+HERE = Place()
+
+
 class Child:
     """A running child process; the constructor returns as soon as the process exists.
 
     `log` receives its output. `lock` is the file whose lock keeps a second server out of the same folder. `rights` are
     explained in `launcher`; with an `account` they are not `all`. It works in `folder`. `environment` replaces the
-    whole environment; like a file it is closed to other users, which the command is not. Raises OSError when Python
-    cannot be started.
+    whole environment; like a file it is closed to other users, which the command is not. It starts in `place`. Raises
+    OSError when Python cannot be started.
     """
 
     def __init__(
@@ -85,8 +102,10 @@ class Child:
         rights: Literal["all", "fence", "none"] = "all",
         folder: pathlib.Path = pathlib.Path("/"),
         environment: Mapping[str, str] | None = None,
+        place: Place = HERE,
     ) -> None:
         self._log = log
+        self._place = place
         self._environment = dict(environment) if environment is not None else {"PATH": os.defpath, "LC_ALL": "C"}
         self._log_start = log.stat().st_size if log.exists() else 0
         self._ended = threading.Event()
@@ -104,6 +123,7 @@ class Child:
 
     def _run(self, arguments: list[str], started: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
         try:
+            self._place.enter()
             with append_private(self._log) as log:
                 process = subprocess.Popen(  # noqa: S603
                     arguments,

@@ -7,8 +7,9 @@ import shutil
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 
-from ops.embedded.child import LOCALHOST, START_S, ServerFailed, free_ports
+from ops.embedded.child import HERE, START_S, Place, ServerFailed, free_ports
 from ops.embedded.nats import USER, NatsServer
 from ops.embedded.private import private_folder, write_private
 
@@ -18,14 +19,16 @@ _PROBE_S = 1.0
 
 
 class NatsCluster:
-    """Servers on 127.0.0.1 that keep their names and ports; each of `servers` can be stopped and started alone.
+    """Servers that keep their names and ports; each of `servers` can be stopped and started alone.
 
-    All methods block, and calling one twice is safe. A server's own `start` returns when it answers clients;
-    `wait_until_current` returns when all have a leader and have caught up with every stream. Clients need a password,
-    which is part of the URL. So do the servers among each other, and the monitoring port answers on a secret path only.
+    They run on 127.0.0.1, or each at its own of `places`. All methods block, and calling one twice is safe. A server's
+    own `start` returns when it answers clients; `wait_until_current` returns when all have a leader and have caught up
+    with every stream. Clients need a password, which is part of the URL. So do the servers among each other, and the
+    monitoring port answers on a secret path only.
     """
 
-    def __init__(self, folder: pathlib.Path, *, max_file: int | None = None) -> None:
+    def __init__(self, folder: pathlib.Path, *, max_file: int | None = None, places: Sequence[Place] = ()) -> None:
+        self._places = tuple(places) or (HERE,) * SIZE
         self._folder = folder.resolve()
         self._max_file = max_file
         self._monitors: dict[str, str] = {}
@@ -68,14 +71,15 @@ class NatsCluster:
         clients, monitors, routes = ports[:SIZE], ports[SIZE : 2 * SIZE], ports[2 * SIZE :]
         password, between, path = (secrets.token_hex(24) for _ in range(3))
         servers = []
-        for index, (port, monitor, route) in enumerate(zip(clients, monitors, routes, strict=True), 1):
+        peers = [f"{place.host}:{route}" for place, route in zip(self._places, routes, strict=True)]
+        for index, (port, monitor, place) in enumerate(zip(clients, monitors, self._places, strict=True), 1):
             name = f"{cluster}-{index}"
-            self._monitors[name] = f"http://{LOCALHOST}:{monitor}/{path}/healthz"
-            config = _clustered(cluster, between, route, routes)
-            config += f'http: "{LOCALHOST}:{monitor}"\nhttp_base_path: "/{path}"\n'
+            self._monitors[name] = f"http://{place.host}:{monitor}/{path}/healthz"
+            config = _clustered(cluster, between, peers[index - 1], peers)
+            config += f'http: "{place.host}:{monitor}"\nhttp_base_path: "/{path}"\n'
             folder = self._folder / f"server-{index}"
             settings = {"name": name, "password": password, "extra_config": config}
-            servers.append(NatsServer(folder, port, max_file=self._max_file, **settings))
+            servers.append(NatsServer(folder, port, max_file=self._max_file, place=place, **settings))
         return tuple(servers)
 
     def wait_until_current(self, within_s: float = START_S) -> None:
@@ -109,8 +113,8 @@ class NatsCluster:
             server.kill()
 
 
-def _clustered(name: str, password: str, port: int, ports: list[int]) -> str:
-    routes = json.dumps([f"nats-route://{USER}:{password}@{LOCALHOST}:{other}" for other in ports])
+def _clustered(name: str, password: str, own: str, peers: Sequence[str]) -> str:
+    routes = json.dumps([f"nats-route://{USER}:{password}@{other}" for other in peers])
     access = f'authorization {{ user: {USER}, password: "{password}" }}'
-    lines = f'name: "{name}"', f'listen: "{LOCALHOST}:{port}"', access, f"routes: {routes}", "no_advertise: true"
+    lines = f'name: "{name}"', f'listen: "{own}"', access, f"routes: {routes}", "no_advertise: true"
     return "cluster {\n  " + "\n  ".join(lines) + "\n}\n"

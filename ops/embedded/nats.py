@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 
-from ops.embedded.child import LOCALHOST, START_S, Child, ServerFailed, free_port
+from ops.embedded.child import HERE, START_S, Child, Place, ServerFailed, free_port
 from ops.embedded.private import private_folder, write_private
 
 _POLL_S = 0.005
@@ -33,7 +33,7 @@ def binary() -> pathlib.Path:
 
 
 class NatsServer:
-    """A server on 127.0.0.1 that keeps its port through restarts, so that clients find it again.
+    """A server on 127.0.0.1, or at its `place`, that keeps its port through restarts, so that clients find it again.
 
     It has one user, with a `password` that each object makes for itself; the URL contains it. `port` 0 takes a free one
     at the first start. A member of a cluster needs a `name`, which must be unique and never change. `max_file` limits
@@ -50,7 +50,9 @@ class NatsServer:
         password: str = "",
         max_file: int | None = None,
         extra_config: str = "",
+        place: Place = HERE,
     ) -> None:
+        self.place = place
         self._folder = folder.resolve()
         self._port = port
         self._name = name or f"embedded-{secrets.token_hex(4)}"
@@ -68,7 +70,7 @@ class NatsServer:
     def url(self) -> str:
         """Where clients connect, with the password; not known before the first start if `port` is 0."""
         user = f"{USER}:{self._password}@" if self._password else ""
-        return f"nats://{user}{LOCALHOST}:{self._port}"
+        return f"nats://{user}{self.place.host}:{self._port}"
 
     @property
     def pid(self) -> int | None:
@@ -98,6 +100,7 @@ class NatsServer:
             lock=self._folder / "nats-server.lock",
             # SIGKILL, because a paused server would not handle SIGTERM. Acknowledged data is not lost by it.
             death_signal=signal.SIGKILL,
+            place=self.place,
         )
         self._wait_until_ready(self._child)
 
@@ -106,7 +109,7 @@ class NatsServer:
         store = json.dumps(str(self._folder / "jetstream"))
         user = f'authorization {{ user: {USER}, password: "{self._password}" }}\n' if self._password else ""
         return (
-            f'server_name: "{self._name}"\nlisten: "{LOCALHOST}:{self._port}"\n'
+            f'server_name: "{self._name}"\nlisten: "{self.place.host}:{self._port}"\n'
             f"pid_file: {json.dumps(str(self._pid_file))}\n"
             f"jetstream {{\n  store_dir: {store}\n{limit}}}\n{user}{self._extra_config}\n"
         )
@@ -130,7 +133,10 @@ class NatsServer:
 
     def _sends_info(self) -> bool:
         try:
-            with socket.create_connection((LOCALHOST, self._port), _PROBE_S) as probe, probe.makefile("rb") as lines:
+            with (
+                socket.create_connection((self.place.host, self._port), _PROBE_S) as probe,
+                probe.makefile("rb") as lines,
+            ):
                 greeting = lines.readline()
         except OSError:
             return False

@@ -36,6 +36,17 @@ async def test_dropped_message_that_the_sweeper_ends_is_reported(open_folder: pa
     assert counts["expired untried, overtaken by half of its time"] > 0
 
 
+async def test_look_up_that_is_believed_too_early_is_found(open_folder: pathlib.Path) -> None:
+    wanted = Run(400, seed=5, plant="believe-a-no", pods=1, ttl_s=20, patience_s=2, ahead_s=4, strangers=2)
+    moods = [Fault(0.2, "mood", name, 4.0, "works-late") for name in ("s1", "s2")]
+    assert "received twice without being a one-time code" in await broken(open_folder, wanted, moods)
+
+
+async def test_window_that_is_too_wide_is_found_by_the_record_of_a_stranger(open_folder: pathlib.Path) -> None:
+    wanted = Run(600, seed=5, plant="double-the-share", pods=1, ttl_s=15, patience_s=2, ahead_s=4, strangers=2)
+    assert {"above the limit of s1", "above the limit of s2"} <= await broken(open_folder, wanted, [])
+
+
 async def test_redelivery_treated_as_new_is_found(open_folder: pathlib.Path) -> None:
     wanted = Run(300, seed=5, plant="forget-a-redelivery", pods=1, ttl_s=12, patience_s=0)
     assert "received twice although the answer had been recorded" in await broken(open_folder, wanted, [])

@@ -8,10 +8,14 @@ import shutil
 import sys
 import tempfile
 
+import attrs
 import click
 import structlog
 
+from tests.load.chaos.net import namespaces
 from tests.load.chaos.run import Run, run
+
+STRANGERS = 2
 
 
 @click.command()
@@ -22,6 +26,9 @@ from tests.load.chaos.run import Run, run
 @click.option("--ttl", type=click.FloatRange(10), default=60.0, show_default=True, help="Seconds to live.")
 @click.option("--rate", type=click.IntRange(1), default=50, show_default=True, help="Each provider's; all: 4 times.")
 @click.option("--plant", default="", help="A bug to put into the system; see plants.py.")
+@click.option("--strangers", is_flag=True, help="Two providers lie, answer late, and are written independently.")
+@click.option("--beyond", is_flag=True, help="With --strangers: they also break what the providers file promises.")
+@click.option("--net", is_flag=True, help="Partitions between three servers, loss towards the strangers; needs root.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the report as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the data and the logs.")
 def main(
@@ -34,13 +41,23 @@ def main(
     plant: str,
     out: pathlib.Path | None,
     *,
+    strangers: bool,
+    beyond: bool,
+    net: bool,
     keep: bool,
 ) -> None:
     """Send messages while faults are injected, and check what happened to each."""
+    if net and (nats_servers != "3" or not strangers):
+        raise click.UsageError("--net needs --nats-servers 3 and --strangers")
+    if net and (why := namespaces.why_not()):
+        raise click.UsageError(f"--net cannot run here: {why}")
+    if net:
+        namespaces.go_inside()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
     wanted = Run(messages, seed, every, 3 if nats_servers == "3" else 1, ttl, plant, rate)
+    wanted = attrs.evolve(wanted, net=net, strangers=STRANGERS if strangers else 0, beyond=beyond)
     try:
         report = asyncio.run(run(wanted, folder, click.echo))
     finally:

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 from sms.gateway.v1 import message_pb2 as pb
@@ -53,9 +54,18 @@ class Limits:
 
 
 def check(
-    ledger: Ledger, arrivals: Sequence[Arrival], history: History, limits: Limits, ended: Sequence[str] = ()
+    ledger: Ledger,
+    arrivals: Sequence[Arrival],
+    history: History,
+    limits: Limits,
+    ended: Sequence[str] = (),
+    departures: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> list[Finding]:
-    """Check a run whose deadlines have passed; `ended` are processes that failed or did not drain in time."""
+    """Check a run whose deadlines have passed; `ended` are processes that failed or did not drain in time.
+
+    `departures` are the times (nanoseconds) at which requests left for providers behind a network that loses packets:
+    there they are what the limit is about, because the network may bring them together.
+    """
     accepted = ledger.accepted
     taken: dict[str, list[int]] = {}
     for one in arrivals:
@@ -64,15 +74,21 @@ def check(
     again = [name for name, times in taken.items() if len(times) > 1]
     known = [name for name in again if _known_before(taken[name], name, history)]
     blind = [name for name in again if len(taken[name]) - 1 > _unclear(history, name)]
+    lied = {one.message_id for one in arrivals if one.denied}
+    once = [name for name in again if not _is_one_time(history, name)]
     return [
         _finding("accepted and missing", _missing(accepted, taken, history)),
         _finding("one request, two messages", ledger.mismatches),
         _finding("refused for good without a reason", [f"{name} {why}" for name, why in ledger.refused.items()]),
         _finding("received twice although the answer had been recorded", known),
         _finding("received twice without an unclear attempt", blind),
+        _finding("received twice without being a one-time code", [name for name in once if name not in lied]),
+        _finding(
+            "received twice after a provider broke its word", [name for name in once if name in lied], promise=False
+        ),
         _finding("received twice after an unclear attempt, and marked so", sorted({*again} - {*blind}), promise=False),
         _finding("sent although nobody accepted it", [name for name in taken if name not in history.stored]),
-        *_windows(arrivals, limits),
+        *_windows(arrivals, departures, limits),
         _finding("without a final state after the deadline", _unfinished(accepted, history)),
         _finding("expired untried, overtaken by half of its time", _overtaken(accepted, history), promise=False),
         _finding("moved backward", _backward(history)),
@@ -111,13 +127,22 @@ def _unclear(history: History, name: str) -> int:
     return sum(1 for one in stored.outcomes if one == pb.ATTEMPT_OUTCOME_AMBIGUOUS) if stored else 0
 
 
-def _windows(arrivals: Sequence[Arrival], limits: Limits) -> list[Finding]:
+def _is_one_time(history: History, name: str) -> bool:
+    stored = history.stored.get(name)
+    return stored is not None and stored.lane.endswith(f"/{pb.PRIORITY_OTP}")
+
+
+def _windows(arrivals: Sequence[Arrival], departures: Mapping[str, Sequence[int]], limits: Limits) -> list[Finding]:
     findings = []
-    for provider in sorted({one.provider for one in arrivals}):
-        highest = highest_window([one.at_ns for one in arrivals if one.provider == provider])
+    times: dict[str, list[int]] = {name: list(found) for name, found in departures.items()}
+    for one in arrivals:
+        if one.provider not in departures:
+            times.setdefault(one.provider, []).append(one.at_ns)
+    for provider, found in sorted(times.items()):
+        highest = highest_window(found)
         over = max(0, highest - limits.provider)
         findings.append(Finding(f"above the limit of {provider} (highest second {highest})", over))
-    highest = highest_window([one.at_ns for one in arrivals])
+    highest = highest_window(list(itertools.chain.from_iterable(times.values())))
     return [*findings, Finding(f"above the fleet's limit (highest second {highest})", max(0, highest - limits.fleet))]
 
 

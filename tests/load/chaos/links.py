@@ -11,9 +11,10 @@ LOCALHOST = "127.0.0.1"
 
 
 class Link:
-    """Listens on its own port and forwards everything to and from `upstream`."""
+    """Listens on its own port and forwards everything to and from port `upstream` of `host`."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, host: str, upstream: int) -> None:
+        self.host = host
         self.upstream = upstream
         self.port = 0
         self.sides: set[_Side] = set()
@@ -112,7 +113,7 @@ class _ClientSide(_Side):
         far = _Side(self.link)
         far.peer = self
         try:
-            await asyncio.get_running_loop().create_connection(lambda: far, LOCALHOST, self.link.upstream)
+            await asyncio.get_running_loop().create_connection(lambda: far, self.link.host, self.link.upstream)
         except OSError:
             self.reset()
             self.link.sides.discard(self)

@@ -89,6 +89,21 @@ def _stale_lease() -> None:
     Pacer.renewed = lambda self, valid_until: setattr(self, "_valid_until", valid_until + 60)  # type: ignore[method-assign]
 
 
+def _believe_a_no() -> None:
+    """A dispatcher believes at once that the provider does not have the message."""
+    from dispatcher.work.look_ups import LookUps
+
+    LookUps.missing_after_s = 0.0  # type: ignore[method-assign, assignment]
+
+
+def _double_the_share() -> None:
+    """A dispatcher sends twice as fast as its share allows."""
+    from dispatcher.rate.pacer import Pacer
+
+    set_share = Pacer.set_share
+    Pacer.set_share = lambda self, share: set_share(self, 2 * share)  # type: ignore[method-assign]
+
+
 def _forget_a_redelivery() -> None:
     """A dispatcher treats redelivered messages as new, and some acknowledgements are not sent."""
     from dispatcher.work import event_log, job_finisher, redelivery
@@ -169,6 +184,8 @@ PLANTS: Mapping[str, tuple[str, Callable[[], None]]] = {
     "forget-requests": ("gateway_grpc", _forget_requests),
     "skip-the-marker": ("dispatcher", _skip_the_marker),
     "stale-lease": ("work", _stale_lease),
+    "believe-a-no": ("work", _believe_a_no),
+    "double-the-share": ("work", _double_the_share),
     "forget-a-redelivery": ("work", _forget_a_redelivery),
     "drop-an-entry": ("work", _drop_an_entry),
     "forget-a-message": ("dispatcher", _forget_a_message),

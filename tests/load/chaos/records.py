@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import asyncpg
 import attrs
@@ -17,18 +17,24 @@ from messaging.stream.connection import open_connection
 
 @attrs.frozen
 class Arrival:
-    """One request at a provider's socket: when (the kernel's Unix nanoseconds), for which message, taken or not."""
+    """One request at a provider's socket: when (the kernel's Unix nanoseconds), for which message, taken or not.
+
+    `denied` says that the provider broke its word: it took the message after the time from which its "not found" is
+    true.
+    """
 
     provider: str
     at_ns: int
     message_id: str
     taken: bool
+    denied: bool = False
 
 
 class Sockets:
-    """Follows what the simulated providers received."""
+    """Follows what the simulated providers received, and what `others` report: each new arrival once."""
 
-    def __init__(self, simulators: Mapping[str, str]) -> None:
+    def __init__(self, simulators: Mapping[str, str], others: Callable[[], list[Arrival]] = list) -> None:
+        self._others = others
         self._simulators = simulators
         self.arrivals: list[Arrival] = []
         self.taken: set[str] = set()
@@ -48,9 +54,14 @@ class Sockets:
             self._read[name] += len(lines)
             for line in lines:
                 one = json.loads(line)
-                self.arrivals.append(Arrival(name, one["at_ns"], one["reference"], one["taken"]))
-                if one["taken"]:
-                    self.taken.add(one["reference"])
+                self._note(Arrival(name, one["at_ns"], one["reference"], one["taken"]))
+        for arrival in self._others():
+            self._note(arrival)
+
+    def _note(self, arrival: Arrival) -> None:
+        self.arrivals.append(arrival)
+        if arrival.taken:
+            self.taken.add(arrival.message_id)
 
 
 def _get(url: str) -> bytes:

@@ -15,6 +15,7 @@ from tests.load.chaos.plan import Fault, make_plan
 from tests.load.chaos.records import History, Sockets, read_history
 from tests.load.chaos.report import Report, recovery
 from tests.load.chaos.stage import Stage
+from tests.load.chaos.stranger.moods import KEPT
 
 _BACKLOG_S = 7.5
 _CALM_S = 6.0
@@ -26,7 +27,9 @@ class Run:
     """What to run; see the options of the command.
 
     `pods` is the number of processes of each kind. Providers answer after `latency_s`. Scheduled messages are due
-    within `ahead_s` (more than 3). The checker waits `patience_s` after the last deadline.
+    within `ahead_s` (more than 3). The checker waits `patience_s` after the last deadline. `strangers` is how many of
+    the providers are not of our making; with `beyond` they also break their word. With `net` the routes between the
+    servers and the wire to the strangers fail too.
     """
 
     messages: int
@@ -40,12 +43,18 @@ class Run:
     latency_s: float = 0.03
     patience_s: float = 30.0
     ahead_s: int = 10
+    net: bool = False
+    strangers: int = 0
+    beyond: bool = False
 
     @property
     def command(self) -> str:
         """The command that repeats this run."""
         words = [f"--messages {self.messages}", f"--seed {self.seed}", f"--every {self.every_s:g}"]
         words += [f"--nats-servers {self.nats_servers}", f"--ttl {self.ttl_s:g}", f"--rate {self.rate_per_s}"]
+        words += [
+            word for word, on in (("--net", self.net), ("--strangers", self.strangers), ("--beyond", self.beyond)) if on
+        ]
         return " ".join(["python -m tests.load.chaos", *words, *([f"--plant {self.plant}"] if self.plant else [])])
 
     @property
@@ -70,20 +79,24 @@ async def run(
         plant=wanted.plant,
         pods=wanted.pods,
         latency_s=wanted.latency_s,
+        net=wanted.net,
+        strangers=wanted.strangers,
     )
     try:
         await stage.start()
         if plan is None:
             span = wanted.span_s - _CALM_S
             names = list(stage.system.simulators)
-            plan = make_plan(wanted.seed, span, wanted.every_s, stage.processes, stage.servers, names)
+            more = stage.beyond((*KEPT, "beyond") if wanted.beyond else KEPT)
+            plan = make_plan(wanted.seed, span, wanted.every_s, stage.processes, stage.servers, names, more)
         return await _drive(wanted, stage, plan, say)
     finally:
         await stage.stop()
 
 
 async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[str], object]) -> Report:
-    sockets = Sockets(stage.system.simulators)
+    strangers = stage.strangers
+    sockets = Sockets(stage.system.simulators, strangers.read if strangers else list)
     callers = Callers(
         wanted.seed,
         wanted.messages,
@@ -111,6 +124,7 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
     await callers.close()
     late = await stage.stop()
     arrivals = sockets.arrivals
+    departures = strangers.departures() if strangers else {}
     lasted = (max(one.at_ns for one in arrivals) - min(one.at_ns for one in arrivals)) / 1e9
     return Report(
         wanted.command,
@@ -120,7 +134,7 @@ async def _drive(wanted: Run, stage: Stage, plan: list[Fault], say: Callable[[st
         len(arrivals) / max(0.1, min(lasted, dry - began)),
         callers.ledger.failures,
         checker.states(callers.ledger, history),
-        checker.check(callers.ledger, arrivals, history, wanted.limits, (*stage.broken, *late)),
+        checker.check(callers.ledger, arrivals, history, wanted.limits, (*stage.broken, *late), departures),
         [str(one.fault) for one in stage.done],
         recovery(stage.done, arrivals, wanted.limits.fleet, loaded),
     )

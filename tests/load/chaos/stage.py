@@ -1,27 +1,21 @@
 """The system under test as separate processes, two of each kind, and the injection of faults."""
 
 import asyncio
-import contextlib
 import json
-import os
 import pathlib
 import signal
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import structlog
 
-from messaging.errors import Unavailable
 from messaging.runtime.config import read_settings
 from messaging.runtime.process import EXIT_UNAVAILABLE
 from messaging.runtime.providers_file import read_providers
-from messaging.stream import topology as topo
-from messaging.stream.connection import open_connection
-from messaging.stream.interface import ApiError
 from ops.embedded import NatsServer, Postgres
 from ops.embedded.cluster import NatsCluster
 from ops.fleet import watching
@@ -29,8 +23,12 @@ from ops.system import Plan, System
 from ops.up import wait_until_serving
 from tests.load.chaos.checker import Limits
 from tests.load.chaos.links import LOCALHOST, Link
-from tests.load.chaos.plan import Fault
+from tests.load.chaos.net.routes import CUTS, Routes
+from tests.load.chaos.plan import Beyond, Fault
 from tests.load.chaos.plants import planting
+from tests.load.chaos.servers import fill_stream, leader_of_queue, signal_tree
+from tests.load.chaos.stranger.moods import KEPT
+from tests.load.chaos.stranger.strangers import Strangers
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +41,7 @@ SETTINGS = {
     "SMSGW_LOG_LEVEL": "info",
 }
 TIMEOUT_S = 3
+PROVIDERS = ("p1", "p2", "p3", "p4", "p5")
 _LOOK_UP = dict.fromkeys(("p1", "p2"), ("[provider.settings]", "look_up = true", "missing_after_s = 10"))
 """These providers offer a look-up of unclear outcomes; at the others such messages end as UNKNOWN."""
 
@@ -62,7 +61,10 @@ class Done:
 
 
 class Stage:
-    """Starts the system: `pods` processes of each kind, `nats_servers` 1 or 3; `plant` names bugs to put into it."""
+    """Starts the system: `pods` processes of each kind, `nats_servers` 1 or 3; `plant` names bugs to put into it.
+
+    The last providers are as many `strangers`. With `net` the servers' routes and the strangers' wire can be cut.
+    """
 
     def __init__(
         self,
@@ -73,11 +75,16 @@ class Stage:
         plant: str = "",
         pods: int = 2,
         latency_s: float = 0.03,
+        net: bool = False,
+        strangers: int = 0,
     ) -> None:
         environment = {**SETTINGS, "SMSGW_FLEET_RATE_PER_S": str(limits.fleet)}
         if plant:
             environment |= planting(plant)
-        providers = ("p1", "p2", "p3", "p4", "p5")
+        providers = PROVIDERS[: len(PROVIDERS) - strangers]
+        names = [f"s{n + 1}" for n in range(strangers)]
+        self.strangers = Strangers(folder / "strangers", names, wired=net) if strangers else None
+        self.routes = Routes() if net else None
         self.system = System(
             Plan(
                 folder,
@@ -87,6 +94,8 @@ class Stage:
                 projectors=pods,
                 dispatchers_each=pods,
                 nats_servers=nats_servers,
+                nats_places=self.routes.places if self.routes else (),
+                other_providers=self.strangers.tables(limits.provider, TIMEOUT_S) if self.strangers else {},
                 tables={name: (f"timeout_s = {TIMEOUT_S}", *_LOOK_UP.get(name, ())) for name in providers},
                 providers=providers,
                 rate_per_s=limits.provider,
@@ -102,6 +111,8 @@ class Stage:
 
     async def start(self) -> None:
         """Start everything; each process connects through its own links."""
+        if self.strangers:
+            await asyncio.to_thread(self.strangers.wait)
         await asyncio.to_thread(self.system.start)
         if not await wait_until_serving(self.system):
             raise TimeoutError("the gateway does not answer")
@@ -114,6 +125,8 @@ class Stage:
         providers = read_providers(settings.servers.providers_file)
         async with watching(settings, providers) as watch:
             while any(lane.pods < self.system.plan.dispatchers_each for lane in (await watch.snapshot()).lanes):
+                if dead := self.system.dead():
+                    raise RuntimeError(f"{dead[0]} ended: {self.system.processes[dead[0]].tail()}")
                 await asyncio.sleep(0.2)
 
     async def stop(self) -> list[str]:
@@ -123,6 +136,8 @@ class Stage:
                 link.delay_s = 0.0
                 link.stall(on=False)
         late = await asyncio.to_thread(self.system.stop)
+        if self.strangers:
+            self.strangers.stop()
         for links in self.links.values():
             for link in (*links["nats"], *links["postgres"]):
                 link.close()
@@ -141,6 +156,12 @@ class Stage:
             return ["postgres", "nats-leader", *(f"nats-{n + 1}" for n in range(len(nats.servers)))]
         return ["postgres", "nats"]
 
+    def beyond(self, moods: Sequence[str] = KEPT) -> Beyond:
+        """What can go wrong with the network and the strangers."""
+        routes = [name for name in self.servers if name.startswith("nats-")] if self.routes else []
+        strangers = list(self.strangers.ports) if self.strangers else []
+        return Beyond(routes, ["wire"] if self.routes and strangers else [], strangers, moods)
+
     def _own_settings(self, name: str, environment: Mapping[str, str]) -> Mapping[str, str]:
         """Put links between one process and the servers; called from the thread that starts it."""
         if name == "simulator":
@@ -151,7 +172,10 @@ class Stage:
         urls = {"nats": environment["SMSGW_NATS_URL"], "postgres": environment["SMSGW_DATABASE_URL"]}
         if name not in self.links:
             self.links[name] = {
-                server: [await Link(urlsplit(one).port or 0).open() for one in url.split(",")]
+                server: [
+                    await Link(urlsplit(one).hostname or LOCALHOST, urlsplit(one).port or 0).open()
+                    for one in url.split(",")
+                ]
                 for server, url in urls.items()
             }
         own = {
@@ -175,7 +199,12 @@ class Stage:
     async def inject(self, fault: Fault) -> None:
         """Inject one fault and wait for its end."""
         began = time.time()
-        await getattr(self, f"_{fault.kind}")(fault)
+        if self.routes and fault.kind in CUTS:
+            await self.routes.inject(fault, await self._number(fault.target))
+        elif self.strangers and fault.kind in ("mood", "wire"):
+            await self.strangers.inject(fault)
+        else:
+            await getattr(self, f"_{fault.kind}")(fault)
         self.done.append(Done(fault, began, time.time()))
 
     async def _kill(self, fault: Fault) -> None:
@@ -235,8 +264,14 @@ class Stage:
         if isinstance(nats, NatsServer):
             return nats
         if name == "nats-leader":
-            return nats.named(await _leader(nats.url))
+            return nats.named(await leader_of_queue(nats.url))
         return nats.servers[int(name.removeprefix("nats-")) - 1]
+
+    async def _number(self, name: str) -> int:
+        """Find a server of the cluster by its name, from 0."""
+        assert isinstance(self.system.nats, NatsCluster)
+        server = await self._server(name)
+        return [one is server for one in self.system.nats.servers].index(True)
 
     async def _crash(self, fault: Fault) -> None:
         server = await self._server(fault.target)
@@ -253,30 +288,12 @@ class Stage:
     async def _freeze(self, fault: Fault) -> None:
         pid = (await self._server(fault.target)).pid
         if pid is not None:
-            _signal_tree(pid, signal.SIGSTOP)
+            signal_tree(pid, signal.SIGSTOP)
             await asyncio.sleep(fault.lasts_s)
-            _signal_tree(pid, signal.SIGCONT)
+            signal_tree(pid, signal.SIGCONT)
 
     async def _fill(self, fault: Fault) -> None:
-        """Make the stream of accepted messages refuse new ones, as when its disk is full."""
-        try:
-            async with open_connection(self.system.environment["SMSGW_NATS_URL"], "chaos") as connection:
-                info = await connection.api(f"STREAM.INFO.{topo.ACCEPT}")
-                full = {**info["config"], "max_bytes": max(1, int(info["state"]["bytes"]))}
-                await connection.api(f"STREAM.UPDATE.{topo.ACCEPT}", full)
-                await asyncio.sleep(fault.lasts_s)
-                await self._empty(info["config"])
-        except (Unavailable, ApiError) as exc:
-            _log.warning("not filled", error=str(exc))
-
-    async def _empty(self, config: Mapping[str, object]) -> None:
-        while True:
-            try:
-                async with open_connection(self.system.environment["SMSGW_NATS_URL"], "chaos") as connection:
-                    await connection.api(f"STREAM.UPDATE.{topo.ACCEPT}", config)
-                    return
-            except (Unavailable, ApiError):
-                await asyncio.sleep(0.5)
+        await fill_stream(self.system.environment["SMSGW_NATS_URL"], fault.lasts_s)
 
     async def _provider(self, fault: Fault) -> None:
         name, rate = fault.detail.split()
@@ -292,25 +309,7 @@ class Stage:
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=20).close())
 
 
-async def _leader(url: str) -> str:
-    """Return the leader of the work queue, once there is one."""
-    async with open_connection(url, "chaos") as connection:
-        while True:
-            with contextlib.suppress(Unavailable, ApiError):
-                info = await connection.api(f"STREAM.INFO.{topo.SEND}")
-                if leader := info.get("cluster", {}).get("leader"):
-                    return str(leader)
-            await asyncio.sleep(0.2)
-
-
 def _at_port(url: str, port: int) -> str:
     parts = urlsplit(url)
     account = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
     return urlunsplit(parts._replace(netloc=f"{account}{LOCALHOST}:{port}"))
-
-
-def _signal_tree(pid: int, number: signal.Signals) -> None:
-    """Signal a server and its child processes, as PostgreSQL has several."""
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for one in (pid, *map(int, children)):
-        os.kill(one, number)
