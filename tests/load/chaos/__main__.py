@@ -29,6 +29,7 @@ STRANGERS = 2
 @click.option("--strangers", is_flag=True, help="Two providers lie, answer late, and are written independently.")
 @click.option("--beyond", is_flag=True, help="With --strangers: they also break what the providers file promises.")
 @click.option("--net", is_flag=True, help="Partitions between three servers, loss towards the strangers; needs root.")
+@click.option("--only", default="", help="Kinds of fault, separated by commas; see plan.py.")
 @click.option("--out", type=click.Path(path_type=pathlib.Path), help="File for the report as JSON.")
 @click.option("--keep", is_flag=True, help="Keep the data and the logs.")
 def main(
@@ -39,6 +40,7 @@ def main(
     ttl: float,
     rate: int,
     plant: str,
+    only: str,
     out: pathlib.Path | None,
     *,
     strangers: bool,
@@ -58,6 +60,7 @@ def main(
     folder.chmod(0o755)  # PostgreSQL may run as another user
     wanted = Run(messages, seed, every, 3 if nats_servers == "3" else 1, ttl, plant, rate)
     wanted = attrs.evolve(wanted, net=net, strangers=STRANGERS if strangers else 0, beyond=beyond)
+    wanted = attrs.evolve(wanted, only=tuple(only.split(",")) if only else ())
     try:
         report = asyncio.run(run(wanted, folder, click.echo))
     finally:

@@ -21,11 +21,27 @@ A plan that is derived from the seed injects the faults: it kills (`kill`), paus
 process's connections (`cut`, `stall`, `delay`); fills the stream (`fill`); and lets providers throttle, fail, hang,
 reset connections, and take messages without answering (`provider`).
 
+In the long form two of the five providers, the strangers, know nothing of this code: a raw HTTP server that the adapter
+`http-json` reaches. Each writes down, with the kernel's time, when the bytes of a request lay in its socket, and when
+it took the message. For a while (`mood`) it answers after the time-out, leaves requests unread and works on them later,
+works on them after the client has gone and says "not found" meanwhile, or says so for some time after it took them; all
+within the 12 seconds of `missing_after_s` in its entry of the providers file. With `BEYOND=1` it also works for 20:
+then a message may reach a phone twice, and the report says how often and why.
+
+With `NET=1` each of three nats-servers has a network namespace of its own behind a router, which drops packets without
+a word: between one server and the other two, both ways (`split`), on and off every second (`flap`), only from it
+(`mute`) or only to it (`deaf`), or everything that it sends, also to our processes (`vanish`). A server is a random one
+or the one that leads the work queue. The strangers are in a namespace behind a wire that loses or delays packets each
+way, up to all of them (`wire`), so that the kernels retransmit for real; there the windows are judged by when requests
+left our side. Everything runs in one process namespace, so that nothing remains, however it ends. It needs root, and
+says so otherwise.
+
 Afterwards a checker compares three records that are independent of each other: what the callers were told, what the
 providers' sockets received (by the kernel's time stamps), and what PostgreSQL and the stream contain.
 
 ```sh outside
 make chaos MESSAGES=20000 SEED=1          # RATE, NATS=3, EVERY, OUT: see the Makefile
+make chaos NATS=3 NET=1                   # as root: with partitions and packet loss
 make chaos-short                          # about a minute and a half; CI runs it
 ```
 
@@ -47,7 +63,8 @@ The checker is tested in two ways: with records made by hand for each of its lin
 with bugs that are planted in the running processes (`tests/load/test_plants.py`): an acceptance that is answered
 without the stream's acknowledgement, a forgotten request, an attempt without its marker, a paused pod that goes on with
 an expired lease, a redelivery that is taken for a new message, a message that is dropped, one that goes backward, and
-rows that the projector leaves out. Each bug is found by its own line.
+rows that the projector leaves out, a look-up's no that is believed at once, and shares that are used twice. Each bug is
+found by its own line.
 
 """
 

@@ -97,13 +97,14 @@ def make_plan(
     servers: Sequence[str],
     providers: Sequence[str],
     beyond: Beyond = NOTHING_MORE,
+    only: Sequence[str] = (),
 ) -> list[Fault]:
-    """Draw faults over `span_s`, about one every `every_s`; the first ones are one of each kind.
+    """Draw faults over `span_s`, about one every `every_s`; the first ones are one of each kind, or of those in `only`.
 
     No target gets a fault while an earlier one lasts, and no two servers of the stream have faults at once.
     """
     rng = random.Random(f"chaos {seed}")
-    kinds = {**KINDS, **beyond.kinds}
+    kinds = {name: kind for name, kind in {**KINDS, **beyond.kinds}.items() if not only or name in only}
     targets = {
         **dict.fromkeys(("kill", "pause", "roll", "cut", "stall", "delay"), processes),
         **dict.fromkeys(("crash", "freeze", "reboot"), servers),

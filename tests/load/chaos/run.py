@@ -3,7 +3,7 @@
 import asyncio
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
@@ -29,7 +29,7 @@ class Run:
     `pods` is the number of processes of each kind. Providers answer after `latency_s`. Scheduled messages are due
     within `ahead_s` (more than 3). The checker waits `patience_s` after the last deadline. `strangers` is how many of
     the providers are not of our making; with `beyond` they also break their word. With `net` the routes between the
-    servers and the wire to the strangers fail too.
+    servers and the wire to the strangers fail too. `only` names the kinds of fault, if not all.
     """
 
     messages: int
@@ -46,6 +46,7 @@ class Run:
     net: bool = False
     strangers: int = 0
     beyond: bool = False
+    only: Sequence[str] = ()
 
     @property
     def command(self) -> str:
@@ -55,6 +56,7 @@ class Run:
         words += [
             word for word, on in (("--net", self.net), ("--strangers", self.strangers), ("--beyond", self.beyond)) if on
         ]
+        words += [f"--only {','.join(self.only)}"] if self.only else []
         return " ".join(["python -m tests.load.chaos", *words, *([f"--plant {self.plant}"] if self.plant else [])])
 
     @property
@@ -88,7 +90,9 @@ async def run(
             span = wanted.span_s - _CALM_S
             names = list(stage.system.simulators)
             more = stage.beyond((*KEPT, "beyond") if wanted.beyond else KEPT)
-            plan = make_plan(wanted.seed, span, wanted.every_s, stage.processes, stage.servers, names, more)
+            plan = make_plan(
+                wanted.seed, span, wanted.every_s, stage.processes, stage.servers, names, more, wanted.only
+            )
         return await _drive(wanted, stage, plan, say)
     finally:
         await stage.stop()
