@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ from messaging import codec
 from messaging.errors import InvalidRequest
 from messaging.runtime.config import GatewaySettings
 from messaging.runtime.spans import Tracer
+from messaging.status import as_of
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -87,7 +89,8 @@ class SmsGateway(rpc.SmsGatewayServiceServicer):
         size = request.page_size or _DEFAULT_PAGE
         after = _after(request.page_token)
         found = await self._history.list_page(current_call().client, request, after, size + 1)
-        page = page_of(found, size)
+        now = time.time()
+        page = page_of([as_of(one, now) for one in found], size)
         token = (
             base64.urlsafe_b64encode(uuid.UUID(page[-1].message_id).bytes).decode() if len(found) > len(page) else ""
         )

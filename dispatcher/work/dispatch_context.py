@@ -46,16 +46,19 @@ class DispatchContext:
         return choice.provider if choice else None
 
     def provider_when_due(self, job: Job) -> Choice | None:
-        """Choose anew for a scheduled message that is due, if its provider may get no new messages; None to stay.
+        """Choose anew for a scheduled message that is due, if its provider would not be chosen now; None to stay.
 
-        Days may have passed since it was accepted.
+        Days may have passed since it was accepted. It leaves a provider that may get no new messages, and one that is
+        over-full or has an open breaker while another one is healthy.
         """
         if job.sequence or not job.command.HasField("schedule_time"):
             return None
-        own = self.provider_facts().get(self.provider.name)
-        if own is not None and own.available:
+        facts, name = self.provider_facts(), self.provider.name
+        if name in facts and facts[name].healthy:
             return None
-        return routing.choose(self.provider_facts(), job.command.providers, self.turns, (self.provider.name,))
+        if name in facts and facts[name].available:
+            return routing.reroute_target(facts, job.command.providers, self.turns, name, ())
+        return routing.choose(facts, job.command.providers, self.turns, (name,))
 
     def _throttled_before(self, job: Job) -> int:
         """Count the ended attempts at the end of the list that this provider throttled."""

@@ -46,7 +46,9 @@ class Recovery:
     async def reroute(self, job: Job, choice: Choice, reason: str) -> bool:
         """Move a message to another provider, chosen anew; `reason` says why."""
         verdict = move(self.context.verdict_facts(job), choice.provider)
-        detail = f"{self.context.provider.name} is no longer used: {choice.reason}"
+        own = self.context.provider_facts().get(self.context.provider.name)
+        why = "has an open breaker or too many waiting" if own is not None and own.available else "is no longer used"
+        detail = f"{self.context.provider.name} {why}: {choice.reason}"
         return await self._write(job, attrs.evolve(verdict, reason=reason, detail=detail))
 
     async def expire(self, job: Job, why: str) -> bool:

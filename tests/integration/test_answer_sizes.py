@@ -1,5 +1,6 @@
 """No answer is larger than a client takes that was told nothing: 4 MiB."""
 
+import time
 from collections.abc import Sequence
 
 import grpc
@@ -9,6 +10,7 @@ from sms.gateway.v1 import gateway_pb2_grpc as rpc
 from sms.gateway.v1 import message_pb2 as pb
 
 from gateway_grpc.answers import MAX_ANSWER_BYTES, page_of, shortened
+from messaging import codec
 from messaging.runtime.config import GatewaySettings
 
 
@@ -73,3 +75,21 @@ def test_page_has_at_least_one_message_and_at_most_as_many_as_were_asked_for() -
     assert page_of([large(1, 32)] * 5, 3) == [large(1, 32)] * 3
     assert page_of([], 3) == []
     assert shortened(large(1, 32)) == large(1, 32)
+
+
+async def test_list_shows_a_scheduled_message_as_queued_from_its_time_on() -> None:
+    now = time.time()
+    scheduled = [
+        pb.MessageStatus(
+            message_id=message_id(number),
+            state=pb.MESSAGE_STATE_SCHEDULED,
+            schedule_time=codec.timestamp(now + due_in_s),
+        )
+        for number, due_in_s in enumerate((-1.0, 600.0))
+    ]
+    async with (
+        serving(GatewaySettings(), LargeHistory(scheduled)) as gateway,
+        grpc.aio.insecure_channel(gateway.address) as channel,
+    ):
+        page = await rpc.SmsGatewayServiceStub(channel).ListMessages(api.ListMessagesRequest())
+    assert [one.state for one in page.messages] == [pb.MESSAGE_STATE_SCHEDULED, pb.MESSAGE_STATE_QUEUED]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
 from sms.gateway.v1 import message_pb2 as pb
 
 from dispatcher import app
@@ -181,4 +182,43 @@ async def test_scheduled_message_that_is_due_at_a_draining_provider_goes_to_anot
     assert fleet.last(scheduled).provider == "p1"
     for address in (only, waiting):
         assert fleet.last(address).provider == "p2"
+    await fleet.close()
+
+
+@pytest.mark.parametrize(
+    "unwell", [ProviderFacts("p2", backlog=900, room=900), ProviderFacts("p2", breaker_open=True)], ids=["full", "open"]
+)
+@in_virtual_time
+async def test_scheduled_message_that_is_due_at_an_unhealthy_provider_goes_to_a_healthy_one(
+    unwell: ProviderFacts,
+) -> None:
+    fleet = SmallFleet()
+    fleet.duties()
+    scheduled = await fleet.accept("a", provider="p2", due_in_s=20.0, ttl_s=300.0)
+    only = await fleet.accept("b", provider="p2", providers=["p2"], due_in_s=20.0, ttl_s=300.0)
+    waiting = await fleet.accept("c", provider="p2")
+    fleet.facts["p2"] = unwell
+    await fleet.pod("p1")
+    await fleet.pod("p2")
+    await fleet.until_idle()
+    assert fleet.story(scheduled) == ["QUEUED ROUTED_WHEN_DUE", "SENDING", "SENT"]
+    first = next(one for one in fleet.events(scheduled) if one.reason)
+    assert first.detail == "p2 has an open breaker or too many waiting: by weight among 1 healthy"
+    assert fleet.last(scheduled).provider == "p1"
+    for address in (only, waiting):
+        assert fleet.story(address) == ["SENDING", "SENT"], "it was not routed anew"
+        assert fleet.last(address).provider == "p2"
+    await fleet.close()
+
+
+@in_virtual_time
+async def test_scheduled_message_stays_where_no_provider_is_healthier() -> None:
+    fleet = SmallFleet()
+    fleet.duties()
+    scheduled = await fleet.accept("a", provider="p2", due_in_s=20.0, ttl_s=300.0)
+    for name in ("p1", "p2"):
+        fleet.facts[name] = ProviderFacts(name, backlog=900, room=900)
+        await fleet.pod(name)
+    await fleet.until_idle()
+    assert fleet.story(scheduled) == ["SENDING", "SENT"]
     await fleet.close()
