@@ -164,6 +164,20 @@ async def test_provider_that_refuses_everything_ends_few_messages_and_the_others
 
 
 @in_virtual_time
+async def test_pods_that_count_refusals_apart_end_at_most_as_many_messages_as_their_limits_together() -> None:
+    pods, texts = 3, [str(number) for number in range(90)]
+    fleet = SmallFleet({"p1": {text: [Reply.REFUSES] * 9 for text in texts}})
+    for name in ("p1",) * pods + ("p2",):
+        await fleet.pod(name)
+    addresses = [await fleet.accept(text, recipient=f"+23320{number:07}") for number, text in enumerate(texts)]
+    await fleet.until_idle()
+    stories = [fleet.story(one)[-1] for one in addresses]
+    assert FLEET.breaker_refusals - 1 <= stories.count("FAILED REFUSED") <= pods * (FLEET.breaker_refusals - 1)
+    assert stories.count(SENT) == len(texts) - stories.count("FAILED REFUSED")
+    await fleet.close()
+
+
+@in_virtual_time
 async def test_probe_that_is_refused_too_keeps_the_breaker_open_and_its_message() -> None:
     fleet = SmallFleet({"p1": {"probe": [Reply.REFUSES]}})
     await fleet.pod("p1")
