@@ -117,7 +117,9 @@ def address(text: str) -> str:
 
 
 def _check_ports(url: str) -> None:
-    """Raise ValueError when a host of a URL or an address has a port that no host can have; nothing is told of it."""
+    """Raise ValueError for a character that no address has, or a port that no host has; nothing is told of the URL."""
+    if not url.strip().isprintable():
+        raise ValueError("has a control character, or another one that cannot be seen: write it anew")
     place = re.split(r"[/?#]", url.partition("://")[2] or url)[0].rpartition("@")[2]
     for host in place.split(","):
         port = re.fullmatch(r"(?:[^:]*|.*\])(?::([^\]]*))?", host)

@@ -264,3 +264,23 @@ def test_only_the_configuration_reads_the_environment() -> None:
         if re.search(r"os\.(environ|getenv)", path.read_text())
     }
     assert {pathlib.Path(path).name for path in readers} <= {"process.py", "providers_file.py", "env.py"}
+
+
+_UNSEEN = ["h\x07", "h\n/x", "h\0", "h\u202e", "\ud800", "h/\x7f", "h\u200b:80"]
+_BROKEN = ["[::1", "u:hush@[::1/", "h:99999", "h:8x"]
+_PLACES = {
+    "SMSGW_NATS_URL": "nats://{}",
+    "SMSGW_DATABASE_URL": "postgresql://{}",
+    "SMSGW_OTLP_ENDPOINT": "http://{}",
+    "SMSGW_LISTEN": "{}",
+    "SMSGW_HEALTH_LISTEN": "{}",
+}
+
+
+@pytest.mark.parametrize("odd", [*_UNSEEN, *_BROKEN], ids=ascii)
+@pytest.mark.parametrize("key", _PLACES)
+def test_address_that_no_host_can_have_is_a_fault_that_repeats_nothing_of_it(key: str, odd: str) -> None:
+    [(name, told)] = faults_of({key: _PLACES[key].format(odd)}).items()
+    assert name == key
+    assert told.isprintable()
+    assert "hush" not in told
