@@ -66,6 +66,13 @@ class StreamClient(Client):
             self._transport.close()  # type: ignore[no-untyped-call]
         await super()._select_next_server()
 
+    async def change_server(self) -> bool:
+        """Go to another server although this one answers pings; False when there is none, or no connection."""
+        if len(self._server_pool) < 2 or not self.is_connected:
+            return False
+        await self._process_op_err(NatsError("nats: nothing is stored through this server"))
+        return True
+
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._handlers.pop(sid, None)
         super()._remove_sub(sid, max_msgs)

@@ -4,6 +4,7 @@ Exceptions of nats-py are translated here. Methods raise StreamDown (the outcome
 same contents), StreamFull, or ApiError when the server's API refuses a request.
 """
 
+import asyncio
 import contextlib
 import json
 import re
@@ -24,6 +25,7 @@ from messaging.stream.client import FORBIDDEN, StreamClient
 from messaging.stream.consumer import NatsConsumer
 from messaging.stream.interface import ApiError, Busy, Record, Refused, Stored
 from messaging.stream.requests import Requests
+from messaging.stream.silence import Silence
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +59,7 @@ class NatsConnection:
     client: StreamClient
     timeout_s: float
     requests: Requests
+    silence: Silence = attrs.Factory(Silence)
 
     @property
     def connected(self) -> bool:
@@ -68,9 +71,29 @@ class NatsConnection:
     ) -> Stored | Refused | Busy:
         """Publish once and wait for the acknowledgement; raises StreamFull, StreamDown when the outcome is unknown.
 
-        Raises CorruptRecord when repeating it is of no use, because the server will never take it.
+        Raises CorruptRecord when repeating it is of no use, because the server will never take it. When nothing has
+        been stored for a while, the connection goes to another server.
         """
-        msg = await self.requests.request(subject, data, headers, timeout_s or self.timeout_s)
+        began = asyncio.get_running_loop().time()
+        try:
+            answer = await self._publish(subject, data, headers, timeout_s or self.timeout_s)
+        except StreamDown:
+            await self._leave_a_silent_server(began)
+            raise
+        self.silence.end()
+        return answer
+
+    async def _leave_a_silent_server(self, began: float) -> None:
+        """Go to another server when this one has stored nothing for too long although the connection is up."""
+        if not self.client.is_connected:
+            self.silence.end()
+        elif self.silence.is_too_long(began, asyncio.get_running_loop().time()) and await self.client.change_server():
+            _log.warning("nothing is stored through this server: trying another one")
+
+    async def _publish(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> Stored | Refused | Busy:
+        msg = await self.requests.request(subject, data, headers, timeout_s)
         if (plain := _STORED.fullmatch(msg.data)) is not None:
             return Stored(int(plain[1]))
         answer = _parsed(msg)

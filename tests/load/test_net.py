@@ -1,5 +1,6 @@
 """The network of a long run: what is cut, what is refused, and that nothing of it remains."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -103,3 +104,10 @@ def test_cut_drops_one_direction_in_silence_and_nothing_of_it_remains() -> None:
         "[True, True, True, True, True]",
     ], trial.stderr
     assert subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout == links
+
+
+@pytest.mark.skipif(bool(namespaces.why_not()), reason="this machine makes no network namespaces")
+def test_client_of_a_server_that_is_cut_off_stores_again_long_before_the_partition_ends() -> None:
+    command = [sys.executable, "-m", "tests.load.chaos.net.pauses", "split", "follower", "20"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert 0 < json.loads(told.splitlines()[-1])["pause_s"] < 15

@@ -54,7 +54,7 @@ def main(
     if net and (why := namespaces.why_not()):
         raise click.UsageError(f"--net cannot run here: {why}")
     if net:
-        namespaces.go_inside()
+        namespaces.go_inside("tests.load.chaos")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-chaos-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user

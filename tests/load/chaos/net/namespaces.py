@@ -32,13 +32,13 @@ def why_not() -> str:
     return "" if tried.returncode == 0 else f"no namespace can be made here: {tried.stderr.strip()}"
 
 
-def go_inside() -> None:
-    """Replace this process by the same command in namespaces of its own, unless it runs in them already."""
+def go_inside(module: str) -> None:
+    """Replace this process, which runs `module`, by the same one in namespaces of its own, unless it is that one."""
     if os.environ.get(_INSIDE):
         prepare()
         return
     unshare = shutil.which("unshare") or "unshare"
-    command = [unshare, *APART, sys.executable, "-m", "tests.load.chaos", *sys.argv[1:]]
+    command = [unshare, *APART, sys.executable, "-m", module, *sys.argv[1:]]
     os.execve(unshare, command, {**os.environ, _INSIDE: "1"})  # noqa: S606 - its own arguments
 
 
