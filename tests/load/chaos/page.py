@@ -57,9 +57,9 @@ reached their deadline of a minute while their provider was down or the fleet st
 without an attempt, although messages behind it in its lane were tried before half of its time was over, is reported in
 a line of its own: a lost queue entry looks like that, but so does one at a pod that was killed or frozen while the lane
 stood still. The time until the rate was full again counts from the end of the fault. Faults overlap, so the effect of
-the next fault counts too; `not measured` means that the load ended earlier. The runs with partitions shared the two cores
-of their machine with other jobs and did not reach the whole rate, so their times say little; decision record 6 has the
-pauses of single partitions.
+the next fault counts too; `not measured` means that the load ended earlier. The runs with partitions shared the
+two cores of their machine with other jobs and did not reach the whole rate, so their times say little; decision record
+6 has the pauses of single partitions.
 
 The checker is tested in two ways: with records made by hand for each of its lines (`tests/load/test_checker.py`), and
 with bugs that are planted in the running processes (`tests/load/test_plants.py`): an acceptance that is answered
