@@ -49,3 +49,36 @@ def test_settings_that_name_it_anywhere_are_taken(toml: str) -> None:
 def test_all_of_a_message_may_stand_in_the_address() -> None:
     url = "https://h/{recipient}?text={body}"
     assert not faults('method = "GET"\nencoding = "query"\nfields = {}', url)
+
+
+_ODD = [
+    "http://[::1",
+    "http://u:hush@[::1/",
+    "http://[zz]",
+    "http://[[::1]]",
+    "http://h]",
+    "http://h\x07",
+    "http://h\n",
+    "http://h\u202e",
+    "http://\ud800",
+    "http://h/\x7f",
+    "http:// h",
+    "http://h:99999",
+    "http://h:8x",
+    "http://h:-1",
+    "http://:80",
+    "http://@",
+]
+
+
+@pytest.mark.parametrize("odd", _ODD, ids=ascii)
+@pytest.mark.parametrize("place", ["url", "settings.look_up.url"])
+def test_url_that_cannot_be_called_is_a_fault_of_its_place_and_is_not_repeated(place: str, odd: str) -> None:
+    settings: dict[str, object] = {"fields": {"to": "{recipient}", "text": "{body}", "id": "{message_id}"}}
+    settings |= {"success_path": "ok", "success_values": ["1"]}
+    if place != "url":
+        settings["look_up"] = {"url": f"{odd}/{{message_id}}", "id_path": "id"}
+    provider = Provider("a", "http-json", f"{odd}/" if place == "url" else "http://h/", settings=settings)
+    faults = dict(faults_of_requests(HttpGeneric(provider)))
+    assert place in faults
+    assert all(sentence.isprintable() and "hush" not in sentence for sentence in faults.values())
