@@ -4,6 +4,7 @@ What they import they import when they are asked for: the unit tier starts witho
 """
 
 import asyncio
+import os
 import pathlib
 import tempfile
 import uuid
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from ops.embedded import NatsServer, Postgres
 
+
+for _size in ("COLUMNS", "LINES"):
+    os.environ.pop(_size, None)  # xdist's workers have the size of a terminal, in which tables fold
 
 pytest.register_assert_rewrite("tests.contract.stream")
 pytest_plugins = ("tests.repeating",)
