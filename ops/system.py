@@ -25,6 +25,7 @@ from ops.embedded.cluster import SIZE, NatsCluster
 from ops.embedded.nats import NatsServer
 from ops.embedded.postgres import Postgres
 from ops.embedded.private import append_private, private_folder, tighten, write_private
+from ops.first_start import prepare
 
 DRAIN_S = 10.0
 """How long each process may drain (SMSGW_DRAIN_S); with one second more for the servers it stays below STOP_S."""
@@ -89,7 +90,7 @@ class Plan:
 
 
 class System:
-    """Starts everything in an order that lets the gateway answer first, and stops everything.
+    """Starts everything, the gateway last, so that what it accepts is sent at once; and stops everything.
 
     `told` is called with the name of each step of the start, from the starting thread.
     """
@@ -107,6 +108,7 @@ class System:
         self.gateways: list[str] = []
         self.simulators: dict[str, str] = {}
         self.environment: dict[str, str] = {}
+        self._first_start = False
         self._lock = threading.Lock()
         self._folder_lock: IO[bytes] | None = None
 
@@ -127,20 +129,21 @@ class System:
             database = pool.submit(self.postgres.start) if self.postgres else None
             self._step("nats-server and PostgreSQL")
             self._start_nats()
-            self._step("the simulated providers and the gateway")
+            self._step("the simulated providers and the dispatchers")
             self._start_simulators()
+            if self._first_start:
+                prepare(self.environment, self._provider_names())
+            for index in range(self.plan.coordinators):
+                self.spawn(f"coordinator-{index + 1}", "dispatcher", "coordinate")
+            self._start_dispatchers()
+            self._step("the gateway")
             for index in range(self.plan.gateways):
                 self._start_gateway(index)
             self.write_run_file()  # the gateway may answer before this returns
-            # Wait for the gateways before starting more: ten processes that start at once on two cores are all slow.
             self._wait_for_gateways()
             if database is not None:
                 self._step("PostgreSQL, which takes a moment at its first start")
                 database.result()
-        self._step("the dispatchers")
-        for index in range(self.plan.coordinators):
-            self.spawn(f"coordinator-{index + 1}", "dispatcher", "coordinate")
-        self._start_dispatchers()
         if self.plan.projectors:
             self._step("the history")
             self._migrate()
@@ -185,6 +188,7 @@ class System:
             clustered = self.plan.nats_servers > 1
             folder = self.folder / "nats"
             _check_data_folder(folder, clustered=clustered)
+            self._first_start = not any(folder.glob("*"))
             self.nats = NatsCluster(folder, places=self.plan.nats_places) if clustered else NatsServer(folder)
             self.nats.start()
             if isinstance(self.nats, NatsCluster):

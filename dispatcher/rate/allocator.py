@@ -14,13 +14,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from dispatcher.rate.targets import Wish, divide
 from messaging.documents import Grant, Lease, Table
-
-MIN_DEMAND = 2
-"""The demand of an idle pod, so that it keeps a share and its first message need not wait for the allocator."""
-
-RESTING_PART = 20
-"""One part in so many of the limit is kept for the pods that rest, also while the others could use all of it."""
 
 
 @attrs.frozen
@@ -37,21 +32,6 @@ class Timing:
     leader_ttl_s: float = 3.0
     rest_s: float = 30.0
     """For how long a pod without work may rest: it renews seldom, and takes its share up again when it has work."""
-
-
-def waterfill(total: int, caps: Mapping[str, int]) -> dict[str, int]:
-    """Split `total` into whole parts, as equal as the caps allow; returns the part of each name."""
-    parts = dict.fromkeys(caps, 0)
-    left = total
-    unfilled = {name for name, cap in caps.items() if cap > 0}
-    while unfilled and left > 0:
-        step = max(left // len(unfilled), 1)
-        for name in sorted(unfilled):
-            added = min(step, caps[name] - parts[name], left)
-            parts[name] += added
-            left -= added
-        unfilled = {name for name in unfilled if parts[name] < caps[name]}
-    return parts
 
 
 @attrs.define
@@ -118,14 +98,22 @@ class Allocator:
     def step(self, now: float) -> Table:
         """Return the table that should be in force; the same object when nothing changes."""
         grants = {pod: self._without_confirmed(pod, grant, now) for pod, grant in self._live_grants(now).items()}
-        targets = self._targets(now)
+        wishes = self._wishes(now)
+        targets = divide(self.limit, self.rates, wishes)
         version = self.table.version + 1
+        may_raise = now >= self._no_raise_until
+        if may_raise:
+            grants = {pod: Grant(wish.provider) for pod, wish in wishes.items()} | grants
+        goals = targets.ready
+        if may_raise and not self._is_short(grants, targets.needed):
+            goals = {pod: _goal(grants[pod].share, ready, targets.needed[pod]) for pod, ready in targets.ready.items()}
         for pod, grant in grants.items():
-            target = targets.get(pod, 0)
-            if target < grant.share:
-                grants[pod] = attrs.evolve(grant, share=target, held=grant.reserved, held_version=version)
-        if now >= self._no_raise_until:
-            self._raise_shares(grants, targets)
+            goal = goals.get(pod, 0)
+            if goal < grant.share:
+                grants[pod] = attrs.evolve(grant, share=goal, held=grant.reserved, held_version=version)
+        if may_raise:
+            self._raise_shares(grants, targets.needed, self.limit)
+            self._raise_shares(grants, goals, self.limit - targets.free)
         if grants != self.table.grants:
             self.table = Table(version, grants)
         return self.table
@@ -163,59 +151,36 @@ class Allocator:
         known.confirmed_at.clear()
         return attrs.evolve(grant, held=grant.share, held_version=0)
 
-    def _targets(self, now: float) -> dict[str, int]:
-        """Compute the share that each pod should have, whatever is reserved now.
-
-        Pods that rest get what the others leave, and together at least a part of the limit: a pod that wakes with a
-        share need not wait for the allocator, but a hundred that rest must not take the rate from those at work.
-        """
-        work: dict[str, dict[str, int]] = {}
-        rest: dict[str, dict[str, int]] = {}
-        floors: dict[str, int] = {}
+    def _wishes(self, now: float) -> dict[str, Wish]:
+        """Tell what each pod could use whose lease has not ended."""
+        wishes = {}
         for pod, known in self._pods.items():
-            lease = known.lease
-            rests_s = self._rests_s(known)
-            if (
-                lease is None
-                or lease.gone
-                or now >= known.at + self.timing.lease_s + rests_s
-                or self.rates.get(lease.provider, 0) <= 0
-            ):
+            lease, rests_s = known.lease, self._rests_s(known)
+            if lease is None or lease.gone or now >= known.at + self.timing.lease_s + rests_s:
                 continue
-            rate = self.rates[lease.provider]
-            floors[pod] = min(max(lease.floor, 1), rate)
-            demand = MIN_DEMAND if rests_s else max(lease.demand, lease.floor, MIN_DEMAND)
-            (rest if rests_s else work).setdefault(lease.provider, {})[pod] = min(demand, rate)
-        working, resting = self._divide(_sums(work), _sums(rest))
-        targets: dict[str, int] = {}
-        for name, pods in work.items():
-            targets.update(_with_floors(working[name], pods, floors))
-        for name, pods in rest.items():
-            targets.update(waterfill(resting[name], pods))
-        return targets
+            if self.rates.get(lease.provider, 0) > 0:
+                wishes[pod] = Wish(lease.provider, lease.demand, lease.floor, rests=bool(rests_s))
+        return wishes
 
-    def _divide(self, work: Mapping[str, int], rest: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-        """Divide the limit among the providers: what their pods at work get, and those that rest."""
-        rates = self.rates
-        kept = waterfill(self.limit // RESTING_PART, {name: min(rates[name], sum_) for name, sum_ in rest.items()})
-        caps = {name: min(rates[name] - kept.get(name, 0), sum_) for name, sum_ in work.items()}
-        working = waterfill(self.limit - sum(kept.values()), caps)
-        left = self.limit - sum(working.values())
-        return working, waterfill(left, {name: min(rates[name] - working.get(name, 0), n) for name, n in rest.items()})
+    def _is_short(self, grants: Mapping[str, Grant], needed: Mapping[str, int]) -> bool:
+        """Whether some pod needs units that are not free."""
+        reserved = _reserved(grants)
+        missing = dict.fromkeys(reserved, 0)
+        for pod, units in needed.items():
+            grant = grants[pod]
+            missing[grant.provider] += max(0, units - grant.share)
+        all_missing = sum(missing.values())
+        return all_missing > self.limit - sum(reserved.values()) or any(
+            units > self.rates[name] - reserved[name] for name, units in missing.items() if units
+        )
 
-    def _raise_shares(self, grants: dict[str, Grant], targets: Mapping[str, int]) -> None:
-        """Raise shares towards their targets, using only units that no pod has reserved."""
-        for pod in targets:
-            lease = self._pods[pod].lease
-            if pod not in grants and lease is not None:
-                grants[pod] = Grant(lease.provider)
-        all_reserved, reserved = 0, dict.fromkeys((grant.provider for grant in grants.values()), 0)
-        for grant in grants.values():
-            all_reserved += grant.reserved
-            reserved[grant.provider] += grant.reserved
+    def _raise_shares(self, grants: dict[str, Grant], targets: Mapping[str, int], limit: int) -> None:
+        """Raise shares towards their targets, using only units that no pod has reserved, up to `limit` in all."""
+        reserved = _reserved(grants)
+        all_reserved = sum(reserved.values())
         for pod in sorted(targets, key=lambda pod: (grants[pod].share, pod)):
             grant = grants[pod]
-            free = min(self.limit - all_reserved, self.rates[grant.provider] - reserved[grant.provider])
+            free = min(limit - all_reserved, self.rates[grant.provider] - reserved[grant.provider])
             gain = min(targets[pod] - grant.share, max(0, free) + grant.reserved - grant.share)
             if gain > 0:
                 share = grant.share + gain
@@ -231,19 +196,15 @@ class Allocator:
                 reserved[grant.provider] += more
 
 
-def _sums(pods: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Sum the demands of each provider's pods."""
-    return {name: sum(demands.values()) for name, demands in pods.items()}
+def _goal(share: int, ready: int, needed: int) -> int:
+    """Return the share that a pod should have when nobody is short: small changes are not worth a new table."""
+    slack = max(2, ready // 4)
+    return share if needed <= share and abs(share - ready) <= slack else ready
 
 
-def _with_floors(total: int, demands: Mapping[str, int], floors: Mapping[str, int]) -> dict[str, int]:
-    """Split a provider's part among its pods: first each pod's floor, as far as the part goes; then by demand."""
-    parts: dict[str, int] = {}
-    left = total
-    for pod in sorted(demands, key=lambda pod: (floors[pod], pod)):
-        parts[pod] = floors[pod] if floors[pod] <= left else 0
-        left -= parts[pod]
-    rest = waterfill(
-        left, {pod: demand - parts[pod] for pod, demand in demands.items() if parts[pod] or not floors[pod]}
-    )
-    return {pod: part + rest.get(pod, 0) for pod, part in parts.items()}
+def _reserved(grants: Mapping[str, Grant]) -> dict[str, int]:
+    """Sum what is reserved at each provider."""
+    reserved = dict.fromkeys((grant.provider for grant in grants.values()), 0)
+    for grant in grants.values():
+        reserved[grant.provider] += grant.reserved
+    return reserved

@@ -98,9 +98,11 @@ class LeaseHolder:
                 await self._wait_to_renew(began)
 
     def _wake(self) -> None:
-        """Take the share up again, because a message waits for a permit; does nothing when the pod does not rest."""
+        """Take the share up again if the pod rests, or ask for a larger one, because a message waits for a permit."""
         if self._rest_until is not None:
             self._wanted = True
+            self._renew_now.set()
+        elif self._demand_has_changed():
             self._renew_now.set()
 
     def _may_rest(self) -> bool:

@@ -74,35 +74,37 @@ class Pacer:
         """End the pause before its time."""
         self._paused_until = 0.0
 
-    async def acquire(self, cost: int) -> Permit:
-        """Wait for a permit of `cost` units; first come, first served."""
+    async def acquire(self, cost: int, *, at_once: bool = False) -> Permit:
+        """Wait for a permit of `cost` units; first come, first served.
+
+        With `at_once` it is issued as soon as the share has room; without it the permits are spread over the second.
+        """
         async with self._queue:
             self.waiting_cost = cost
             try:
                 while True:
                     self.on_wanted()
                     now = self._clock()
-                    wait = self._wait_s(now, cost)
+                    wait = self._wait_s(now, cost, at_once=at_once)
                     if wait == 0.0:
-                        return self._window.take(now, cost)
+                        return self._window.take(now, cost, at_once=at_once)
                     await self._wait_or_change(wait)
             finally:
                 self.waiting_cost = 0
 
-    def _wait_s(self, now: float, cost: int) -> float | None:
+    def _wait_s(self, now: float, cost: int, *, at_once: bool = False) -> float | None:
         if now >= self._valid_until:
             return None
         if now < self._paused_until:
             return self._paused_until - now
-        return self._window.wait_s(now, cost)
+        return self._window.wait_s(now, cost, at_once=at_once)
 
     async def _wait_or_change(self, wait: float | None) -> None:
         if wait is not None:
-            await asyncio.sleep(min(wait, _RECHECK_S))
-            return
+            wait = min(wait, _RECHECK_S)
         self._changed.clear()
         try:
-            async with asyncio.timeout(_RECHECK_S):
+            async with asyncio.timeout(_RECHECK_S if wait is None else wait):
                 await self._changed.wait()
         except TimeoutError:
             return
@@ -175,11 +177,11 @@ class PermitGate:
         self.passed = True
 
     async def _take_another(self) -> None:
-        cost = self._permit.cost
-        self._pacer.give_back(self._permit)
+        before = self._permit
+        self._pacer.give_back(before)
         try:
             async with asyncio.timeout(max(0.0, self._give_up_at - self._clock())):
-                self._permit = await self._pacer.acquire(cost)
+                self._permit = await self._pacer.acquire(before.cost, at_once=before.at_once)
         except TimeoutError:
             raise GateClosed from None
 

@@ -19,9 +19,13 @@ class _Slot:
 
 @attrs.define(eq=False)
 class Permit:
-    """The right to make one send. It holds its slots, and must not be used before `ready_at` (monotonic seconds)."""
+    """The right to make one send. It holds its slots, and must not be used before `ready_at` (monotonic seconds).
+
+    `at_once` tells that it was not spread.
+    """
 
     slots: tuple[_Slot, ...]
+    at_once: bool = False
     sent_at: float | None = None
     closed: bool = False
 
@@ -45,8 +49,9 @@ class Window:
     """One pod's share as slots. Writes of one slot are at least a window apart, so no window exceeds the share.
 
     That time is measured from the time *after* the earlier write to the time *before* the later one. `smoothing`
-    spreads the starts: with 1.0 they are exactly 1/share apart, with less a late start can catch up. A permit may be
-    taken `lead_s` before it is ready, so that the work between taking it and writing does not lower the rate.
+    spreads the starts: with 1.0 they are exactly 1/share apart, with less a late start can catch up. A permit that is
+    taken `at_once` is not spread: it needs free slots only. A permit may be taken `lead_s` before it is ready, so that
+    the work between taking it and writing does not lower the rate.
     """
 
     def __init__(self, window_s: float, *, lead_s: float = 0.0, smoothing: float = 0.98, burst_s: float = 0.02) -> None:
@@ -59,7 +64,13 @@ class Window:
         self._busy: set[_Slot] = set()  # held by permits
         self._leaving: set[_Slot] = set()  # held by permits, and retired when these are returned
         self._sent: deque[tuple[float, int]] = deque()
-        self._next = 0.0
+        self._spread_from = float("-inf")
+        self._spread_cost = 0
+
+    @property
+    def _next(self) -> float:
+        """When the next spread send may start, with the share of this moment: a higher one shortens the wait."""
+        return self._spread_from + self._smoothing * self._spread_cost * self._window_s / max(1, self.share)
 
     @property
     def share(self) -> int:
@@ -96,22 +107,21 @@ class Window:
             self._leaving.add(slot)
         slot.retired = True
 
-    def wait_s(self, now: float, cost: int) -> float | None:
+    def wait_s(self, now: float, cost: int, *, at_once: bool = False) -> float | None:
         """Return how long until a permit may be taken; None while too few slots are free."""
         if cost > len(self._free):
             return None
-        ready = max(self._next, self._free[cost - 1].ready_at)
-        return max(0.0, ready - self._lead_s - now)
+        ready = self._free[cost - 1].ready_at
+        return max(0.0, (ready if at_once else max(self._next, ready)) - self._lead_s - now)
 
-    def take(self, now: float, cost: int) -> Permit:
-        """Take a permit; call it only right after `wait_s` has returned 0.0."""
-        share = self.share
+    def take(self, now: float, cost: int, *, at_once: bool = False) -> Permit:
+        """Take a permit; call it only right after `wait_s` has returned 0.0 for the same arguments."""
         taken = self._free[:cost]
         del self._free[:cost]
         self._busy.update(taken)
-        start = max(self._next, now - self._burst_s)
-        self._next = start + self._smoothing * cost * self._window_s / share
-        return Permit(tuple(taken))
+        if not at_once:
+            self._spread_from, self._spread_cost = max(self._next, now - self._burst_s), cost
+        return Permit(tuple(taken), at_once)
 
     def sent(self, permit: Permit, now: float) -> None:
         """Note that a permit's bytes were written before `now`: its slots are usable again a window later."""

@@ -44,7 +44,7 @@ class JobStarter:
 
     async def start(self, job: Job) -> None:
         """Return when the job has a task (attempt, move or expiry) or was given back to the stream."""
-        cost = self.context.cost(job.command)
+        cost, at_once = self.context.cost(job.command), self.context.provider.at_once(job.lane)
         if (choice := self.context.provider_when_due(job)) is not None:
             await self._slots.acquire()
             self.tasks.spawn(self._reroute(job, choice), job, self._slots)
@@ -65,7 +65,7 @@ class JobStarter:
             try:
                 with telemetry.span(self.tracer, "pace", job.span):
                     async with asyncio.timeout(job.deadline - self.context.now()):
-                        permit = await self.pacer.acquire(cost)
+                        permit = await self.pacer.acquire(cost, at_once=at_once)
             except TimeoutError:
                 continue
             finally:

@@ -27,6 +27,8 @@ from messaging.stream.ack_extender import extend_acks
 _log = structlog.get_logger(__name__)
 
 _MOST_RECOVERIES = 256
+_CLEAR_IN = 4
+"""A lane asks for a rate at which what waits is sent within so small a part of a second, as far as it may."""
 _CUT_S = 1.0
 """The last part of the drain budget: calls are cut when it begins, and record their outcome within it."""
 
@@ -114,5 +116,6 @@ class Demand:
             return 0, 1
         if self.breaker.state.mode is Mode.OPEN:
             return (1 if self.pacer.waiting_cost else 0), 1  # a look-up may wait for a permit
-        units = self.intake.waiting + (1 if self.pacer.waiting_cost else 0) + math.ceil(1.2 * self.pacer.rate())
+        waiting = self.intake.waiting + (1 if self.pacer.waiting_cost else 0)
+        units = _CLEAR_IN * waiting + math.ceil(1.2 * self.pacer.rate())
         return min(self.rate_per_s, units), max(1, self.pacer.waiting_cost)

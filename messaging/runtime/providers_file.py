@@ -12,6 +12,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn
 
 from messaging.errors import ConfigError
+from messaging.model import Lane
 from messaging.runtime.secret import MASK, Secret, mask_address
 
 _CURE = "write one like providers.example.toml and set this to its path, or run this where `smsctl up` runs"
@@ -22,7 +23,10 @@ _SENDER = re.compile(r"([+]?[0-9]{3,15}|[A-Za-z0-9 ._&-]{1,11})?")
 
 @attrs.frozen
 class Provider:
-    """One provider as configured. Rates are units a second: requests, or segments with `charge = "segment"`."""
+    """One provider as configured. Rates are units a second: requests, or segments with `charge = "segment"`.
+
+    `burst` names the messages that may leave at once, as many as the rate allows in a second; the others are spread.
+    """
 
     name: str
     adapter: str
@@ -33,12 +37,17 @@ class Provider:
     enabled: bool = True
     draining: bool = False
     charge: Literal["request", "segment"] = "request"
+    burst: Literal["otp", "all", "none"] = "otp"
     timeout_s: float = 10.0
     max_in_flight: int = 256
     keepalive_s: float = 4.0
     sender: str = ""
     settings: dict[str, Any] = attrs.field(factory=dict, repr=lambda settings: repr(_masked(settings)))
     secrets: dict[str, Secret] = attrs.Factory(dict)
+
+    def at_once(self, lane: Lane) -> bool:
+        """Whether a lane's messages may leave as a burst; otherwise they are spread over the second."""
+        return self.burst == "all" or (self.burst == "otp" and lane is Lane.OTP)
 
     def cost(self, segments: int) -> int:
         """Return how many units of the rate a message uses."""

@@ -225,12 +225,13 @@ def test_change_of_other_pods_shares_causes_no_renewal(run: Callable[..., Any]) 
     async def work(clock: Clock) -> tuple[int, int]:
         fleet = FakeFleet(clock, LIMIT, RATES)
         fleet.lead("one")
-        steady, changing = fleet.add("a", 30), fleet.add("b", 30)
+        steady, changing = fleet.add("a", 30), fleet.add("b", 50)
+        fleet.add("c", 50)
         await asyncio.sleep(6)
         renewed: list[str] = []
         fleet.store.listeners.append(("lease.", lambda key, _: renewed.append(key)))
         for n in range(40):
-            changing.demand = 5 if n % 2 else 30
+            changing.demand = 5 if n % 2 else 50
             await asyncio.sleep(0.25)
         await fleet.close()
         fleet.check()

@@ -1,7 +1,8 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.rate.allocator import Allocator, Timing, waterfill
+from dispatcher.rate.allocator import Allocator, Timing
+from dispatcher.rate.targets import waterfill
 from messaging.documents import Grant, Lease, Table
 
 T = Timing()
@@ -64,16 +65,44 @@ class ManualAllocator:
 
 def test_single_pod_gets_its_demand_up_to_its_providers_rate() -> None:
     manual = ManualAllocator()
-    manual.renew("p1", 30)
-    assert manual.step()["p1"] == Grant("p", 30, 0, 0) or manual.step()["p1"].share == 30
     manual.renew("p1", 500)
-    assert manual.step()["p1"].share == 50
+    assert manual.step()["p1"] == Grant("p", 50, held=50)
 
 
-def test_idle_pod_keeps_a_small_share_so_that_its_first_message_need_not_wait() -> None:
-    manual = ManualAllocator()
-    manual.renew("p1", 0)
-    assert manual.step()["p1"].share == 2
+def shares_of(manual: ManualAllocator, **demands: int) -> dict[str, int]:
+    for pod, demand in demands.items():
+        manual.renew(pod, demand, manual.version)
+    return {pod: grant.share for pod, grant in manual.step(0.5).items()}
+
+
+def test_rate_that_nobody_uses_lies_ready_except_for_a_quarter() -> None:
+    fleet = dict.fromkeys("pqrst", 50)
+    manual = ManualAllocator(limit=200, rates=fleet)
+    assert shares_of(manual, p1=0, q1=0, r1=0, s1=0, t1=0) == {f"{name}1": 30 for name in fleet}
+    burst = shares_of(manual, p1=50, q1=0, r1=0, s1=0, t1=0)
+    assert burst == {"p1": 50, "q1": 30, "r1": 30, "s1": 30, "t1": 30}, "from the free quarter, at once"
+
+
+def test_every_pod_has_a_share_before_anything_is_left_free() -> None:
+    manual = ManualAllocator(limit=5, rates=dict.fromkeys("pqrst", 50))
+    assert shares_of(manual, p1=0, q1=0, r1=0, s1=0, t1=0) == dict.fromkeys(("p1", "q1", "r1", "s1", "t1"), 1)
+
+
+def test_share_that_lies_ready_goes_to_those_who_need_it() -> None:
+    manual = ManualAllocator(limit=100)
+    shares_of(manual, p1=0, q1=0, r1=0)
+    for _ in range(6):
+        shares = shares_of(manual, p1=50, q1=50, r1=0)
+    assert shares == {"p1": 49, "q1": 49, "r1": 2}
+
+
+def test_small_change_of_demand_makes_no_new_table() -> None:
+    manual = ManualAllocator(limit=200)
+    shares_of(manual, p1=10, q1=10, r1=10)
+    before = manual.allocator.table
+    for demand in (12, 3, 20, 9):
+        shares_of(manual, p1=demand, q1=10, r1=10)
+    assert manual.allocator.table is before
 
 
 def test_table_stays_the_same_when_nothing_changes() -> None:
