@@ -64,13 +64,17 @@ class Window:
         self._busy: set[_Slot] = set()  # held by permits
         self._leaving: set[_Slot] = set()  # held by permits, and retired when these are returned
         self._sent: deque[tuple[float, int]] = deque()
-        self._spread_from = float("-inf")
-        self._spread_cost = 0
+        self._latest_next = 0.0
+        self._spread_from, self._spread_cost = float("inf"), 0
 
     @property
     def _next(self) -> float:
-        """When the next spread send may start, with the share of this moment: a higher one shortens the wait."""
-        return self._spread_from + self._smoothing * self._spread_cost * self._window_s / max(1, self.share)
+        """When the next spread send may start; a share that was raised since the last one shortens the wait."""
+        return min(self._latest_next, self._spread_from + self._distance(self._spread_cost))
+
+    def _distance(self, cost: int) -> float:
+        """Return how far apart spread sends are with the share of this moment."""
+        return self._smoothing * cost * self._window_s / max(1, self.share)
 
     @property
     def share(self) -> int:
@@ -121,6 +125,7 @@ class Window:
         self._busy.update(taken)
         if not at_once:
             self._spread_from, self._spread_cost = max(self._next, now - self._burst_s), cost
+            self._latest_next = self._spread_from + self._distance(cost)
         return Permit(tuple(taken), at_once)
 
     def sent(self, permit: Permit, now: float) -> None:

@@ -42,10 +42,10 @@ class Pod:
         self.pacer.set_share(share)
         self.shares.append((self.now, share))
 
-    def take(self, cost: int) -> bool:
-        if self.pacer._wait_s(self.now, cost) != 0.0:
+    def take(self, cost: int, *, at_once: bool = False) -> bool:
+        if self.pacer._wait_s(self.now, cost, at_once=at_once) != 0.0:
             return False
-        self.taken.append(self.pacer._window.take(self.now, cost))
+        self.taken.append(self.pacer._window.take(self.now, cost, at_once=at_once))
         return True
 
     def enter(self, index: int) -> None:
@@ -85,7 +85,7 @@ class Pod:
 
 _STEP = st.one_of(
     st.tuples(st.just("tick"), st.sampled_from([0.001, 0.05, 0.2, 0.21, 0.5, 0.9, 1.0])),
-    st.tuples(st.just("take"), st.sampled_from([1, 1, 1, 2, 3])),
+    st.tuples(st.sampled_from(["take", "burst"]), st.sampled_from([1, 1, 1, 2, 3])),
     st.tuples(st.just("enter"), st.integers(0, 3)),
     st.tuples(st.just("wrote"), st.integers(0, 3)),
     st.tuples(st.just("drop"), st.integers(0, 3)),
@@ -99,8 +99,8 @@ def play(steps: list[tuple[str, float]]) -> Pod:
         match name:
             case "tick":
                 pod.now += value
-            case "take":
-                pod.take(int(value))
+            case "take" | "burst":
+                pod.take(int(value), at_once=name == "burst")
             case "enter":
                 pod.enter(int(value))
             case "wrote":

@@ -224,7 +224,8 @@ def test_few_resting_pods_keep_their_share_while_the_others_could_use_everything
 
 def test_resting_pods_share_what_nobody_uses() -> None:
     assert sorted(shares_of(100, 0)[0]) == [1] * 50 + [2] * 50, "a quarter is left free for a burst"
-    assert shares_of(60, 1) == ([2] * 60, [50])
+    resting, at_work = shares_of(60, 1)
+    assert (sum(resting), at_work) == (100, [50])
 
 
 def test_share_never_passes_the_rate_of_a_provider_whose_pods_rest_and_work() -> None:
