@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from sms.gateway.v1 import gateway_pb2 as api
 from sms.gateway.v1 import gateway_pb2_grpc as rpc
+from sms.gateway.v1 import message_pb2 as pb
 
 from bench.agent import Work, serve
 
@@ -44,6 +45,7 @@ class Caller:
             "counted": self.counted,
             "batch": self.batch,
             "paced": self.paced,
+            "burst": self.burst,
             "read": self.read,
         }
         try:
@@ -112,6 +114,17 @@ class Caller:
             took.append(time.perf_counter_ns() - clock)
             began[answer.message_id] = at
         return {"began_ns": began, "took_ns": took}
+
+    async def burst(self, addresses: list[str], count: int, providers: list[str]) -> dict[str, Any]:
+        """Call SendSms for `count` one-time codes at once, evenly over the providers; returns when the calls began."""
+        stub = self.stub(addresses[0])
+        requests = list(messages(count))
+        for n, request in enumerate(requests):
+            request.priority = pb.PRIORITY_OTP
+            request.providers.append(providers[n % len(providers)])
+        at = time.time_ns()
+        await asyncio.gather(*(stub.SendSms(request, timeout=_CALL_S) for request in requests))
+        return {"began_ns": at, "took_ns": time.time_ns() - at}
 
     async def read(self, addresses: list[str], method: str, requests: list[dict[str, Any]]) -> dict[str, Any]:
         """Call GetStatus or ListMessages, one call after the other; `found` counts the messages in all answers."""

@@ -10,7 +10,10 @@ import time
 
 from bench import machine, report
 
-BENCHES = ("send_sms", "batch_send", "to_socket", "whole_way", "pacing", "waiting", "stored", "shares", "idle_lanes")
+BENCHES = (
+    *("send_sms", "batch_send", "to_socket", "burst", "first_message", "whole_way", "pacing", "waiting", "stored"),
+    *("shares", "idle_lanes"),
+)
 
 
 def main() -> None:

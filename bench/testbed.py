@@ -139,10 +139,14 @@ class Testbed:
 
 @contextlib.asynccontextmanager
 async def start_testbed(
-    *, limits: Limits | None = None, environment: Mapping[str, str] | None = None, **plan: Any
+    *,
+    limits: Limits | None = None,
+    environment: Mapping[str, str] | None = None,
+    data: pathlib.Path | None = None,
+    **plan: Any,
 ) -> AsyncIterator[Testbed]:
-    """Run a system in a new folder inside the context; `plan` is as in ops.system.Plan."""
-    folder = _new_folder()
+    """Run a system inside the context, in a new folder or in `data`, which is kept; `plan` is that of ops.system."""
+    folder = data or new_folder()
     settings = {**_UNBOUNDED, **(environment or {})}
     if limits is not None:
         settings["SMSGW_FLEET_RATE_PER_S"] = str(limits.fleet)
@@ -156,10 +160,12 @@ async def start_testbed(
             yield Testbed(system, connection)
     finally:
         await asyncio.to_thread(system.stop)
-        shutil.rmtree(folder, ignore_errors=True)
+        if data is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _new_folder() -> pathlib.Path:
+def new_folder() -> pathlib.Path:
+    """Make a folder for the data of a system."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sms-gateway-bench-"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
     return folder

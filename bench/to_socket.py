@@ -48,7 +48,7 @@ _NOTES = (
         "The whole system runs (gateway, coordinator, five dispatchers, projector) and has nothing else to do. The "
         "first time stamp is taken before the call is made, the second by the kernel when the request arrives."
     ),
-    "An idle pod keeps a share of two sends a second: the pause is long enough that no message waits for its turn.",
+    "Rate that nobody uses lies ready at the lanes, and the pause is long enough that no message waits for its turn.",
     "The p99 of so few messages is almost the slowest one.",
 )
 

@@ -168,6 +168,7 @@ PURE = {
         "work/job",
         "work/shedding",
         "rate/allocator",
+        "rate/targets",
         "rate/window",
     ),
     "ops/bulk": ("cells", "header", "identity", "row", "text"),
