@@ -43,7 +43,7 @@ class Strangers:
         command = [sys.executable, "-m", "tests.load.chaos.net.wire", str(near), str(far), str(self._folder)]
         with (self._folder / "wire.log").open("wb") as log:
             self._wire = subprocess.Popen(
-                command, pass_fds=(near, far), stderr=log, cwd="/", env={**os.environ, "PYTHONPATH": _PATHS}
+                command, pass_fds=(near, far), stderr=log, start_new_session=True, cwd="/", env=_environment()
             )
         os.close(near)
         os.close(far)
@@ -58,7 +58,7 @@ class Strangers:
             log=self._folder / "strangers.log",
             lock=self._folder / "strangers.lock",
             death_signal=signal.SIGKILL,
-            environment={**os.environ, "PYTHONPATH": _PATHS},
+            environment=_environment(),
             place=place,
         )
 
@@ -121,6 +121,10 @@ class Strangers:
         whole = data[: data.rfind(b"\n") + 1]
         self._offsets[name] = self._offsets.get(name, 0) + len(whole)
         return [json.loads(line) for line in whole.splitlines()]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": _PATHS}
 
 
 def arrival_of(name: str, line: Mapping[str, Any]) -> Arrival:
