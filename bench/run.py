@@ -12,7 +12,7 @@ from bench import machine, report
 
 BENCHES = (
     *("send_sms", "batch_send", "to_socket", "burst", "first_message", "whole_way", "pacing", "waiting", "stored"),
-    *("shares", "idle_lanes"),
+    *("shares", "idle_lanes", "fleet_scale"),
 )
 
 

@@ -200,12 +200,15 @@ class FakeFleet:
     def _bucket(self) -> FakeBucket:
         return FakeBucket(self.store, self.clock, self.chance, self.weather)
 
+    def _board(self, bucket: FakeBucket) -> LimitsBoard:
+        return LimitsBoard(cast("Bucket", bucket))
+
     def add(self, provider: str, demand: int, name: str = "") -> Pod:
         self._count += 1
         name = name or f"{provider}-{self._count}"
         pacer, bucket = WatchedPacer(self.timing.window_s, self.clock), self._bucket()
         holder = LeaseHolder(
-            board=LimitsBoard(cast("Bucket", bucket)),
+            board=self._board(bucket),
             pod=name,
             provider=provider,
             pacer=pacer,
@@ -246,9 +249,7 @@ class FakeFleet:
         self.pods.pop(pod.name, None)
 
     def lead(self, name: str) -> None:
-        coordinator = Coordinator(
-            LimitsBoard(cast("Bucket", self._bucket())), name, self.limit, self.rates, self.timing
-        )
+        coordinator = Coordinator(self._board(self._bucket()), name, self.limit, self.rates, self.timing)
         self.coordinators[name] = asyncio.create_task(coordinator.run())
 
     async def depose(self, name: str) -> None:
