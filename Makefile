@@ -43,7 +43,7 @@ properties: .venv/.ok ## run the unit tests with 300 examples for each property
 	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest tests/unit
 
 # The figures depend on the machine; docs/performance.md says how to read them.
-bench: ## measure everything and write docs/performance.md (18 minutes)
+bench: ## measure everything and write docs/performance.md (27 minutes)
 bench-full: ## the same with a million waiting messages and ten million stored ones
 bench bench-full: .venv/.ok
 	$(BIN)/python -m bench.run --form $(if $(filter bench-full,$@),full,normal)

@@ -61,8 +61,9 @@ _NOTES = (
 BENCH = Bench(
     "burst",
     run,
-    {"repetitions": 3, "bursts": 34, "sizes": [1, 10, 20, 50, 100]},
+    {"repetitions": 3, "bursts": 8, "sizes": [1, 10, 20, 50, 100]},
     {"repetitions": 1, "bursts": 1, "sizes": [1, 20]},
+    {"repetitions": 4, "bursts": 25},
 )
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ _NOTES = (
 BENCH = Bench(
     "first_message",
     run,
-    {"repetitions": 5, "rest_s": 60.0},
+    {"repetitions": 5, "rest_s": 20.0},
     {"repetitions": 1, "rest_s": 6.0},
     {"rest_s": 600.0},
 )
