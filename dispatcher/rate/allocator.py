@@ -120,15 +120,21 @@ class Allocator:
 
     def _live_grants(self, now: float) -> dict[str, Grant]:
         """Remove the pods that can no longer send; return the grants of the others."""
-        timing = self.timing
-        after_gone_s = timing.window_s + timing.guard_s
-        after_silence_s = timing.lease_s + after_gone_s
         for pod, known in list(self._pods.items()):
-            gone = known.lease is not None and known.lease.gone
-            if now > known.at + (after_gone_s if gone else after_silence_s + self._rests_s(known)):
+            if now > self._end_of(known):
                 self._removed[pod] = known.sequence  # its old lease stays in the bucket for a while
                 del self._pods[pod]
         return {pod: grant for pod, grant in self.table.grants.items() if pod in self._pods}
+
+    def _end_of(self, known: "_Observation") -> float:
+        """Return until when a pod may have sent with its share, if its lease is not renewed."""
+        end = known.at + self.timing.window_s + self.timing.guard_s
+        gone = known.lease is not None and known.lease.gone
+        return end if gone else end + self.timing.lease_s + self._rests_s(known)
+
+    def next_end(self, now: float) -> float:
+        """Return in how many seconds the share of some pod becomes free, if none renews its lease until then."""
+        return max(0.0, min((self._end_of(known) for known in self._pods.values()), default=float("inf")) - now)
 
     def _without_confirmed(self, pod: str, grant: Grant, now: float) -> Grant:
         """Free the held part of a grant once the pod has confirmed its lower share and one window has passed.

@@ -19,10 +19,11 @@ from messaging.stream.board import LimitsBoard
 
 _log = structlog.get_logger(__name__)
 
-_ALLOCATE_EVERY_S = 0.25
+_ALLOCATE_EVERY_S = 0.2
 _ALLOCATE_SOONEST_S = 0.03
 _ELECTION_EVERY_S = 0.5
-_READ_ALL_S, _READ_ALL_IDLE_S, _MOST_SINGLE_READS = 0.45, 2.0, 4
+_ROUNDED_S = 0.001
+_READ_ALL_S, _READ_ALL_IDLE_S, _MOST_SINGLE_READS = 0.38, 2.0, 4
 _STALE_S = 0.5
 """Leases that took longer to read are not used: a pod could look silent that has renewed its lease meanwhile."""
 
@@ -38,7 +39,7 @@ class Coordinator:
         self._timing = timing
         self._requests: dict[str, Lease] = {}
         self._heard: set[str] = set()
-        self._renewed = False
+        self._renewed: set[str] = set()
         self._read: dict[str, tuple[int, Lease]] = {}
         self._read_all_at = float("-inf")
         self._changed = asyncio.Event()
@@ -50,7 +51,7 @@ class Coordinator:
 
     def _on_lease(self, pod: str, lease: Lease) -> None:
         """Allocate at once when a pod changes its demand or confirms a table."""
-        self._renewed = True
+        self._renewed.add(pod)
         request = attrs.evolve(lease, sent=0, lately=None)
         if self._requests.get(pod) != request:
             self._requests[pod] = request
@@ -104,21 +105,27 @@ class Coordinator:
                     return
                 table_revision = stored
             await asyncio.sleep(_ALLOCATE_SOONEST_S)
+            wait_s = min(_ALLOCATE_EVERY_S - _ALLOCATE_SOONEST_S, allocator.next_end(time.monotonic()) + _ROUNDED_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ALLOCATE_EVERY_S - _ALLOCATE_SOONEST_S):
+                async with asyncio.timeout(wait_s):
                     await self._changed.wait()
             self._changed.clear()
 
     async def _leases(self, allocator: Allocator) -> dict[str, tuple[int, Lease]]:
-        """Read the leases that have changed at once, and all of them twice a second, or seldom while none is renewed.
+        """Read the leases that have changed at once, and those that were renewed when they are few.
 
-        Those of silent pods are read from the stream's leader, because a replica may lag.
+        All of them are read twice a second, or seldom while none is renewed: the allocator counts from when it knows of
+        a renewal until a killed pod's share is free. Those of silent pods are read from the stream's leader, because a
+        replica may lag.
         """
         now = time.monotonic()
         heard, self._heard = self._heard, set()
+        if len(heard | self._renewed) <= _MOST_SINGLE_READS:
+            heard, self._renewed = heard | self._renewed, set()
+        asked, before = frozenset(heard), dict(self._read)
         read_all_s = _READ_ALL_S if self._renewed else _READ_ALL_IDLE_S
         if len(heard) > _MOST_SINGLE_READS or now >= self._read_all_at + read_all_s:
-            self._renewed = False
+            self._renewed = set()
             read = await self._board.leases()
             newer = {pod: one for pod, one in self._read.items() if pod in read and one[0] > read[pod][0]}
             self._read, self._read_all_at, heard = read | newer, now, set()
@@ -126,6 +133,8 @@ class Coordinator:
         for pod, (revision, lease) in zip(alone, await asyncio.gather(*map(self._board.lease, alone)), strict=True):
             if lease is not None:
                 self._read[pod] = (revision, lease)
+        # What was heard of may not have been stored yet: it is read again.
+        self._heard |= {pod for pod in asked if pod in before and self._read.get(pod, before[pod])[0] == before[pod][0]}
         return self._read
 
     async def resign(self) -> None:

@@ -78,7 +78,7 @@ KEPT: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     ),
     (
         ("dispatcher",),
-        ("dispatcher", "ops"),
+        ("dispatcher", "ops", "bench/fleet_scale"),
         "the dispatcher is its own process: messaging/ knows no process, and the gateway does not need it",
     ),
     (

@@ -113,7 +113,7 @@ def test_limit_holds_in_every_window_while_pods_rest_and_wake(
     rested: Counter[str] = Counter()
 
     async def work(clock: Clock) -> None:
-        for seed in range(3):
+        for seed in range(5):
             fleet = FakeFleet(clock, LIMIT, RATES, seed, STORMS[weather])
             fleet.timing = Timing(rest_s=4.0)
             fleet.store.listeners.append(
