@@ -215,7 +215,7 @@ def test_closed_terminal_drains_as_ctrl_c_does_and_leaves_nothing(open_folder: p
 def test_smsctl_finds_the_gateway_as_soon_as_it_answers(open_folder: pathlib.Path) -> None:
     one = Up(pathlib.Path(tempfile.mkdtemp(dir=open_folder)))
     one.begin()
-    one.wait_for("the dispatchers")
+    one.wait_for("PostgreSQL, which takes a moment")  # said when the gateway answers
     del one.environment["SMSGW_LISTEN"]  # as in another terminal
     assert "Accepted" in one.run(f"{BIN}/smsctl send +233201234567 Hello")
     one.stop()

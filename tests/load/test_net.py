@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 NET = ["--net", "--nats-servers", "3", "--strangers"]
 TRIAL = """
 import socket
+import time
 from tests.load.chaos.net import namespaces
 from tests.load.chaos.net.routes import Routes
 
@@ -30,14 +31,14 @@ def listener(place):
         place.enter()
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind((place.host, 7000))
-        made.settimeout(0.3)
+        made.settimeout(1.0)
         return made
     return namespaces.in_own_thread(make)
 
 ends = [listener(place) for place in places]
 router = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 router.bind(("", 7000))
-router.settimeout(0.3)
+router.settimeout(1.0)
 
 def arrives(sender, receiver, address):
     sender.sendto(b"x", (address, 7000))
@@ -51,7 +52,10 @@ def told():
     pairs = [(0, 1), (1, 0), (0, 2), (1, 2)]
     return [arrives(ends[a], ends[b], places[b].host) for a, b in pairs] + [arrives(ends[0], router, "10.99.0.1")]
 
-print(told())
+end = time.monotonic() + 20  # the links need a moment
+while not all(found := told()) and time.monotonic() < end:
+    pass
+print(found)
 with routes.cut([(0, 1)]):
     print(told())
 with routes.cut([(0, None)]):

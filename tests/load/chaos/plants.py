@@ -140,11 +140,11 @@ def _forget_a_message() -> None:
     """A dispatcher drops some messages, and the sweeper does not end overdue ones."""
     from dispatcher.duties.sweeper import Sweeper
 
-    async def idle(self: Sweeper, now: float) -> int:
-        return 0
+    async def idle(self: Sweeper, now: float) -> list[Any]:
+        return []
 
     _drop_an_entry()
-    Sweeper.sweep = idle  # type: ignore[method-assign]
+    Sweeper._end_page = idle  # type: ignore[method-assign]
 
 
 def _go_backward() -> None:
