@@ -139,10 +139,10 @@ _NOTES = (
         " provider's rate."
     ),
     (
-        "Every pod at work reads the whole table at each renewal, so the bytes that are read grow with the square of"
-        " the pods at work: this, not the allocator, is what ends a fleet."
+        "A pod at work renews with one request while the table is unchanged. On three replicas such requests exclude"
+        " one another, and one that is refused reads the table: then the bytes that are read may grow with the square"
+        " of the pods at work. The bucket in memory has one replica."
     ),
-    "The two coordinators make about ten of the requests a second, however many pods there are.",
     "Only the milliseconds are measured, on one core of this machine.",
 )
 
