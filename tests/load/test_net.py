@@ -17,12 +17,14 @@ from tests.load.chaos.plan import NET_KINDS
 ROOT = pathlib.Path(__file__).parents[2]
 NET = ["--net", "--nats-servers", "3", "--strangers"]
 TRIAL = """
+import itertools
 import socket
 import time
 from tests.load.chaos.net import namespaces
 from tests.load.chaos.net.routes import Routes
 
 namespaces.prepare()
+numbers = itertools.count(1)
 routes = Routes()
 places = routes.places
 
@@ -41,9 +43,11 @@ router.bind(("", 7000))
 router.settimeout(1.0)
 
 def arrives(sender, receiver, address):
-    sender.sendto(b"x", (address, 7000))
+    sent = b"%d" % next(numbers)  # another one may come late
+    sender.sendto(sent, (address, 7000))
     try:
-        receiver.recv(9)
+        while receiver.recv(9) != sent:
+            pass
     except TimeoutError:
         return False
     return True
